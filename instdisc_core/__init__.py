@@ -1,0 +1,50 @@
+"""Instance discrimination without labels, on PyTorch, TensorFlow and JAX through Keras 3."""
+
+from instdisc_core.bank_ops import BankOps
+from instdisc_core.callbacks import KNNEvaluation
+from instdisc_core.evaluation import weighted_knn
+from instdisc_core.gradients import attach_gradient
+from instdisc_core.memory_bank import MemoryBank
+from instdisc_core.model import InstanceDiscrimination
+from instdisc_core.negative_sampler import AliasSampler, NegativeSampler, UniformSampler
+from instdisc_core.objectives import (
+    NCE,
+    InfoNCE,
+    NonParametricSoftmax,
+    Objective,
+    ParametricSoftmax,
+)
+from instdisc_core.partition import (
+    ConstantPartition,
+    ExactPartition,
+    FirstBatches,
+    MovingAveragePartition,
+    PartitionPolicy,
+)
+from instdisc_core.registry import backends, get_bank_ops
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "NCE",
+    "AliasSampler",
+    "BankOps",
+    "ConstantPartition",
+    "ExactPartition",
+    "FirstBatches",
+    "InfoNCE",
+    "InstanceDiscrimination",
+    "KNNEvaluation",
+    "MemoryBank",
+    "MovingAveragePartition",
+    "NegativeSampler",
+    "NonParametricSoftmax",
+    "Objective",
+    "ParametricSoftmax",
+    "PartitionPolicy",
+    "UniformSampler",
+    "attach_gradient",
+    "backends",
+    "get_bank_ops",
+    "weighted_knn",
+]

@@ -1,0 +1,94 @@
+"""The weighted k-nearest-neighbour classifier."""
+
+import numpy as np
+from keras import ops
+
+from instdisc_core.registry import get_bank_ops
+from instdisc_core.validation import check_features, require, require_count, require_number
+
+DEFAULT_K = 200
+
+
+def weighted_knn(
+    features, train_features, train_labels, k=None, temperature=0.07, batch_size=256, backend=None
+):
+    """Classify embeddings by the labels of their nearest neighbours.
+
+    Each of the ``k`` most similar training rows votes for its label with the weight
+    ``exp(cos(v_j, f_i) / temperature)``; the label with the largest sum wins.
+
+    Args:
+        features: unit embeddings to classify, ``(queries, embedding_dim)``.
+        train_features: unit embeddings ``(n, embedding_dim)``: an array, or a bank's ``rows``.
+        train_labels: ``(n,)``, integers or strings; any number of classes.
+        k: neighbours that vote, in ``[1, n]``; None is 200, or ``n`` where there are fewer.
+        temperature: greater than 0; the paper uses 0.07 on ImageNet, 0.1 on CIFAR-10.
+        batch_size: queries scored at a time. It changes memory, never a result.
+        backend: see ``registry.get_bank_ops``.
+
+    Returns:
+        NumPy array ``(queries,)`` of labels, of the dtype of ``train_labels``.
+
+    Raises:
+        ValueError: shapes that don't fit each other, k out of range, temperature not above 0.
+
+    Source:
+        Wu et al., section 3.4.
+
+    Example:
+
+    ```python
+    predicted = weighted_knn(model.predict(test), model.memory_bank.rows, labels, k=200)
+    ```
+    """
+    train_labels = np.asarray(train_labels)
+    train_features = ops.convert_to_tensor(train_features)
+    require(
+        len(train_features.shape) == 2 and train_labels.shape == (train_features.shape[0],),
+        f"train_features of shape {tuple(train_features.shape)} and train_labels of shape "
+        f"{train_labels.shape}",
+        "shapes (n, embedding_dim) and (n,)",
+    )
+    n, embedding_dim = train_features.shape
+    k = min(DEFAULT_K, n) if k is None else k
+    require_count("k", k)
+    require(k <= n, f"k={k}", f"at most the {n} training embeddings")
+    require_number("temperature", temperature, 0, open_below=True)
+    require_count("batch_size", batch_size)
+    features = ops.convert_to_tensor(check_features(features, embedding_dim), "float32")
+
+    classes, train_classes = np.unique(train_labels, return_inverse=True)
+    bank_ops = get_bank_ops(backend)
+    predicted = np.empty(len(features), train_labels.dtype)
+    for start in range(0, len(features), batch_size):
+        queries = features[start : start + batch_size]
+        scores, neighbours = bank_ops.top_k(queries, train_features, k)
+        scores = ops.convert_to_numpy(scores).astype("float64")
+        neighbours = train_classes[ops.convert_to_numpy(neighbours)]
+        weights = np.exp((scores - scores[:, :1]) / temperature)
+        votes = np.zeros((len(scores), len(classes)))
+        np.add.at(votes, (np.arange(len(scores))[:, None], neighbours), weights)
+        predicted[start : start + batch_size] = classes[votes.argmax(axis=1)]
+    return predicted
+
+
+def knn_accuracy(features, labels, train_features, train_labels, **kwargs):
+    """The share of embeddings that ``weighted_knn`` classifies as labelled.
+
+    Args:
+        features, labels: unit embeddings ``(queries, embedding_dim)`` and labels ``(queries,)``.
+        train_features, train_labels: see ``weighted_knn``, which also takes the other arguments.
+
+    Returns:
+        A float in ``[0, 1]``.
+
+    Example: ``knn_accuracy(model.predict(test), test_labels, bank.rows, labels, k=50)``
+    """
+    labels = np.asarray(labels)
+    predicted = weighted_knn(features, train_features, train_labels, **kwargs)
+    require(
+        labels.shape == predicted.shape,
+        f"labels of shape {labels.shape}",
+        f"one for each of the {len(predicted)} embeddings",
+    )
+    return float(np.mean(predicted == labels))

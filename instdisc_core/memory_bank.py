@@ -1,0 +1,235 @@
+"""The memory bank: one unit row for each image."""
+
+import math
+
+import keras
+import numpy as np
+from keras import ops
+
+from instdisc_core.registry import get_bank_ops
+from instdisc_core.validation import (
+    check_features,
+    check_indices,
+    check_paired,
+    require,
+    require_count,
+    require_number,
+)
+
+
+@keras.saving.register_keras_serializable(package="instdisc_core")
+class MemoryBank(keras.layers.Layer):
+    """The embeddings of all images, as they were last seen: classifier, search index, checkpoint.
+
+    Row ``v_i`` belongs to image ``i``. The rows start as random points of the unit sphere and
+    move only when ``update`` is called:
+
+        v_i <- normalise(momentum * v_i + (1 - momentum) * f_i)
+
+    An index that is given twice moves once, towards the mean of its embeddings, so the result
+    depends neither on their order nor on how a batch is split. An embedding that is not finite,
+    or is zero, and an index outside ``[0, num_instances)`` move nothing. They are counted in
+    ``refused_embeddings`` and ``refused_indices``; see ``update`` for which of them raise.
+
+    Args:
+        num_instances: number of images, ``n``.
+        embedding_dim: width of an embedding, ``d``.
+        momentum: weight of the old row, in ``[0, 1)``; 0 replaces it, as the paper's text does.
+        dtype: storage of the rows: ``"float32"``, ``"bfloat16"`` or ``"float16"``. Whatever it is,
+            what is computed from the rows is float32.
+        seed: integer that makes the starting rows repeatable. The same seed gives the same rows
+            on every framework. None draws fresh ones.
+        backend: which primitives to use, see ``registry.get_bank_ops``. It says how the bank runs,
+            not what it is, and is not saved with it.
+
+    Attributes:
+        rows: the variable ``(num_instances, embedding_dim)``; ``rows.assign(array)`` restores it.
+        refused_embeddings: variable ``()``, int32: embeddings refused so far.
+        refused_indices: variable ``()``, int32: indices refused so far.
+
+    Raises:
+        ValueError: an argument is out of its range.
+
+    Source:
+        Wu et al., CVPR 2018, section 3.1. The start is Gaussian and normalised; the official code
+        draws from a uniform distribution and does not normalise. Momentum is the official code's.
+
+    Example:
+
+    ```python
+    bank = MemoryBank(num_instances=50_000, embedding_dim=128, seed=0)
+    bank.update(indices, features)
+    scores, neighbours = bank.search(features, k=10)
+    ```
+    """
+
+    def __init__(
+        self,
+        num_instances,
+        embedding_dim,
+        momentum=0.5,
+        dtype="float32",
+        seed=None,
+        backend=None,
+        **kwargs,
+    ):
+        require_count("num_instances", num_instances)
+        require_count("embedding_dim", embedding_dim)
+        require_number("momentum", momentum, 0, 1)
+        kinds = ("float32", "bfloat16", "float16")
+        require(dtype in kinds, f"dtype={dtype!r}", f"one of {kinds}")
+        super().__init__(dtype=dtype, trainable=False, **kwargs)
+        self.num_instances = int(num_instances)
+        self.embedding_dim = int(embedding_dim)
+        self.momentum = float(momentum)
+        self.seed = seed
+        self._ops = get_bank_ops(backend)
+        self.rows = self.add_weight(
+            name="rows",
+            shape=self.shape,
+            dtype=dtype,
+            initializer=self._random_rows,
+            trainable=False,
+            autocast=False,
+        )
+        self.refused_embeddings = self._counter("refused_embeddings")
+        self.refused_indices = self._counter("refused_indices")
+        self.built = True
+
+    @property
+    def shape(self):
+        """``(num_instances, embedding_dim)``."""
+        return (self.num_instances, self.embedding_dim)
+
+    def lookup(self, indices):
+        """The rows of these images.
+
+        Args:
+            indices: integers ``(batch,)`` in ``[0, num_instances)``.
+
+        Returns:
+            Float32 tensor ``(batch, embedding_dim)``.
+
+        Raises:
+            ValueError: indices that are not integers, not one-dimensional, or out of range.
+        """
+        indices = ops.cast(check_indices(indices, self.num_instances), "int32")
+        return ops.cast(ops.take(self.rows, indices, axis=0), "float32")
+
+    def update(self, indices, features):
+        """Move the rows of these images towards their new embeddings.
+
+        Call it after the loss has read the old rows, in training only. No gradient flows.
+
+        Args:
+            indices: integers ``(batch,)`` in ``[0, num_instances)``.
+            features: ``(batch, embedding_dim)``, unit embeddings.
+
+        Raises:
+            ValueError: indices that are not integers or not one-dimensional, or features of the
+                wrong shape; and, where the values are in the host's memory, indices out of range
+                or a row of zeros. The bank is then unchanged. In a compiled step and on an
+                accelerator values cannot raise; what is wrong is left out and counted instead.
+        """
+        indices = check_indices(indices, self.num_instances)
+        features = check_features(features, self.embedding_dim)
+        check_paired(indices, features)
+        features = self._stopped(features)
+        known = self.contains(indices)
+        usable = ops.logical_and(ops.all(ops.isfinite(features), axis=1), ops.any(features, axis=1))
+        self.refused_indices.assign_add(_count(ops.logical_not(known)))
+        self.refused_embeddings.assign_add(_count(ops.logical_not(usable)))
+
+        # What is refused joins, with no weight, the group of an image that is not, so that every
+        # entry names a row which this update may write.
+        accepted = ops.logical_and(known, usable)
+        indices = ops.cast(ops.where(known, indices, 0), "int32")
+        indices = ops.where(accepted, indices, ops.take(indices, ops.argmax(accepted)))
+        rows = self._moved(
+            self.lookup(indices), *_means(indices, features, ops.cast(accepted, "float32"))
+        )
+        self._ops.update_rows(self.rows, indices, rows)
+
+    def search(self, features, k):
+        """The images whose rows are most similar to these embeddings.
+
+        Args:
+            features: ``(queries, embedding_dim)``; unit embeddings make the scores cosines.
+            k: how many, in ``[1, num_instances]``.
+
+        Returns:
+            ``(scores, indices)``, each ``(queries, k)``, best first; float32 and int32.
+
+        Raises:
+            ValueError: features of the wrong shape, or k out of range.
+        """
+        features = check_features(features, self.embedding_dim)
+        require_count("k", k)
+        require(k <= self.num_instances, f"k={k}", f"at most num_instances={self.num_instances}")
+        return self._ops.top_k(self._stopped(features), self.rows, k)
+
+    def scores(self, features, indices):
+        """Inner products ``v_j . f_i`` with chosen rows; see ``BankOps.scores``."""
+        return self._ops.scores(self._stopped(features), self.rows, indices)
+
+    def combine(self, weights, indices):
+        """Weighted sums of chosen rows; see ``BankOps.combine``."""
+        return self._ops.combine(self._stopped(weights), self.rows, indices)
+
+    def attend(self, features, temperature):
+        """``log Z_i`` and the expected row under the softmax; see ``BankOps.attend``."""
+        return self._ops.attend(self._stopped(features), self.rows, temperature)
+
+    def contains(self, indices):
+        """Which of these integers name a row: a boolean tensor of their shape."""
+        indices = ops.convert_to_tensor(indices)
+        return ops.logical_and(indices >= 0, indices < self.num_instances)
+
+    def get_config(self):
+        """The arguments that rebuild this layer."""
+        return {
+            "name": self.name,
+            "num_instances": self.num_instances,
+            "embedding_dim": self.embedding_dim,
+            "momentum": self.momentum,
+            "dtype": keras.backend.standardize_dtype(self.rows.dtype),
+            "seed": self.seed,
+        }
+
+    def _moved(self, rows, means, counts):
+        """``normalise(momentum v + (1 - momentum) f)``; ``v`` itself where that has no direction."""
+        mixed = self.momentum * rows + (1 - self.momentum) * means
+        length = ops.norm(mixed, axis=1, keepdims=True)
+        moves = ops.logical_and(counts > 0, ops.logical_and(length > 0, length < math.inf))
+        return ops.where(moves, mixed / ops.where(moves, length, 1.0), rows)
+
+    def _random_rows(self, shape, dtype=None):
+        rows = np.random.default_rng(self.seed).standard_normal(shape, dtype="float32")
+        rows /= np.linalg.norm(rows, axis=1, keepdims=True)
+        return ops.convert_to_tensor(rows, dtype=dtype)
+
+    def _counter(self, name):
+        return self.add_weight(
+            name=name, shape=(), dtype="int32", initializer="zeros", trainable=False
+        )
+
+    @staticmethod
+    def _stopped(array):
+        return ops.cast(ops.stop_gradient(ops.convert_to_tensor(array)), "float32")
+
+
+def _count(condition):
+    return ops.sum(ops.cast(condition, "int32"))
+
+
+def _means(indices, features, weights):
+    """For every entry, the weighted mean of the features that share its index, and their count."""
+    batch = ops.shape(indices)[0]
+    first = ops.cast(ops.argmax(indices[:, None] == indices[None, :], axis=1), "int32")
+
+    def total(values):
+        return ops.take(ops.segment_sum(values, first, num_segments=batch), first, axis=0)
+
+    weights = weights[:, None]
+    counts = total(weights)
+    return total(ops.where(weights > 0, features, 0.0)) / ops.maximum(counts, 1.0), counts

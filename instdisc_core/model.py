@@ -1,0 +1,215 @@
+"""InstanceDiscrimination: encoder, memory bank and objective as one Keras model."""
+
+import keras
+from keras import ops
+
+from instdisc_core import objectives
+from instdisc_core.callbacks import RefusedIndices
+from instdisc_core.memory_bank import MemoryBank
+from instdisc_core.validation import check_indices, require, require_count
+
+
+@keras.saving.register_keras_serializable(package="instdisc_core")
+class InstanceDiscrimination(keras.Model):
+    """Learns an embedding in which every image is a class of its own.
+
+    ``fit(images, indices)`` trains it: the target of an image is its index, 0 to
+    ``num_instances - 1``, the same in every epoch. ``predict(images)`` gives unit embeddings,
+    ``evaluate(images, indices)`` the mean loss in nats, and moves nothing. ``compile`` takes an
+    optimizer and no loss: the objective is the loss.
+
+    Args:
+        encoder: from a batch of images to ``(batch, features)``: any Keras model or layer, or,
+            on the torch backend, any ``torch.nn.Module``.
+        num_instances: number of training images, ``n``.
+        embedding_dim: width of the embedding, ``d``.
+        objective: ``"nce"``, ``"non_parametric_softmax"``, ``"info_nce"``,
+            ``"parametric_softmax"``, or an Objective.
+        momentum: of the memory bank, in ``[0, 1)``.
+        projector: from the encoder's features to ``(batch, embedding_dim)``; None is a dense
+            layer, the paper's linear head. The L2 norm is always taken after it.
+        augmenter: applied to the images in training only; any Keras layer or model.
+        bank_dtype: storage of the memory bank, see ``MemoryBank``.
+        seed: of the memory bank's start, and of the negatives of an objective given by name.
+        backend: see ``registry.get_bank_ops``; not saved with the model.
+
+    Attributes:
+        memory_bank: the MemoryBank.
+        objective: the Objective.
+
+    Raises:
+        ValueError: an argument out of its range, or an unknown objective. ``fit``, ``evaluate``
+            and the ``*_on_batch`` methods raise it for indices that are not integers, not
+            one-dimensional, or out of range. Arrays are checked before the first step. A data
+            set or generator is checked batch by batch in eager execution; in a compiled step,
+            which cannot raise, such an image gets the loss NaN and trains nothing, and ``fit``
+            raises at the end of the epoch.
+
+    Source:
+        Wu et al., CVPR 2018, figure 2.
+
+    Example:
+
+    ```python
+    model = InstanceDiscrimination(encoder, num_instances=len(images), objective="nce")
+    model.compile(optimizer=keras.optimizers.SGD(0.03, momentum=0.9))
+    model.fit(images, np.arange(len(images)), epochs=200)
+    scores, neighbours = model.memory_bank.search(model.predict(queries), k=10)
+    ```
+    """
+
+    def __init__(
+        self,
+        encoder,
+        num_instances,
+        embedding_dim=128,
+        objective="nce",
+        momentum=0.5,
+        projector=None,
+        augmenter=None,
+        bank_dtype="float32",
+        seed=None,
+        backend=None,
+        **kwargs,
+    ):
+        super().__init__(**kwargs)
+        self.memory_bank = MemoryBank(
+            num_instances, embedding_dim, momentum, bank_dtype, seed, backend, name="memory_bank"
+        )
+        self.objective = objectives.get(objective, seed=seed)
+        if not self.objective.built:
+            self.objective.build(self.memory_bank.shape)
+        self.encoder = encoder
+        self.projector = keras.layers.Dense(embedding_dim) if projector is None else projector
+        self.augmenter = augmenter
+        self.seed = seed
+        if hasattr(self.objective, "partition"):
+            self.log_partition_tracker = keras.metrics.Mean(name="log_partition")
+
+    def call(self, images, training=None):
+        """Unit embeddings ``(batch, embedding_dim)``, float32, of a batch of images."""
+        if training and self.augmenter is not None:
+            images = self.augmenter(images)
+        features = self.encoder(images)
+        require(
+            len(features.shape) == 2,
+            f"an encoder whose output has shape {tuple(features.shape)}",
+            "shape (batch, features)",
+            "Pool it: pooling='avg' in keras.applications, or a GlobalAveragePooling2D layer.",
+        )
+        embeddings = self.projector(features)
+        require(
+            tuple(embeddings.shape[1:]) == (self.memory_bank.embedding_dim,),
+            f"a projector whose output has shape {tuple(embeddings.shape)}",
+            f"shape (batch, {self.memory_bank.embedding_dim}), as embedding_dim says",
+        )
+        return ops.normalize(ops.cast(embeddings, "float32"), axis=-1)
+
+    def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
+        """The mean of the objective over the batch; in training the bank then moves."""
+        self._check_targets(y)
+        losses = self.objective(y_pred, y, self.memory_bank, training=training)
+        if sample_weight is not None:
+            losses = losses * ops.cast(sample_weight, losses.dtype)
+        loss = ops.mean(losses)
+        for regularizer in self.losses:
+            loss = loss + regularizer
+        if training:
+            self.memory_bank.update(y, y_pred)
+        if hasattr(self, "log_partition_tracker"):
+            self.log_partition_tracker.update_state(self.objective.partition.log_partition)
+        return loss
+
+    def fit(self, x=None, y=None, batch_size=None, epochs=1, **kwargs):
+        """Train; see ``keras.Model.fit``. ``y`` holds the instance index of each image."""
+        self._check_arrays(y)
+        callbacks = kwargs.pop("callbacks", None) or []
+        if not isinstance(callbacks, keras.callbacks.CallbackList):
+            callbacks = [RefusedIndices(), *_as_list(callbacks)]
+        return super().fit(x, y, batch_size, epochs, callbacks=callbacks, **kwargs)
+
+    def evaluate(self, x=None, y=None, batch_size=None, **kwargs):
+        """The loss in nats; see ``keras.Model.evaluate``. Nothing moves."""
+        self._check_arrays(y)
+        return super().evaluate(x, y, batch_size, **kwargs)
+
+    def save_own_variables(self, store):
+        """Save the states of all random generators, which Keras leaves out."""
+        for position, state in enumerate(self._random_states()):
+            store[f"random_state_{position}"] = state.numpy()
+
+    def load_own_variables(self, store):
+        """Restore what ``save_own_variables`` saved."""
+        for position, state in enumerate(self._random_states()):
+            state.assign(store[f"random_state_{position}"])
+
+    def get_config(self):
+        """The arguments that rebuild this model."""
+        parts = {
+            "encoder": self.encoder,
+            "objective": self.objective,
+            "projector": self.projector,
+            "augmenter": self.augmenter,
+        }
+        bank = self.memory_bank.get_config()
+        return {
+            "name": self.name,
+            "dtype": keras.saving.serialize_keras_object(self.dtype_policy),
+            "num_instances": bank["num_instances"],
+            "embedding_dim": bank["embedding_dim"],
+            "momentum": bank["momentum"],
+            "bank_dtype": bank["dtype"],
+            "seed": self.seed,
+            **{k: keras.saving.serialize_keras_object(v) for k, v in parts.items()},
+        }
+
+    @classmethod
+    def from_config(cls, config, custom_objects=None):
+        """Rebuild a model from its configuration."""
+        nested = {k: v for k, v in config.items() if isinstance(v, dict)}
+        restored = {
+            k: keras.saving.deserialize_keras_object(v, custom_objects) for k, v in nested.items()
+        }
+        return cls(**{**config, **restored})
+
+    def get_compile_config(self):
+        """How the model was compiled, in terms that hold on every Keras backend.
+
+        Keras names the optimizer by its class on the backend at hand, and fixes what
+        ``jit_compile="auto"`` meant there; neither could be loaded on another.
+        """
+        config = super().get_compile_config()
+        optimizer = config.get("optimizer")
+        if isinstance(optimizer, dict) and optimizer["module"].startswith("keras.src.backend"):
+            config["optimizer"] = {
+                **optimizer,
+                "module": "keras.optimizers",
+                "registered_name": None,
+            }
+        return {**config, "jit_compile": "auto"} if config else config
+
+    def _random_states(self):
+        saved = {id(weight) for weight in self.weights}
+        return [variable for variable in self.variables if id(variable) not in saved]
+
+    def _check_targets(self, y):
+        require(
+            getattr(self, "loss", None) is None,
+            f"compile(loss={getattr(self, 'loss', None)!r})",
+            "no loss: the objective is the loss",
+            "Leave it out of compile().",
+        )
+        require(
+            y is not None,
+            "no targets",
+            "the instance index of each image",
+            "For an array: fit(images, numpy.arange(len(images))).",
+        )
+
+    def _check_arrays(self, y):
+        if hasattr(y, "dtype") or isinstance(y, (list, tuple)):
+            check_indices(y, self.memory_bank.num_instances)
+
+
+def _as_list(callbacks):
+    return list(callbacks) if isinstance(callbacks, (list, tuple)) else [callbacks]

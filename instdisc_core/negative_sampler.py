@@ -1,0 +1,232 @@
+"""Noise distributions: where the negatives of an image come from."""
+
+import math
+
+import keras
+import numpy as np
+from keras import ops
+
+from instdisc_core.validation import check_indices, require, require_count
+
+# The noise of an evaluation is the same each time, and leaves the training stream alone.
+EVALUATION_SEED = 1805
+
+
+class NegativeSampler(keras.layers.Layer):
+    """A noise distribution ``P_n`` over the instances: draws from it, and its log-probabilities.
+
+    Subclasses implement ``draw`` and ``log_probabilities``.
+
+    Args:
+        seed: integer that makes a run repeatable; None draws a fresh one.
+
+    Attributes:
+        exclude_positive: whether an image is never among its own negatives.
+    """
+
+    exclude_positive = False
+
+    def __init__(self, seed=None, **kwargs):
+        super().__init__(dtype="float32", trainable=False, **kwargs)
+        self.seed_generator = keras.random.SeedGenerator(seed)
+        self.seed = seed
+        self.built = True
+
+    def sample(self, indices, num_instances, num_negatives, shared=False, training=True):
+        """Draw negatives with replacement.
+
+        Args:
+            indices: integers ``(batch,)``, the positives.
+            num_instances: ``n``, the number of images to draw from.
+            num_negatives: ``m``, how many to draw.
+            shared: one set for the whole batch instead of one for each image.
+            training: when false, the draw is the same each time and the random stream of training
+                does not advance.
+
+        Returns:
+            Int32 tensor ``(batch, num_negatives)``, or ``(num_negatives,)`` when shared.
+        """
+        require_count("num_negatives", num_negatives)
+        seed = self.seed_generator if training else EVALUATION_SEED
+        shape = (num_negatives,) if shared else (ops.shape(indices)[0], num_negatives)
+        return self.draw(indices, num_instances, shape, seed)
+
+    def draw(self, indices, num_instances, shape, seed):
+        """Draw an int32 tensor of this shape; ``seed`` is what ``keras.random`` takes."""
+        raise NotImplementedError
+
+    def log_probabilities(self, indices, num_instances):
+        """``log P_n(j)`` of each of these instances, in nats; it broadcasts to their shape."""
+        raise NotImplementedError
+
+    def get_config(self):
+        """The arguments that rebuild this sampler."""
+        return {"name": self.name, "seed": self.seed}
+
+
+@keras.saving.register_keras_serializable(package="instdisc_core")
+class UniformSampler(NegativeSampler):
+    """Every image is equally likely: ``P_n(j) = 1 / n``.
+
+    Args:
+        exclude_positive: never draw the image itself; then ``P_n(j) = 1 / (n - 1)``. Without it,
+            8 % of the images meet themselves among 4,096 negatives out of 50,000. Draws
+            ``r ~ U{0 .. n - 2}`` and adds 1 where ``r >= i``: no rejection, no second draw.
+        seed: integer that makes a run repeatable; None draws a fresh one.
+
+    Source:
+        Wu et al., section 3.2: uniform noise. ``exclude_positive`` is an addition.
+
+    Example:
+
+    ```python
+    sampler = UniformSampler(exclude_positive=True, seed=0)
+    negatives = sampler.sample(indices, num_instances=50_000, num_negatives=4096)
+    ```
+    """
+
+    def __init__(self, exclude_positive=False, seed=None, **kwargs):
+        super().__init__(seed, **kwargs)
+        self.exclude_positive = bool(exclude_positive)
+
+    def draw(self, indices, num_instances, shape, seed):
+        """See ``NegativeSampler.draw``."""
+        if not self.exclude_positive:
+            return keras.random.randint(shape, 0, num_instances, seed=seed)
+        require(
+            len(shape) == 2,
+            "exclude_positive=True with shared negatives",
+            "negatives of each image's own",
+            "Set shared_negatives=False, or exclude_positive=False.",
+        )
+        require(
+            num_instances > 1,
+            f"exclude_positive=True with num_instances={num_instances}",
+            "at least 2 instances",
+        )
+        drawn = keras.random.randint(shape, 0, num_instances - 1, seed=seed)
+        return drawn + ops.cast(drawn >= ops.cast(indices, "int32")[:, None], "int32")
+
+    def log_probabilities(self, indices, num_instances):
+        """See ``NegativeSampler.log_probabilities``."""
+        return -math.log(num_instances - self.exclude_positive)
+
+    def get_config(self):
+        """The arguments that rebuild this sampler."""
+        return {**super().get_config(), "exclude_positive": self.exclude_positive}
+
+
+@keras.saving.register_keras_serializable(package="instdisc_core")
+class AliasSampler(NegativeSampler):
+    """Any noise distribution, drawn in constant time by Walker's alias method.
+
+    Every instance owns a slot of weight ``1 / n``; a slot belongs to its owner up to a threshold
+    and to one other instance, its alias, beyond it. A draw picks a slot and a side. The positive
+    cannot be excluded: for that, a draw would have to be repeated.
+
+    Args:
+        probabilities: ``(n,)``, positive, proportional to ``P_n``; they are normalised.
+        seed: integer that makes a run repeatable; None draws a fresh one.
+
+    Raises:
+        ValueError: probabilities that are not one-dimensional, finite and positive.
+
+    Source:
+        Walker 1977. Wu et al. name a non-uniform noise as an option; their code carries alias
+        tables for it. The tables are built here by prefix sums, in O(n) with no Python loop.
+
+    Example:
+
+    ```python
+    sampler = AliasSampler(class_counts[labels] ** -0.5, seed=0)
+    ```
+    """
+
+    def __init__(self, probabilities, seed=None, **kwargs):
+        super().__init__(seed, **kwargs)
+        probabilities = np.asarray(probabilities, "float64")
+        require(
+            probabilities.ndim == 1
+            and probabilities.size > 0
+            and np.all(np.isfinite(probabilities))
+            and np.all(probabilities > 0),
+            f"probabilities of shape {probabilities.shape}, not all of them finite and positive"
+            if probabilities.ndim == 1
+            else f"probabilities of shape {probabilities.shape}",
+            "a positive weight for each instance, of shape (num_instances,)",
+            "An image that must never be drawn can have a very small weight.",
+        )
+        self.probabilities = probabilities / probabilities.sum()
+        threshold, alias = alias_tables(self.probabilities)
+        self._threshold = self._table("threshold", threshold, "float32")
+        self._alias = self._table("alias", alias, "int32")
+        self._log = self._table("log_probabilities", np.log(self.probabilities), "float32")
+
+    def draw(self, indices, num_instances, shape, seed):
+        """See ``NegativeSampler.draw``."""
+        self._check(num_instances)
+        slot = keras.random.randint(shape, 0, num_instances, seed=seed)
+        side = keras.random.uniform(shape, seed=seed if seed is self.seed_generator else seed + 1)
+        beyond = side >= ops.take(self._threshold, slot)
+        return ops.where(beyond, ops.take(self._alias, slot), slot)
+
+    def log_probabilities(self, indices, num_instances):
+        """See ``NegativeSampler.log_probabilities``."""
+        self._check(num_instances)
+        return ops.take(self._log, check_indices(indices, num_instances, ranks=(1, 2)))
+
+    def get_config(self):
+        """The arguments that rebuild this sampler."""
+        return {**super().get_config(), "probabilities": self.probabilities.tolist()}
+
+    def _check(self, num_instances):
+        require(
+            num_instances == len(self.probabilities),
+            f"{len(self.probabilities)} probabilities for a bank of {num_instances} instances",
+            "one for each instance",
+        )
+
+    def _table(self, name, values, dtype):
+        return self.add_weight(
+            name=name,
+            shape=values.shape,
+            dtype=dtype,
+            initializer=lambda shape, dtype: ops.convert_to_tensor(values, dtype),
+            trainable=False,
+            autocast=False,
+        )
+
+
+def alias_tables(probabilities):
+    """The alias tables of a distribution, exact up to float64 rounding.
+
+    Scale the probabilities so that their mean is 1. What the small ones lack, laid end to end, and
+    what the large ones have over, laid end to end, are two lines of the same length. A small slot
+    is filled by the large one above the point where its own lack begins; a large slot that gives
+    away more than it has over is filled by the next large one.
+
+    Args:
+        probabilities: float64 array ``(n,)`` that sums to 1.
+
+    Returns:
+        ``threshold`` ``(n,)``, in ``[0, 1]``, and ``alias`` ``(n,)``, int64: slot ``j`` is ``j``
+        below its threshold and ``alias[j]`` above it.
+    """
+    scaled = np.asarray(probabilities, "float64") * len(probabilities)
+    threshold = np.minimum(scaled, 1.0)
+    alias = np.arange(len(scaled))
+    small, large = np.flatnonzero(scaled < 1), np.flatnonzero(scaled >= 1)
+    if not len(small):
+        return threshold, alias
+    lack = np.cumsum(1 - scaled[small])
+    over = np.cumsum(scaled[large] - 1)
+    last = len(large) - 1
+    begins = np.concatenate([[0.0], lack[:-1]])
+    alias[small] = large[np.minimum(np.searchsorted(over, begins, side="right"), last)]
+    # The small slot during which a large one runs out; the last large one never does.
+    crossing = np.searchsorted(lack, over[:-1], side="right")
+    runs_out = crossing < len(lack)
+    exhausted = large[:-1][runs_out]
+    threshold[exhausted] = np.clip(1 - (lack[crossing[runs_out]] - over[:-1][runs_out]), 0, 1)
+    alias[exhausted] = large[1:][runs_out]
+    return threshold, alias

@@ -1,0 +1,202 @@
+"""Policies for the partition function Z of noise-contrastive estimation."""
+
+import math
+
+import keras
+from keras import ops
+
+from instdisc_core.validation import require_count, require_number
+
+
+class PartitionPolicy(keras.layers.Layer):
+    """How one constant Z, common to all images, follows the estimates of the batches.
+
+    Each training batch brings an estimate, and the policy blends it in with a weight ``w`` that
+    depends on how many came before:
+
+        Z <- (1 - w) Z + w * estimate
+
+    computed on logarithms, since Z overflows float16 and, at low temperature, float32. An estimate
+    that is not finite is passed over. Subclasses give ``weight``.
+
+    Attributes:
+        log_partition: variable ``()``, float32, log Z in nats; minus infinity until the first
+            batch.
+        num_batches_seen: variable ``()``, int32.
+    """
+
+    def __init__(self, log_partition=-math.inf, **kwargs):
+        super().__init__(dtype="float32", trainable=False, **kwargs)
+        self.log_partition = self._state("log_partition", log_partition, "float32")
+        self.num_batches_seen = self._state("num_batches_seen", 0, "int32")
+        self.built = True
+
+    def weight(self, num_batches_seen):
+        """The weight ``w`` in ``[0, 1]`` of the next estimate: a float, or a float32 scalar."""
+        raise NotImplementedError
+
+    def estimate(self, sampled, exact):
+        """This batch's log Z, ``()``: by default the one sampled from the negatives.
+
+        Args:
+            sampled: float32 tensor ``()``, ``log mean_ik exp(s_ik) / P_n(j_ik)``.
+            exact: function of no argument that attends to the whole bank and returns
+                ``log mean_i Z_i``.
+        """
+        return sampled
+
+    def log_z(self, sampled, exact, training=True):
+        """The log Z to use with this batch; in training, after taking the batch in.
+
+        Args:
+            sampled, exact: see ``estimate``.
+            training: when false nothing is stored, and the stored log Z is returned, or this
+                batch's estimate if there is none yet.
+
+        Returns:
+            Float32 tensor ``()``, in nats.
+        """
+        stored = ops.convert_to_tensor(self.log_partition)
+        estimate = self.estimate(sampled, exact)
+        if not training:
+            return ops.where(ops.isfinite(stored), stored, estimate)
+        seen = ops.convert_to_tensor(self.num_batches_seen)
+        usable = ops.isfinite(estimate)
+        w = ops.cast(self.weight(seen), "float32")
+        blended = ops.logaddexp(ops.log1p(-w) + stored, ops.log(w) + estimate)
+        blended = ops.where(usable, blended, stored)
+        self.log_partition.assign(blended)
+        self.num_batches_seen.assign(seen + ops.cast(usable, "int32"))
+        return blended
+
+    def get_config(self):
+        """The arguments that rebuild this policy."""
+        return {"name": self.name}
+
+    def _state(self, name, value, dtype):
+        return self.add_weight(
+            name=name,
+            shape=(),
+            dtype=dtype,
+            initializer=keras.initializers.Constant(value),
+            trainable=False,
+            autocast=False,
+        )
+
+
+@keras.saving.register_keras_serializable(package="instdisc_core")
+class FirstBatches(PartitionPolicy):
+    """The mean of the first batches' estimates, then fixed: the paper's way.
+
+    Args:
+        num_batches: how many batches are averaged, at least 1. The estimate of a single batch on a
+            small data set can be far off for the rest of the training.
+
+    Source:
+        Wu et al., section 3.2; the official code takes the first batch.
+
+    Example: ``NCE(partition=FirstBatches(num_batches=10))``
+    """
+
+    def __init__(self, num_batches=1, **kwargs):
+        require_count("num_batches", num_batches)
+        super().__init__(**kwargs)
+        self.num_batches = int(num_batches)
+
+    def weight(self, num_batches_seen):
+        """``1 / t`` at batch ``t`` up to ``num_batches``, then 0."""
+        t = ops.cast(num_batches_seen + 1, "float32")
+        return ops.where(t <= self.num_batches, 1 / t, 0.0)
+
+    def get_config(self):
+        """The arguments that rebuild this policy."""
+        return {**super().get_config(), "num_batches": self.num_batches}
+
+
+@keras.saving.register_keras_serializable(package="instdisc_core")
+class ConstantPartition(PartitionPolicy):
+    """A Z that is known beforehand.
+
+    Args:
+        value: Z itself, not its logarithm; positive and finite.
+
+    Source:
+        Wu et al., section 3.2: "treated as a constant". Their value for ImageNet with
+        ``temperature=0.07`` and a random bank is near ``2.3 * n``.
+
+    Example: ``NCE(partition=ConstantPartition(2.31 * 50_000))``
+    """
+
+    def __init__(self, value, **kwargs):
+        require_number("value", value, 0, open_below=True)
+        super().__init__(log_partition=math.log(value), **kwargs)
+        self.value = float(value)
+
+    def weight(self, num_batches_seen):
+        """Always 0."""
+        return 0.0
+
+    def get_config(self):
+        """The arguments that rebuild this policy."""
+        return {**super().get_config(), "value": self.value}
+
+
+@keras.saving.register_keras_serializable(package="instdisc_core")
+class MovingAveragePartition(PartitionPolicy):
+    """An exponential moving average of the batches' estimates, which starts at the first.
+
+    Args:
+        decay: weight of the old Z, in ``[0, 1)``.
+
+    Source:
+        An addition to the paper: Z grows as the bank gains structure, and this follows it.
+
+    Example: ``NCE(partition=MovingAveragePartition(decay=0.99))``
+    """
+
+    def __init__(self, decay=0.99, **kwargs):
+        require_number("decay", decay, 0, 1)
+        super().__init__(**kwargs)
+        self.decay = float(decay)
+
+    def weight(self, num_batches_seen):
+        """1 at the first batch, then ``1 - decay``."""
+        return ops.where(num_batches_seen == 0, 1.0, 1 - self.decay)
+
+    def get_config(self):
+        """The arguments that rebuild this policy."""
+        return {**super().get_config(), "decay": self.decay}
+
+
+@keras.saving.register_keras_serializable(package="instdisc_core")
+class ExactPartition(PartitionPolicy):
+    """The mean of the batch's true ``Z_i``, computed over the whole bank every so many batches.
+
+    Args:
+        every: batches from one computation to the next, at least 1.
+
+    Source:
+        An addition to the paper. One pass of attention over the bank costs less than 4,096
+        gathered negatives an image up to about a hundred thousand images.
+
+    Example: ``NCE(partition=ExactPartition(every=10))``
+    """
+
+    def __init__(self, every=1, **kwargs):
+        require_count("every", every)
+        super().__init__(**kwargs)
+        self.every = int(every)
+
+    def weight(self, num_batches_seen):
+        """1 at every ``every``-th batch, counted from the first; 0 between."""
+        return ops.where(num_batches_seen % self.every == 0, 1.0, 0.0)
+
+    def estimate(self, sampled, exact):
+        """The exact one where it is due; between, the stored one."""
+        stored = ops.convert_to_tensor(self.log_partition)
+        due = ops.convert_to_tensor(self.num_batches_seen) % self.every == 0
+        return ops.cond(due, exact, lambda: stored)
+
+    def get_config(self):
+        """The arguments that rebuild this policy."""
+        return {**super().get_config(), "every": self.every}

@@ -1,0 +1,78 @@
+"""Which BankOps serves the active Keras backend: discovery apart from loading."""
+
+from functools import cache
+from importlib.metadata import EntryPoint, entry_points
+
+import keras
+
+from instdisc_core.bank_ops import BankOps
+
+GROUP = "instdisc_core.backends"
+
+
+def backends():
+    """The backends that are installed beside the core, by name; none is imported.
+
+    Returns:
+        Dict from name to entry point. A backend that serves a Keras backend by default is named
+        as Keras names it: ``torch``, ``tensorflow``, ``jax``.
+    """
+    return {entry_point.name: entry_point for entry_point in entry_points(group=GROUP)}
+
+
+def get_bank_ops(backend=None):
+    """The BankOps to use.
+
+    Args:
+        backend: None for the one registered under the active Keras backend's name, or the
+            reference in Keras operations where none is; a name out of ``backends()``; ``"keras"``
+            for the reference; or a BankOps instance, which is returned as it is. An explicit
+            choice never falls back to another.
+
+    Returns:
+        A BankOps instance.
+
+    Raises:
+        ValueError: no backend has that name.
+        ImportError: the backend's framework is not installed.
+        RuntimeError: the backend serves another Keras backend than the active one.
+
+    Example:
+
+    ```python
+    bank = MemoryBank(1000, 128, backend=get_bank_ops("keras"))
+    ```
+    """
+    if isinstance(backend, BankOps):
+        return backend
+    known = backends()
+    if backend is None:
+        backend = keras.backend.backend() if keras.backend.backend() in known else "keras"
+    if backend == "keras":
+        return BankOps()
+    if backend not in known:
+        raise ValueError(
+            f"Received: backend={backend!r}. Expected one of {sorted({'keras', *known})}. "
+            f"A backend is an entry point of the group {GROUP!r}."
+        )
+    loaded = _load(known[backend])
+    if loaded.keras_backend not in (None, keras.backend.backend()):
+        raise RuntimeError(
+            f"Received: backend={backend!r} while Keras runs on {keras.backend.backend()!r}. "
+            f"Expected both to be the same. Set KERAS_BACKEND={loaded.keras_backend} in the "
+            "environment before keras is imported for the first time."
+        )
+    return loaded
+
+
+@cache
+def _load(entry_point: EntryPoint) -> BankOps:
+    try:
+        return entry_point.load()()
+    except ImportError as error:
+        name = entry_point.name
+        distribution = entry_point.dist.name if entry_point.dist else "instdisc-core"
+        raise ImportError(
+            f"Received: backend={name!r}, whose framework cannot be imported ({error}). "
+            f"Expected it to be installed: pip install '{distribution}[{name}]'"
+        ) from error

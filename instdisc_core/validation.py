@@ -1,0 +1,123 @@
+"""Checks at the public boundary: what was received, what was expected, how to mend it."""
+
+import warnings
+
+import keras
+import numpy as np
+
+UNIT_TOLERANCE = 0.02
+
+
+def require(condition, received, expected, mend=""):
+    """Raise a ValueError that states the three things a reader needs, unless ``condition``."""
+    if not condition:
+        raise ValueError(f"Received: {received}. Expected {expected}. {mend}".rstrip())
+
+
+def require_count(name, value):
+    """Raise unless ``value`` is an integer of at least 1."""
+    is_integer = isinstance(value, (int, np.integer)) and not isinstance(value, bool)
+    require(is_integer and value >= 1, f"{name}={value!r}", "an integer >= 1")
+
+
+def require_number(name, value, lowest, highest=np.inf, *, open_below=False, open_above=True):
+    """Raise unless ``value`` is a finite number in the range given."""
+    expected = f"a number in {'(' if open_below else '['}{lowest}, {highest}"
+    expected += ")" if open_above else "]"
+    is_number = isinstance(value, (int, float, np.number)) and not isinstance(value, bool)
+    inside = is_number and np.isfinite(value) and lowest <= value <= highest
+    inside = inside and not (open_below and value == lowest)
+    inside = inside and not (open_above and value == highest)
+    require(inside, f"{name}={value!r}", expected)
+
+
+def host_values(array):
+    """The values of ``array`` as NumPy where reading them is free, else None.
+
+    Free means: not traced by a compiler, and in the host's memory. Reading a tensor that lives on
+    an accelerator would make every step wait for it.
+    """
+    if isinstance(array, (np.ndarray, np.generic, list, tuple, int, float)):
+        return np.asarray(array)
+    try:
+        if "cpu" in str(array.device).lower():
+            return keras.ops.convert_to_numpy(array)
+    except Exception:  # each compiler refuses in its own way; the answer is the same
+        pass
+    return None
+
+
+def check_indices(indices, num_instances, *, name="indices", ranks=(1,)):
+    """Return ``indices`` as an integer array; raise on what cannot be an instance index.
+
+    The dtype and the rank are known even while a step is being compiled; the values are checked
+    where ``host_values`` can read them.
+    """
+    indices = indices if hasattr(indices, "dtype") else np.asarray(indices)
+    dtype = keras.backend.standardize_dtype(indices.dtype)
+    require(
+        keras.backend.is_int_dtype(dtype),
+        f"{name} of dtype {dtype}",
+        "integers",
+        "Cast them, for example with .astype('int32').",
+    )
+    require(
+        len(indices.shape) in ranks,
+        f"{name} of shape {tuple(indices.shape)}",
+        " or ".join({1: "shape (batch,)", 2: "shape (batch, num_negatives)"}[r] for r in ranks),
+        f"Reshape {name}, for example with .reshape(-1)." if ranks == (1,) else "",
+    )
+    values = host_values(indices)
+    if values is not None and values.size:
+        lowest, highest = int(values.min()), int(values.max())
+        require(
+            lowest >= 0 and highest < num_instances,
+            f"{name} from {lowest} to {highest}",
+            f"values in [0, {num_instances}), one for each row of the memory bank",
+            "Number the images 0, 1, 2, ... in a fixed order, or build the bank with "
+            f"num_instances={max(highest + 1, num_instances)}.",
+        )
+    return indices
+
+
+def check_features(features, embedding_dim, *, unit=False):
+    """Return ``features`` as an array ``(batch, embedding_dim)``; raise or warn if they are not.
+
+    With ``unit=True`` rows whose length is not 1 cause a warning: an objective of unit embeddings
+    still computes on them, but stalls.
+    """
+    features = features if hasattr(features, "dtype") else np.asarray(features, "float32")
+    require(
+        len(features.shape) == 2 and features.shape[1] == embedding_dim,
+        f"features of shape {tuple(features.shape)}",
+        f"shape (batch, {embedding_dim}), one embedding a row",
+    )
+    values = host_values(features)
+    if values is None or not values.size:
+        return features
+    norms = np.linalg.norm(values.astype("float32"), axis=1)
+    require(
+        not np.any(norms == 0),
+        f"features in which {int(np.sum(norms == 0))} of {len(norms)} rows are all zero",
+        "rows of length 1",
+        "A zero row has no direction: look at the encoder's last layer.",
+    )
+    norms = norms[np.isfinite(norms)]
+    if unit and norms.size and np.max(np.abs(norms - 1)) > UNIT_TOLERANCE:
+        warnings.warn(
+            f"Received: features with row lengths from {norms.min():.3g} to {norms.max():.3g}. "
+            "Expected rows of length 1: training stalls without the L2 norm. "
+            "Use keras.ops.normalize(features, axis=-1).",
+            stacklevel=3,
+        )
+    return features
+
+
+def check_paired(indices, features):
+    """Raise unless there is one index for each row of features."""
+    counts = indices.shape[0], features.shape[0]
+    require(
+        None in counts or counts[0] == counts[1],
+        f"{counts[0]} indices and {counts[1]} rows of features",
+        "one index for each row of features",
+    )
