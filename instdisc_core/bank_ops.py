@@ -2,6 +2,7 @@
 
 import math
 
+import keras
 from einops import einsum, rearrange
 from keras import ops
 
@@ -46,12 +47,12 @@ class BankOps:
             Float32 tensor ``(batch, K)``.
         """
         if len(indices.shape) == 1:
-            rows = _gather(bank, indices)
+            rows = gather_rows(bank, indices)
             return einsum(features, rows, "image feature, row feature -> image row")
         if _fits(indices, bank):
-            rows = _gather(bank, indices)
+            rows = gather_rows(bank, indices)
             return einsum(features, rows, "image feature, image row feature -> image row")
-        return ops.map(lambda one: ops.matmul(_gather(bank, one[1]), one[0]), (features, indices))
+        return ops.map(lambda one: ops.matmul(gather_rows(bank, one[1]), one[0]), (features, indices))
 
     def combine(self, weights, bank, indices):
         """Weighted sums of chosen rows, ``sum_k weights_ik v_{j_ik}``.
@@ -64,12 +65,12 @@ class BankOps:
             Float32 tensor ``(batch, embedding_dim)``.
         """
         if len(indices.shape) == 1:
-            rows = _gather(bank, indices)
+            rows = gather_rows(bank, indices)
             return einsum(weights, rows, "image row, row feature -> image feature")
         if _fits(indices, bank):
-            rows = _gather(bank, indices)
+            rows = gather_rows(bank, indices)
             return einsum(weights, rows, "image row, image row feature -> image feature")
-        return ops.map(lambda one: ops.matmul(one[0], _gather(bank, one[1])), (weights, indices))
+        return ops.map(lambda one: ops.matmul(one[0], gather_rows(bank, one[1])), (weights, indices))
 
     def attend(self, features, bank, temperature):
         """The softmax over the whole bank, as attention: its normaliser and its mean row.
@@ -125,8 +126,13 @@ class BankOps:
         return _stream(bank, step, (zeros - math.inf, ops.cast(zeros, "int32")))
 
 
-def _gather(bank, indices):
-    return ops.cast(ops.take(bank, indices, axis=0), "float32")
+def gather_rows(bank, indices):
+    """``bank[indices]`` in float32, read from the variable itself.
+
+    TensorFlow copies a variable whole to convert it to a tensor, once it has been scattered into.
+    """
+    table = bank.value if isinstance(bank, keras.Variable) else bank
+    return ops.cast(ops.take(table, indices, axis=0), "float32")
 
 
 def _fits(indices, bank):
@@ -141,7 +147,7 @@ def _stream(bank, step, state):
     Every block has ``BLOCK_ROWS`` rows, so the last one starts early and overlaps its
     predecessor; ``repeated`` marks the rows that were seen before.
     """
-    bank = ops.convert_to_tensor(bank)
+    bank = ops.stop_gradient(bank)  # a tensor, so that TensorFlow copies a variable once at most
     num_instances, embedding_dim = bank.shape
     size = min(BLOCK_ROWS, num_instances)
     offsets = ops.arange(size, dtype="int32")

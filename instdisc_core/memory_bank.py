@@ -6,6 +6,7 @@ import keras
 import numpy as np
 from keras import ops
 
+from instdisc_core.bank_ops import gather_rows
 from instdisc_core.registry import get_bank_ops
 from instdisc_core.validation import (
     check_features,
@@ -114,9 +115,9 @@ class MemoryBank(keras.layers.Layer):
             ValueError: indices that are not integers, not one-dimensional, or out of range.
         """
         indices = ops.cast(check_indices(indices, self.num_instances), "int32")
-        return ops.cast(ops.take(self.rows, indices, axis=0), "float32")
+        return gather_rows(self.rows, indices)
 
-    def update(self, indices, features):
+    def update(self, indices, features, after=None):
         """Move the rows of these images towards their new embeddings.
 
         Call it after the loss has read the old rows, in training only. No gradient flows.
@@ -124,6 +125,10 @@ class MemoryBank(keras.layers.Layer):
         Args:
             indices: integers ``(batch,)`` in ``[0, num_instances)``.
             features: ``(batch, embedding_dim)``, unit embeddings.
+            after: a float tensor computed from the old rows, such as the losses, which the update
+                then waits for. Inside a step that XLA compiles (JAX, and TensorFlow with
+                ``jit_compile``), give it: only if XLA sees that the reading is over does it write
+                in place; else it copies the whole bank, twice.
 
         Raises:
             ValueError: indices that are not integers or not one-dimensional, or features of the
@@ -135,6 +140,9 @@ class MemoryBank(keras.layers.Layer):
         features = check_features(features, self.embedding_dim)
         check_paired(indices, features)
         features = self._stopped(features)
+        if after is not None:
+            never = ops.logical_and(ops.isnan(after), ops.isfinite(after))
+            indices = ops.where(ops.any(never), -1, indices)
         known = self.contains(indices)
         usable = ops.logical_and(ops.all(ops.isfinite(features), axis=1), ops.any(features, axis=1))
         self.refused_indices.assign_add(_count(ops.logical_not(known)))

@@ -115,7 +115,7 @@ class InstanceDiscrimination(keras.Model):
         for regularizer in self.losses:
             loss = loss + regularizer
         if training:
-            self.memory_bank.update(y, y_pred)
+            self.memory_bank.update(y, y_pred, after=losses)
         if hasattr(self, "log_partition_tracker"):
             self.log_partition_tracker.update_state(self.objective.partition.log_partition)
         return loss

@@ -12,7 +12,7 @@ from keras import ops
 
 from instdisc_core.gradients import attach_gradient
 from instdisc_core.negative_sampler import UniformSampler
-from instdisc_core.partition import FirstBatches
+from instdisc_core.partition import MovingAveragePartition
 from instdisc_core.validation import (
     check_features,
     check_indices,
@@ -227,13 +227,15 @@ class NCE(SampledObjective):
         temperature: greater than 0.
         proximal_weight: see ``Objective``.
         sampler: the noise; None is ``UniformSampler()``, the paper's.
-        partition: the policy for Z; None is ``FirstBatches()``, the paper's. Its state is
+        partition: the policy for Z; None is ``MovingAveragePartition(decay=0.9)``. Its state is
             readable as ``objective.partition.log_partition``.
         shared_negatives: one set of negatives for the whole batch, many times faster.
         seed: of the default sampler.
 
     Source:
-        Wu et al., section 3.2, equations 4 to 8.
+        Wu et al., section 3.2, equations 4 to 8. The paper estimates Z from the first batches and
+        then fixes it, ``partition=FirstBatches()``. On small data sets Z grows a thousandfold
+        after that, and the embedding collapses; so here it follows by default.
 
     Example:
 
@@ -257,7 +259,7 @@ class NCE(SampledObjective):
         super().__init__(
             num_negatives, temperature, proximal_weight, sampler, shared_negatives, seed, **kwargs
         )
-        self.partition = FirstBatches() if partition is None else partition
+        self.partition = MovingAveragePartition(decay=0.9) if partition is None else partition
 
     def losses_and_gradient(self, features, indices, bank, negatives, training):
         """See ``Objective.losses_and_gradient``."""
