@@ -86,6 +86,14 @@ class InstanceDiscrimination(keras.Model):
         if hasattr(self.objective, "partition"):
             self.log_partition_tracker = keras.metrics.Mean(name="log_partition")
 
+    def build(self, images_shape):
+        """Build all parts for images of this shape, whose first axis is the batch.
+
+        ``fit`` and the first call do it by themselves.
+        """
+        images = keras.KerasTensor((None, *images_shape[1:]))
+        self.compute_output_spec(images, training=True)
+
     def call(self, images, training=None):
         """Unit embeddings ``(batch, embedding_dim)``, float32, of a batch of images."""
         if training and self.augmenter is not None:
@@ -132,6 +140,16 @@ class InstanceDiscrimination(keras.Model):
         """The loss in nats; see ``keras.Model.evaluate``. Nothing moves."""
         self._check_arrays(y)
         return super().evaluate(x, y, batch_size, **kwargs)
+
+    def train_on_batch(self, x, y=None, *args, **kwargs):
+        """One step; see ``keras.Model.train_on_batch``."""
+        self._check_arrays(y)
+        return super().train_on_batch(x, y, *args, **kwargs)
+
+    def test_on_batch(self, x, y=None, *args, **kwargs):
+        """The loss of one batch; see ``keras.Model.test_on_batch``."""
+        self._check_arrays(y)
+        return super().test_on_batch(x, y, *args, **kwargs)
 
     def save_own_variables(self, store):
         """Save the states of all random generators, which Keras leaves out."""

@@ -1,0 +1,136 @@
+"""The suite that every BankOps must pass, the reference included."""
+
+import keras
+import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
+from keras import ops
+
+from instdisc_core.bank_ops import BankOps
+from instdisc_core.testing import reference
+from instdisc_core.testing.strategies import problems, temperatures
+
+STORED_AS = ("float32", "bfloat16", "float16")
+
+
+class BankOpsConformance:
+    """Subclass it, set ``bank_ops``, and let pytest collect it.
+
+    Every method is held against the float64 reference, on banks stored in each dtype. The rows
+    that the reference sees are those that were stored, after rounding, so that a tolerance
+    covers arithmetic alone.
+
+    Attributes:
+        bank_ops: the BankOps instance under test.
+        tolerance: largest error allowed in a score or a sum of unit rows. An error in a score is
+            divided by the temperature before it shows in a log partition, so there it may be so
+            much larger.
+    """
+
+    bank_ops: BankOps
+    tolerance = 3e-6
+
+    @given(problems(), st.sampled_from(STORED_AS), st.sampled_from([1, 5, 700]))
+    def test_scores_of_own_rows(self, problem, dtype, count):
+        """``(B, K)`` indices: every image its own rows."""
+        bank, rows = _stored(problem.bank, dtype)
+        indices = problem.negatives(len(problem.indices), count)
+        scores = self.bank_ops.scores(_tensor(problem.features), bank, _tensor(indices))
+        expected = np.einsum("bd,bkd->bk", problem.features.astype("float64"), rows[indices])
+        self._close(scores, expected)
+
+    @given(problems(), st.sampled_from(STORED_AS), st.sampled_from([1, 5, 700]))
+    def test_scores_of_shared_rows(self, problem, dtype, count):
+        """``(K,)`` indices: the same rows for every image."""
+        bank, rows = _stored(problem.bank, dtype)
+        indices = problem.negatives(count)
+        scores = self.bank_ops.scores(_tensor(problem.features), bank, _tensor(indices))
+        self._close(scores, problem.features.astype("float64") @ rows[indices].T)
+
+    @given(problems(), st.sampled_from(STORED_AS), st.sampled_from([1, 5, 700]), st.booleans())
+    def test_combine(self, problem, dtype, count, shared):
+        """Weighted sums of rows, own and shared."""
+        bank, rows = _stored(problem.bank, dtype)
+        batch = len(problem.indices)
+        indices = problem.negatives(count) if shared else problem.negatives(batch, count)
+        weights = problem.rng.standard_normal((batch, count)).astype("float32") / count
+        combined = self.bank_ops.combine(_tensor(weights), bank, _tensor(indices))
+        gathered = np.broadcast_to(rows[indices], (batch, count, rows.shape[1]))
+        self._close(combined, np.einsum("bk,bkd->bd", weights.astype("float64"), gathered))
+
+    @given(problems(), st.sampled_from(STORED_AS), temperatures())
+    def test_attend(self, problem, dtype, temperature):
+        """The softmax over the bank, at temperatures whose exponentials overflow and at high."""
+        bank, rows = _stored(problem.bank, dtype)
+        log_z, expected_row = self.bank_ops.attend(_tensor(problem.features), bank, temperature)
+        expected = reference.attend(problem.features, rows, temperature)
+        assert keras.backend.standardize_dtype(log_z.dtype) == "float32"
+        self._close(log_z, expected[0], 1 + 1 / temperature)
+        self._close(expected_row, expected[1], 1 + 1 / temperature)
+
+    @given(problems())
+    def test_attend_where_exponentials_overflow(self, problem):
+        """``exp(1 / 0.01)`` is beyond float32; the largest score is 100 here, for every image."""
+        bank, rows = _stored(problem.bank, "float32")
+        features = problem.bank[problem.indices]
+        log_z, expected_row = self.bank_ops.attend(_tensor(features), bank, 0.01)
+        expected = reference.attend(features, rows, 0.01)
+        self._close(log_z, expected[0], 101)
+        self._close(expected_row, expected[1], 101)
+
+    @given(problems(), st.sampled_from(STORED_AS))
+    def test_update_rows(self, problem, dtype):
+        """The named rows are written, twice-named ones once; no other bit of the bank moves."""
+        bank, rows = _stored(problem.bank, dtype)
+        new = problem.features[:, ::-1].copy()
+        twice = np.concatenate([problem.indices, problem.indices[:1]])
+        new_twice = np.concatenate([new, new[:1]])
+        self.bank_ops.update_rows(bank, _tensor(twice), _tensor(new_twice))
+        rows[problem.indices] = _stored(new, dtype)[1]
+        np.testing.assert_array_equal(_float64(bank), rows)
+
+    @given(problems(), st.sampled_from(STORED_AS), st.floats(0, 1))
+    def test_top_k(self, problem, dtype, share):
+        """The k best rows, best first, for k from 1 to n."""
+        bank, rows = _stored(problem.bank, dtype)
+        k = max(1, int(share * min(len(rows), 300)))
+        scores, indices = self.bank_ops.top_k(_tensor(problem.features), bank, k)
+        scores, indices = ops.convert_to_numpy(scores), ops.convert_to_numpy(indices)
+        s = problem.features.astype("float64") @ rows.T
+        assert scores.shape == indices.shape == (len(problem.features), k)
+        assert np.all(np.diff(scores, axis=1) <= 0), "not best first"
+        assert all(len(set(row)) == k for row in indices.tolist()), "a row was found twice"
+        self._close(scores, np.take_along_axis(s, indices, axis=1))
+        self._close(scores, -np.sort(-s, axis=1)[:, :k])
+
+    @given(problems(), temperatures())
+    def test_reading_moves_nothing(self, problem, temperature):
+        """Scores, sums, attention and search leave the bank and the features as they were."""
+        bank, rows = _stored(problem.bank, "float32")
+        features, indices = _tensor(problem.features), _tensor(problem.indices)
+        weights = ops.ones((len(problem.indices), len(problem.indices)))
+        self.bank_ops.scores(features, bank, indices)
+        self.bank_ops.combine(weights, bank, indices)
+        self.bank_ops.attend(features, bank, temperature)
+        self.bank_ops.top_k(features, bank, 1)
+        np.testing.assert_array_equal(_float64(bank), rows)
+        np.testing.assert_array_equal(ops.convert_to_numpy(features), problem.features)
+
+    def _close(self, actual, expected, factor=1.0):
+        actual = np.asarray(ops.convert_to_numpy(actual), "float64")
+        assert actual.shape == expected.shape
+        np.testing.assert_allclose(actual, expected, rtol=1e-5, atol=self.tolerance * factor)
+
+
+def _tensor(array):
+    return ops.convert_to_tensor(array)
+
+
+def _stored(array, dtype):
+    """A variable of this dtype, and in float64 what it holds."""
+    variable = keras.Variable(array, dtype=dtype, trainable=False)
+    return variable, _float64(variable)
+
+
+def _float64(variable):
+    return ops.convert_to_numpy(ops.cast(variable, "float32")).astype("float64")

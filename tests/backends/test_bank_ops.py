@@ -1,0 +1,95 @@
+"""The reference and the active framework's backend pass the suite; broken ones do not."""
+
+import keras
+import pytest
+from keras import ops
+
+from instdisc_core import BankOps, get_bank_ops
+from instdisc_core.testing import BankOpsConformance
+
+
+class TestReference(BankOpsConformance):
+    bank_ops = BankOps()
+
+
+class TestActiveBackend(BankOpsConformance):
+    bank_ops = get_bank_ops()
+
+
+class ForgetsTheLastRow(BankOps):
+    def scores(self, features, bank, indices):
+        return super().scores(features, bank, indices) * (ops.arange(indices.shape[-1]) > 0)
+
+
+class IgnoresWeights(BankOps):
+    def combine(self, weights, bank, indices):
+        return super().combine(ops.ones_like(weights), bank, indices)
+
+
+class Overflows(BankOps):
+    def attend(self, features, bank, temperature):
+        p = ops.exp(ops.matmul(features, ops.transpose(ops.cast(bank, "float32"))) / temperature)
+        total = ops.sum(p, axis=1)
+        return ops.log(total), ops.matmul(p, ops.cast(bank, "float32")) / total[:, None]
+
+
+class AttendsInHalfPrecision(BankOps):
+    def attend(self, features, bank, temperature):
+        features = ops.cast(ops.cast(features, "bfloat16"), "float32")
+        return super().attend(features, bank, temperature)
+
+
+class MovesANeighbour(BankOps):
+    def update_rows(self, bank, indices, rows):
+        super().update_rows(bank, (indices + 1) % bank.shape[0], rows)
+
+
+class AddsInsteadOfWriting(BankOps):
+    def update_rows(self, bank, indices, rows):
+        bank.assign(ops.scatter_update(bank, indices[:, None], ops.cast(rows, bank.dtype), "add"))
+
+
+class WorstFirst(BankOps):
+    def top_k(self, features, bank, k):
+        scores, indices = super().top_k(features, bank, k)
+        return ops.flip(scores, axis=1), ops.flip(indices, axis=1)
+
+
+class SearchesOneBlock(BankOps):
+    def top_k(self, features, bank, k):
+        return super().top_k(features, ops.convert_to_tensor(bank)[:19_000], k)
+
+
+class MovesWhatItReads(BankOps):
+    def scores(self, features, bank, indices):
+        scores = super().scores(features, bank, indices)
+        bank.assign(ops.zeros(bank.shape))
+        return scores
+
+
+BROKEN = (
+    (ForgetsTheLastRow, "test_scores_of_own_rows"),
+    (ForgetsTheLastRow, "test_scores_of_shared_rows"),
+    (IgnoresWeights, "test_combine"),
+    (Overflows, "test_attend_where_exponentials_overflow"),
+    (AttendsInHalfPrecision, "test_attend"),
+    (MovesANeighbour, "test_update_rows"),
+    (AddsInsteadOfWriting, "test_update_rows"),
+    (WorstFirst, "test_top_k"),
+    (SearchesOneBlock, "test_top_k"),
+    (MovesWhatItReads, "test_reading_moves_nothing"),
+)
+
+
+@pytest.mark.parametrize(("broken", "test"), BROKEN)
+def test_the_suite_catches_a_broken_backend(broken, test):
+    """Each fault is found by the test of the primitive that has it."""
+    suite = type("Suite", (BankOpsConformance,), {"bank_ops": broken()})()
+    with pytest.raises((AssertionError, ExceptionGroup)):
+        getattr(suite, test)()
+
+
+def test_the_active_backend_is_not_the_reference():
+    """Or the tests above would compare the reference with itself."""
+    assert type(get_bank_ops()) is not BankOps
+    assert get_bank_ops().keras_backend == keras.backend.backend()

@@ -1,0 +1,107 @@
+"""What only JAX can show."""
+
+import re
+
+import keras
+import numpy as np
+import pytest
+
+from instdisc_core import NCE, InfoNCE, MemoryBank, NonParametricSoftmax
+from instdisc_core.testing.strategies import unit_rows
+
+if keras.backend.backend() != "jax":
+    pytest.skip("needs the jax backend", allow_module_level=True)
+
+import jax
+import jax.numpy as jnp
+
+RNG = np.random.default_rng(0)
+N, D, BATCH = 50_000, 32, 16
+
+
+def compiled_step(objective, after=True, n=N):
+    """A whole training step on the bank and the objective, its state donated."""
+    bank = MemoryBank(n, D, seed=0)
+    objective.build(bank.shape)
+    variables = [*bank.variables, *objective.variables]
+
+    def step(state, features, indices):
+        with keras.StatelessScope(zip(variables, state, strict=True)) as scope:
+
+            def mean_loss(f):
+                losses = objective(f, indices, bank)
+                return losses.mean(), losses
+
+            gradient, losses = jax.grad(mean_loss, has_aux=True)(features)
+            bank.update(indices, features, after=losses if after else None)
+        return [scope.get_current_value(v) for v in variables], losses, gradient
+
+    state = [jnp.array(v.value) for v in variables]
+    arguments = state, jnp.asarray(unit_rows(RNG, BATCH, D)), jnp.arange(BATCH, dtype="int32")
+    return jax.jit(step, donate_argnums=0).lower(*arguments).compile(), arguments
+
+
+def copies_of_the_bank(compiled):
+    return len(re.findall(rf"= f32\[{N},{D}\]\S* copy\(", compiled.as_text()))
+
+
+OBJECTIVES = {
+    "exact": lambda: NonParametricSoftmax(0.1, proximal_weight=1.0),
+    "nce": lambda: NCE(300, 0.1, proximal_weight=1.0, seed=0),
+    "shared nce": lambda: NCE(300, 0.1, shared_negatives=True, seed=0),
+    "info_nce": lambda: InfoNCE(300, 0.1, seed=0),
+}
+
+
+@pytest.mark.parametrize("make", OBJECTIVES.values(), ids=OBJECTIVES)
+def test_a_compiled_step_copies_no_bank(make):
+    compiled, _ = compiled_step(make())
+    assert copies_of_the_bank(compiled) == 0
+    temporary = compiled.memory_analysis().temp_size_in_bytes
+    assert temporary < N * D * 4, "a bank's worth of temporary memory"
+
+
+def test_without_the_order_it_would():
+    """Or the test above, and the ``after`` that it holds, would be of no use."""
+    compiled, _ = compiled_step(OBJECTIVES["exact"](), after=False)
+    assert copies_of_the_bank(compiled) > 0
+
+
+def test_attention_holds_no_scores_over_the_bank():
+    bank, features = jnp.asarray(unit_rows(RNG, N, D)), jnp.asarray(unit_rows(RNG, 64, D))
+    operations = MemoryBank(4, D)._ops
+    compiled = jax.jit(lambda f, b: operations.attend(f, b, 0.1)).lower(features, bank).compile()
+    assert compiled.memory_analysis().temp_size_in_bytes < 64 * N * 4 / 2
+
+
+def test_an_eager_update_writes_in_place():
+    bank = MemoryBank(N, D, seed=0)
+    bank.update(np.arange(2), unit_rows(RNG, 2, D))
+    address = bank.rows.value.unsafe_buffer_pointer()
+    bank.update(np.arange(2), unit_rows(RNG, 2, D))
+    assert bank.rows.value.unsafe_buffer_pointer() == address
+
+
+def test_a_stateless_update_leaves_the_caller_s_array_alone():
+    bank = MemoryBank(5, D, seed=0)
+    given = jnp.array(bank.rows.value)
+    with keras.StatelessScope([(bank.rows, given)]) as scope:
+        bank.update([1], unit_rows(RNG, 1, D))
+    np.testing.assert_array_equal(given, bank.rows.value)
+    assert not np.array_equal(scope.get_current_value(bank.rows), given)
+
+
+@pytest.mark.parametrize("wrong", [-1, N, 2**31 - 1, -(2**31)])
+@pytest.mark.parametrize("make", OBJECTIVES.values(), ids=OBJECTIVES)
+def test_a_wrong_index_in_a_compiled_step_shows_and_trains_nothing(make, wrong):
+    compiled, (state, features, indices) = compiled_step(make())
+    before = np.array(state[0])
+    state, losses, gradient = compiled(state, features, indices.at[3].set(wrong))
+    assert np.isnan(losses[3])
+    assert np.all(np.isfinite(np.delete(losses, 3)))
+    assert np.all(gradient[3] == 0)
+    assert np.all(np.isfinite(gradient))
+    moved = np.flatnonzero(np.any(before != state[0], axis=1))
+    np.testing.assert_array_equal(moved, np.delete(np.arange(BATCH), 3))
+    refused_embeddings, refused_indices = int(state[1]), int(state[2])
+    assert (refused_embeddings, refused_indices) == (0, 1)

@@ -1,0 +1,107 @@
+"""What only TensorFlow can show."""
+
+import keras
+import numpy as np
+import pytest
+from differentiation import numpy
+
+from instdisc_core import NCE, InfoNCE, MemoryBank, NonParametricSoftmax
+from instdisc_core.testing.strategies import unit_rows
+
+if keras.backend.backend() != "tensorflow":
+    pytest.skip("needs the tensorflow backend", allow_module_level=True)
+
+import tensorflow as tf
+
+N, D, BATCH = 500, 16, 8
+OBJECTIVES = {
+    "exact": lambda: NonParametricSoftmax(0.1, proximal_weight=1.0),
+    "nce": lambda: NCE(30, 0.1, proximal_weight=1.0, seed=0),
+    "shared nce": lambda: NCE(30, 0.1, shared_negatives=True, seed=0),
+    "info_nce": lambda: InfoNCE(30, 0.1, seed=0),
+}
+EXECUTION = {
+    "eager": lambda step: step,
+    "graph": tf.function,
+    "XLA": lambda step: tf.function(step, jit_compile=True),
+}
+
+
+def training_step(objective, bank):
+    def step(features, indices):
+        with tf.GradientTape() as tape:
+            tape.watch(features)
+            losses = objective(features, indices, bank)
+        gradient = tape.gradient(losses, features)
+        bank.update(indices, features, after=losses)
+        return losses, gradient
+
+    return step
+
+
+def batch():
+    features = unit_rows(np.random.default_rng(0), BATCH, D)
+    return tf.constant(features), tf.range(BATCH)
+
+
+@pytest.mark.parametrize("make", OBJECTIVES.values(), ids=OBJECTIVES)
+def test_eager_graph_and_xla_do_the_same(make):
+    results = []
+    for compile_step in EXECUTION.values():
+        bank = MemoryBank(N, D, seed=0)
+        step = compile_step(training_step(make(), bank))
+        step(*batch())
+        losses, gradient = step(*batch())
+        results.append((losses.numpy(), gradient.numpy(), numpy(bank.rows)))
+    for other in results[1:]:
+        for one, another in zip(results[0], other, strict=True):
+            np.testing.assert_allclose(one, another, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("make", OBJECTIVES.values(), ids=OBJECTIVES)
+def test_a_batch_of_unknown_size(make):
+    bank = MemoryBank(N, D, seed=0)
+    signature = [tf.TensorSpec((None, D), tf.float32), tf.TensorSpec((None,), tf.int32)]
+    step = tf.function(training_step(make(), bank), input_signature=signature)
+    features, indices = batch()
+    for size in (BATCH, 3):
+        losses, gradient = step(features[:size], indices[:size])
+        assert losses.shape == (size,)
+        assert gradient.shape == (size, D)
+
+
+@pytest.mark.parametrize("make", [OBJECTIVES["nce"], OBJECTIVES["shared nce"]])
+def test_a_step_with_sampled_negatives_reads_only_the_rows_it_needs(make):
+    """A dense read of a variable that was scattered into copies it whole."""
+    bank = MemoryBank(N, D, seed=0)
+    step = tf.function(training_step(make(), bank)).get_concrete_function(*batch())
+    graphs = [step.graph, *(f.graph for f in step.graph._functions.values() if hasattr(f, "graph"))]
+    dense = [
+        op.name
+        for graph in graphs
+        for op in graph.get_operations()
+        if op.type == "ReadVariableOp"
+        and op.outputs[0].shape == (N, D)
+        and op.outputs[0].consumers()
+    ]
+    assert not dense
+
+
+@pytest.mark.parametrize("execution", ["graph", "XLA"])
+@pytest.mark.parametrize("wrong", [-1, N, 2**31 - 1])
+@pytest.mark.parametrize("make", OBJECTIVES.values(), ids=OBJECTIVES)
+def test_a_wrong_index_in_a_compiled_step_shows_and_trains_nothing(make, wrong, execution):
+    bank = MemoryBank(N, D, seed=0)
+    before = numpy(bank.rows)
+    features, indices = batch()
+    indices = tf.tensor_scatter_nd_update(indices, [[3]], [wrong])
+    step = EXECUTION[execution](training_step(make(), bank))
+    losses, gradient = (tensor.numpy() for tensor in step(features, indices))
+    assert np.isnan(losses[3])
+    assert np.all(np.isfinite(np.delete(losses, 3)))
+    assert np.all(gradient[3] == 0)
+    assert np.all(np.isfinite(gradient))
+    moved = np.flatnonzero(np.any(before != numpy(bank.rows), axis=1))
+    np.testing.assert_array_equal(moved, np.delete(np.arange(BATCH), 3))
+    assert int(numpy(bank.refused_indices)) == 1
+    assert int(numpy(bank.refused_embeddings)) == 0

@@ -1,0 +1,135 @@
+"""What only PyTorch can show."""
+
+import keras
+import numpy as np
+import pytest
+from differentiation import numpy
+
+from instdisc_core import NCE, InstanceDiscrimination, MemoryBank, NonParametricSoftmax
+from instdisc_core.testing import reference
+from instdisc_core.testing.strategies import unit_rows
+
+if keras.backend.backend() != "torch":
+    pytest.skip("needs the torch backend", allow_module_level=True)
+
+import torch
+from instdisc_torch import TorchBankOps, bank_ops
+
+RNG = np.random.default_rng(0)
+
+
+def test_update_writes_in_place():
+    bank = MemoryBank(50, 4, seed=0)
+    address = bank.rows.value.data_ptr()
+    bank.update([3, 7], unit_rows(RNG, 2, 4))
+    assert bank.rows.value.data_ptr() == address
+
+
+def test_update_between_loss_and_backward_changes_no_gradient():
+    bank = MemoryBank(50, 4, seed=0)
+    gradients = []
+    for move in (False, True):
+        bank.rows.assign(unit_rows(np.random.default_rng(1), 50, 4))
+        features = torch.tensor(unit_rows(np.random.default_rng(2), 2, 4), requires_grad=True)
+        losses = NonParametricSoftmax(0.1)(features, torch.tensor([3, 7]), bank)
+        if move:
+            bank.update(torch.tensor([3, 7]), features)
+        losses.mean().backward()
+        gradients.append(features.grad.numpy())
+    np.testing.assert_array_equal(*gradients)
+
+
+def test_a_stateless_update_leaves_the_caller_s_tensor_alone():
+    bank = MemoryBank(5, 4, seed=0)
+    given = bank.rows.value.clone()
+    kept = given.clone()
+    with keras.StatelessScope([(bank.rows, given)]) as scope:
+        bank.update([1], unit_rows(RNG, 1, 4))
+    assert torch.equal(given, kept)
+    assert torch.equal(bank.rows.value, kept)
+    assert not torch.equal(scope.get_current_value(bank.rows), kept)
+
+
+@pytest.mark.parametrize("dim", [1, 3, 128])
+def test_flash_attention_and_the_reference_agree(monkeypatch, dim):
+    assert bank_ops._FLASH is not None, "this release of PyTorch lost its CPU flash attention"
+    rows, features = unit_rows(RNG, 3000, dim), unit_rows(RNG, 70, dim)
+    arguments = torch.tensor(features), torch.tensor(rows), 0.07
+    fused = TorchBankOps().attend(*arguments)
+    monkeypatch.setattr(bank_ops, "_FLASH", None)
+    streamed = TorchBankOps().attend(*arguments)
+    for expected, *actual in zip(reference.attend(features, rows, 0.07), fused, streamed, strict=True):
+        for one in actual:
+            np.testing.assert_allclose(one, expected, rtol=1e-5, atol=1e-5)
+
+
+def test_a_bank_on_the_default_device_follows_model_to_and_state_dict():
+    model = InstanceDiscrimination(keras.layers.Dense(3), 6, 4, seed=0)
+    model(np.zeros((1, 2), "float32"))
+    state = model.state_dict()
+    rows = [value for name, value in state.items() if name.endswith("rows")]
+    assert any(torch.equal(value, model.memory_bank.rows.value) for value in rows)
+
+
+class Encoder(torch.nn.Module):
+    """A plain PyTorch encoder with batch statistics, from (batch, 6) to (batch, 8)."""
+
+    def __init__(self):
+        super().__init__()
+        self.layers = torch.nn.Sequential(
+            torch.nn.Linear(6, 8), torch.nn.BatchNorm1d(8), torch.nn.ReLU(), torch.nn.Dropout(0.2)
+        )
+
+    def forward(self, x):
+        return self.layers(x)
+
+
+def test_an_nn_module_is_an_encoder():
+    images = RNG.standard_normal((32, 6)).astype("float32")
+    model = InstanceDiscrimination(Encoder(), 32, 4, NCE(8, 0.2, seed=0), seed=0)
+    model.compile(optimizer=keras.optimizers.Adam(0.02))
+    losses = model.fit(images, np.arange(32), epochs=15, verbose=0, batch_size=16).history["loss"]
+    assert losses[-1] < losses[0]
+    embeddings = model.predict(images, verbose=0)
+    np.testing.assert_array_equal(embeddings, model.predict(images, verbose=0))
+    np.testing.assert_allclose(np.linalg.norm(embeddings, axis=1), 1, atol=1e-5)
+
+
+def test_a_plain_loop_trains_with_a_torch_optimizer():
+    torch.manual_seed(0)
+    images = torch.tensor(RNG.standard_normal((32, 6)), dtype=torch.float32)
+    encoder, bank = torch.nn.Linear(6, 4), MemoryBank(32, 4, seed=0)
+    objective = NonParametricSoftmax(0.2)
+    optimizer = torch.optim.SGD(encoder.parameters(), lr=0.1)
+    losses = []
+    for _ in range(30):
+        features = torch.nn.functional.normalize(encoder(images))
+        loss = objective(features, torch.arange(32), bank).mean()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        bank.update(torch.arange(32), features)
+        losses.append(loss.item())
+    assert losses[-1] < 0.8 * losses[0]
+
+
+def test_scores_hold_no_gathered_batch():
+    """The peak of what is allocated stays far below B x K x d."""
+    features, rows = torch.tensor(unit_rows(RNG, 64, 32)), torch.tensor(unit_rows(RNG, 2000, 32))
+    indices = torch.tensor(RNG.integers(0, 2000, (64, 1000)), dtype=torch.int32)
+    weights = torch.ones(64, 1000)
+    gathered = 64 * 1000 * 32 * 4
+    operations = {
+        "scores": lambda: TorchBankOps().scores(features, rows, indices),
+        "combine": lambda: TorchBankOps().combine(weights, rows, indices),
+        "attend": lambda: TorchBankOps().attend(features, rows, 0.1),
+    }
+    largest = {}
+    for name, operation in operations.items():
+        with torch.profiler.profile(profile_memory=True) as profile:
+            operation()
+        largest[name] = max(event.cpu_memory_usage for event in profile.events())
+    assert largest["scores"] <= gathered / 1.9  # CHUNK_ELEMENTS of 2**20 floats
+    assert largest["combine"] < gathered / 20
+    assert largest["attend"] < 64 * 2000 * 4
+    assert numpy(operations["combine"]()).shape == (64, 32)

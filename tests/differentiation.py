@@ -1,0 +1,55 @@
+"""Losses and their gradient with respect to the features, in the active framework's own way."""
+
+import keras
+import numpy as np
+
+
+def losses_and_gradient(objective, features, indices, bank, **kwargs):
+    """NumPy losses ``(B,)`` and gradient ``(B, d)`` of their sum, in float64."""
+    losses, gradient = _BACKENDS[keras.backend.backend()](
+        lambda f: objective(f, indices, bank, **kwargs),
+        keras.ops.convert_to_tensor(features),
+        [*objective.variables, *bank.variables],
+    )
+    to_numpy = keras.ops.convert_to_numpy
+    return to_numpy(losses).astype("float64"), to_numpy(gradient).astype("float64")
+
+
+def _torch(function, features, variables):
+    features = features.detach().clone().requires_grad_()
+    losses = function(features)
+    losses.sum().backward()
+    return losses, features.grad
+
+
+def _tensorflow(function, features, variables):
+    import tensorflow as tf
+
+    with tf.GradientTape() as tape:
+        tape.watch(features)
+        losses = function(features)
+    return losses, tape.gradient(losses, features)
+
+
+def _jax(function, features, variables):
+    import jax
+
+    def total(f):
+        with keras.StatelessScope([(v, v.value) for v in variables]) as scope:
+            losses = function(f)
+        return losses.sum(), (losses, [scope.get_current_value(v) for v in variables])
+
+    gradient, (losses, values) = jax.grad(total, has_aux=True)(features)
+    for variable, value in zip(variables, values, strict=True):
+        variable.assign(value)
+    return losses, gradient
+
+
+_BACKENDS = {"torch": _torch, "tensorflow": _tensorflow, "jax": _jax}
+
+
+def numpy(tensor):
+    """A float64 NumPy array of a tensor or variable."""
+    return np.asarray(
+        keras.ops.convert_to_numpy(keras.ops.cast(tensor, "float32")), dtype="float64"
+    )

@@ -1,0 +1,95 @@
+"""Who may import whom, and what an import does."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+FRAMEWORKS = {"torch", "tensorflow", "jax"}
+EXTRAS = {"sklearn", "matplotlib", "scipy", "hypothesis", "pytest", "PIL", "tqdm"}
+# Floors of the house: a module imports from floors below its own, or beside it without a circle.
+FLOORS = {
+    "validation": 0,
+    "gradients": 0,
+    "bank_ops": 0,
+    "registry": 1,
+    "negative_sampler": 1,
+    "partition": 1,
+    "memory_bank": 2,
+    "objectives": 3,
+    "evaluation": 3,
+    "callbacks": 4,
+    "model": 5,
+    "testing": 6,
+}
+
+
+def imports(path):
+    """The absolute names of all modules that a file imports, wherever in it."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: relative import"
+            names = [f"{node.module}.{alias.name}" for alias in node.names]
+            yield from names if node.module == "instdisc_core" else [node.module]
+
+
+def modules(folder):
+    return sorted((ROOT / folder).rglob("*.py"))
+
+
+@pytest.mark.parametrize("path", modules("instdisc_core"), ids=lambda p: str(p.relative_to(ROOT)))
+def test_the_core_imports_keras_numpy_einops_and_downwards(path):
+    relative = path.relative_to(ROOT / "instdisc_core")
+    own = relative.parts[0].removesuffix(".py")
+    allowed = set(sys.stdlib_module_names) | {"keras", "numpy", "einops", "instdisc_core"}
+    if own == "testing":
+        allowed.add("hypothesis")
+    for name in imports(path):
+        assert name.split(".")[0] in allowed, f"{path} imports {name}"
+        if name.startswith("instdisc_core.") and own != "__init__":
+            below = name.split(".")[1]
+            assert FLOORS[below] < FLOORS[own] or below == own, f"{path} imports upwards: {name}"
+
+
+@pytest.mark.parametrize("framework", sorted(FRAMEWORKS))
+def test_a_backend_imports_its_framework_and_the_core_s_public_names(framework):
+    allowed = {"keras", "instdisc_core", framework, f"instdisc_{framework}"}
+    allowed |= set(sys.stdlib_module_names)
+    for path in modules(f"backends/instdisc_{framework}"):
+        for name in imports(path):
+            assert name.split(".")[0] in allowed, f"{path} imports {name}"
+            if name.startswith("instdisc_core."):
+                assert name.split(".")[1] in __import__("instdisc_core").__all__, name
+
+
+def test_nothing_imports_the_tests_or_the_examples():
+    for path in [*modules("instdisc_core"), *modules("backends"), *modules("examples")]:
+        assert not {n.split(".")[0] for n in imports(path)} & {"tests", "benchmarks"}, path
+
+
+def test_all_is_complete_and_sorted_out():
+    import instdisc_core
+
+    for name in instdisc_core.__all__:
+        thing = getattr(instdisc_core, name)
+        assert thing.__doc__, f"{name} has no docstring"
+
+
+def test_importing_the_core_changes_nothing_global():
+    code = (
+        "import logging, sys, warnings, keras, numpy as np\n"
+        "before = (logging.getLogger().handlers[:], logging.getLogger().level,\n"
+        "          warnings.filters[:], np.random.get_state()[1].tolist(), keras.config.floatx())\n"
+        "loaded = set(sys.modules)\n"
+        "import instdisc_core\n"
+        "after = (logging.getLogger().handlers[:], logging.getLogger().level,\n"
+        "         warnings.filters[:], np.random.get_state()[1].tolist(), keras.config.floatx())\n"
+        "assert before == after\n"
+        f"assert not {EXTRAS!r} & (set(sys.modules) - loaded)\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)

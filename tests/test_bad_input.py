@@ -1,0 +1,233 @@
+"""What was received, what was expected, how to mend it; and the bank as it was."""
+
+import warnings
+
+import keras
+import numpy as np
+import pytest
+from differentiation import numpy
+
+from instdisc_core import (
+    NCE,
+    AliasSampler,
+    ConstantPartition,
+    ExactPartition,
+    FirstBatches,
+    InfoNCE,
+    InstanceDiscrimination,
+    KNNEvaluation,
+    MemoryBank,
+    MovingAveragePartition,
+    NonParametricSoftmax,
+    ParametricSoftmax,
+    UniformSampler,
+    objectives,
+    weighted_knn,
+)
+
+N, D = 10, 4
+UNIT = np.eye(4, dtype="float32")[:3]
+INDICES = {
+    "negative": ([0, -1, 2], r"indices from -1 to 2.*\[0, 10\)"),
+    "too large": ([0, 1, 10], r"indices from 0 to 10.*num_instances=11"),
+    "float": (np.array([0.0, 1.0, 2.0]), r"dtype float.*integers.*astype"),
+    "boolean": (np.array([True, False, True]), r"dtype bool.*integers"),
+    "column": (np.array([[0], [1], [2]]), r"shape \(3, 1\).*shape \(batch,\).*reshape"),
+    "scalar": (np.int64(3), r"shape \(\).*shape \(batch,\)"),
+    "too few": ([0, 1], r"2 indices and 3 rows"),
+}
+FEATURES = {
+    "wrong width": (np.eye(5, dtype="float32")[:3], r"shape \(3, 5\).*\(batch, 4\)"),
+    "not 2-D": (UNIT[None], r"shape \(1, 3, 4\).*\(batch, 4\)"),
+    "all zero": (np.zeros((3, 4), "float32"), r"3 of 3 rows are all zero.*length 1"),
+    "a zero row": (np.diag([1.0, 0, 1, 1]).astype("float32")[:3], r"1 of 3 rows"),
+}
+
+
+@pytest.fixture
+def bank():
+    """A bank that must come out of the test as it went in."""
+    bank = MemoryBank(N, D, seed=0)
+    before = [numpy(v) for v in bank.variables]
+    yield bank
+    for variable, value in zip(bank.variables, before, strict=True):
+        np.testing.assert_array_equal(numpy(variable), value)
+
+
+@pytest.fixture(params=["nce", "non_parametric_softmax", "info_nce", "parametric_softmax"])
+def objective(request):
+    return objectives.get(request.param)
+
+
+@pytest.mark.parametrize(("indices", "message"), INDICES.values(), ids=INDICES)
+def test_indices(bank, objective, indices, message):
+    with pytest.raises(ValueError, match=message):
+        bank.update(indices, UNIT)
+    with pytest.raises(ValueError, match=message):
+        objective(UNIT, indices, bank)
+    if "rows" not in message:
+        with pytest.raises(ValueError, match=message):
+            bank.lookup(indices)
+        native = keras.ops.convert_to_tensor(np.asarray(indices))
+        with pytest.raises(ValueError, match=r"Received: .*Expected "):
+            bank.lookup(native)
+
+
+@pytest.mark.parametrize(("features", "message"), FEATURES.values(), ids=FEATURES)
+def test_features(bank, objective, features, message):
+    for given in (features, keras.ops.convert_to_tensor(features)):
+        with pytest.raises(ValueError, match=message):
+            bank.update([0, 1, 2], given)
+        with pytest.raises(ValueError, match=message):
+            objective(given, [0, 1, 2], bank)
+        with pytest.raises(ValueError, match=message):
+            bank.search(given, 1)
+
+
+def test_features_that_are_not_normalised_cause_a_warning(bank, objective):
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        objective(3 * UNIT, [0, 1, 2], bank)
+    messages = [str(one.message) for one in caught if one.category is UserWarning]
+    assert any("lengths from 3 to 3" in m and "keras.ops.normalize" in m for m in messages)
+
+
+@pytest.mark.parametrize("negatives", [[[0, 10]] * 3, [0, -1], [[0.5, 1.0]] * 3, [[[1]]]])
+def test_negatives(bank, negatives):
+    with pytest.raises(ValueError, match=r"Received: negatives .*Expected "):
+        NCE(2)(UNIT, [0, 1, 2], bank, negatives=np.array(negatives))
+
+
+@pytest.mark.parametrize("make", [NonParametricSoftmax, ParametricSoftmax])
+def test_negatives_where_none_are_used(bank, make):
+    with pytest.raises(ValueError, match=r"negatives for .*Softmax"):
+        make()(UNIT, [0, 1, 2], bank, negatives=np.array([[0], [1], [2]]))
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: NCE(num_negatives=0), "num_negatives=0.*integer >= 1"),
+        (lambda: InfoNCE(num_negatives=-3), "num_negatives=-3.*integer >= 1"),
+        (lambda: NCE(num_negatives=2.5), "num_negatives=2.5.*integer >= 1"),
+        (lambda: NCE(temperature=0), r"temperature=0.*\(0, inf\)"),
+        (lambda: NonParametricSoftmax(-0.1), r"temperature=-0.1.*\(0, inf\)"),
+        (lambda: InfoNCE(temperature=np.nan), "temperature=nan"),
+        (lambda: ParametricSoftmax("0.1"), "temperature='0.1'"),
+        (lambda: NCE(proximal_weight=-1), r"proximal_weight=-1.*\[0, inf\)"),
+        (
+            lambda: NCE(sampler=UniformSampler(exclude_positive=True), shared_negatives=True),
+            "shared_negatives=True.*exclude_positive=True",
+        ),
+        (lambda: MemoryBank(0, 4), "num_instances=0"),
+        (lambda: MemoryBank(4, True), "embedding_dim=True"),
+        (lambda: MemoryBank(4, 4, momentum=1), r"momentum=1.*\[0, 1\)"),
+        (lambda: MemoryBank(4, 4, momentum=-0.1), r"momentum=-0.1.*\[0, 1\)"),
+        (lambda: MemoryBank(4, 4, dtype="int32"), "dtype='int32'.*float32"),
+        (lambda: FirstBatches(0), "num_batches=0"),
+        (lambda: ConstantPartition(0), r"value=0.*\(0, inf\)"),
+        (lambda: MovingAveragePartition(1.0), r"decay=1.0.*\[0, 1\)"),
+        (lambda: ExactPartition(0), "every=0"),
+        (lambda: AliasSampler([0.5, 0.0]), "not all of them finite and positive"),
+        (lambda: AliasSampler([[0.5]]), r"shape \(1, 1\)"),
+        (lambda: objectives.get("triplet"), "objective='triplet'.*non_parametric_softmax"),
+        (lambda: objectives.get(3), "objective=3.*or an Objective"),
+        (lambda: InstanceDiscrimination(keras.layers.Dense(2), 5, objective="x"), "objective='x'"),
+        (lambda: InstanceDiscrimination(keras.layers.Dense(2), 5, momentum=2), "momentum=2"),
+        (lambda: KNNEvaluation(None, None, None, every=0), "every=0"),
+    ],
+)
+def test_arguments(make, message):
+    with pytest.raises(ValueError, match=message):
+        make()
+
+
+def test_noise_for_another_number_of_instances(bank):
+    with pytest.raises(ValueError, match="3 probabilities for a bank of 10 instances"):
+        NCE(2, sampler=AliasSampler([1, 1, 1]))(UNIT, [0, 1, 2], bank)
+
+
+def test_excluding_the_only_instance():
+    with pytest.raises(ValueError, match="at least 2 instances"):
+        NCE(2, sampler=UniformSampler(exclude_positive=True))(UNIT[:1], [0], MemoryBank(1, 4))
+
+
+@pytest.mark.parametrize("k", [0, 11, 2.0])
+def test_k(bank, k):
+    with pytest.raises(ValueError, match=rf"k={k}"):
+        bank.search(UNIT, k)
+    with pytest.raises(ValueError, match=rf"k={k}"):
+        weighted_knn(UNIT, bank.rows, np.arange(10), k=k)
+
+
+def test_weighted_knn(bank):
+    labels = np.arange(10)
+    with pytest.raises(ValueError, match=r"\(10, 4\) and train_labels of shape \(9,\)"):
+        weighted_knn(UNIT, bank.rows, labels[:9])
+    with pytest.raises(ValueError, match="temperature=0"):
+        weighted_knn(UNIT, bank.rows, labels, temperature=0)
+    with pytest.raises(ValueError, match=r"shape \(3, 3\).*\(batch, 4\)"):
+        weighted_knn(UNIT[:, :3], bank.rows, labels)
+
+
+class TestModel:
+    """The same at the boundary of fit, whose steps two frameworks compile."""
+
+    images = np.random.default_rng(0).standard_normal((N, 6)).astype("float32")
+
+    def model(self):
+        model = InstanceDiscrimination(
+            keras.layers.Dense(8), N, D, objective=NonParametricSoftmax(0.5), seed=0
+        )
+        model.compile(optimizer="sgd")
+        model.predict(self.images, verbose=0)
+        return model
+
+    @pytest.mark.parametrize("case", ["negative", "too large", "float", "column"])
+    @pytest.mark.parametrize("method", ["fit", "evaluate", "train_on_batch"])
+    def test_arrays_of_targets(self, method, case):
+        targets, message = INDICES[case]
+        model = self.model()
+        before = [numpy(v) for v in model.weights]
+        run = getattr(model, method)
+        verbose = {} if method == "train_on_batch" else {"verbose": 0}
+        with pytest.raises(ValueError, match=message):
+            run(self.images[:3], np.asarray(targets), **verbose)
+        for variable, value in zip(model.weights, before, strict=True):
+            np.testing.assert_array_equal(numpy(variable), value)
+
+    @pytest.mark.parametrize("wrong", [-1, N, 2**31 - 1])
+    def test_a_generator_of_wrong_targets_trains_no_row(self, wrong):
+        model = self.model()
+        rows = numpy(model.memory_bank.rows)
+
+        def batches():
+            yield self.images[:3], np.array([1, wrong, 2], "int32")
+
+        with pytest.raises(ValueError, match=r"Received: .*Expected values in \[0, 10\)"):
+            model.fit(batches(), verbose=0, shuffle=False, steps_per_epoch=1)
+        moved = np.any(numpy(model.memory_bank.rows) != rows, axis=1)
+        assert not np.any(moved[[0, 3, 4, 5, 6, 7, 8, 9]])
+        assert all(np.all(np.isfinite(numpy(w))) for w in model.weights)
+
+    def test_no_targets(self):
+        with pytest.raises(ValueError, match="no targets.*numpy.arange"):
+            self.model().fit(self.images, verbose=0)
+
+    def test_a_loss_in_compile(self):
+        model = self.model()
+        model.compile(optimizer="sgd", loss="mse")
+        with pytest.raises(ValueError, match="the objective is the loss"):
+            model.fit(self.images, np.arange(N), verbose=0)
+
+    def test_an_encoder_that_does_not_pool(self):
+        model = InstanceDiscrimination(keras.layers.Conv2D(2, 3), N, D)
+        with pytest.raises(ValueError, match=r"shape \(\w+, 3, 3, 2\).*pooling='avg'"):
+            model(np.zeros((1, 5, 5, 1), "float32"))
+
+    def test_a_projector_of_another_width(self):
+        model = InstanceDiscrimination(
+            keras.layers.Dense(8), N, D, projector=keras.layers.Dense(5)
+        )
+        with pytest.raises(ValueError, match=r"shape \(\w+, 5\).*embedding_dim"):
+            model(self.images)

@@ -1,0 +1,138 @@
+"""The rules of the memory bank."""
+
+import keras
+import numpy as np
+import pytest
+from differentiation import numpy
+from hypothesis import given
+from hypothesis import strategies as st
+
+from instdisc_core import MemoryBank
+from instdisc_core.testing import reference
+from instdisc_core.testing.strategies import problems, unit_rows
+
+SHAPES = ((1, 2, 3), (8, 12, 5), (16, 300, 32))
+
+
+def bank_of(rows, **kwargs):
+    bank = MemoryBank(*rows.shape, **kwargs)
+    bank.rows.assign(rows)
+    return bank
+
+
+def test_it_starts_from_random_unit_rows():
+    rows = numpy(MemoryBank(4000, 3, seed=0).rows)
+    np.testing.assert_allclose(np.linalg.norm(rows, axis=1), 1, atol=1e-6)
+    # Evenly spread over the sphere: mean 0, covariance I/3, and a uniform height (Archimedes).
+    np.testing.assert_allclose(rows.mean(axis=0), 0, atol=0.03)
+    np.testing.assert_allclose(np.cov(rows.T), np.eye(3) / 3, atol=0.02)
+    np.testing.assert_allclose(np.quantile(rows[:, 0], [0.25, 0.75]), [-0.5, 0.5], atol=0.04)
+
+
+def test_the_seed_fixes_the_start_and_is_the_same_everywhere():
+    rows = numpy(MemoryBank(3, 2, seed=7).rows)
+    expected = np.random.default_rng(7).standard_normal((3, 2), dtype="float32")
+    expected /= np.linalg.norm(expected, axis=1, keepdims=True)
+    np.testing.assert_array_equal(rows, expected.astype("float64"))
+    assert not np.array_equal(rows, numpy(MemoryBank(3, 2, seed=8).rows))
+
+
+@given(problems(SHAPES), st.sampled_from([0.0, 0.5, 0.9]), st.sampled_from(["float32", "float16"]))
+def test_update_moves_the_named_rows_and_no_other_bit(problem, momentum, dtype):
+    bank = bank_of(problem.bank, momentum=momentum, dtype=dtype)
+    before = numpy(bank.rows)
+    indices = problem.rng.integers(0, len(before), len(problem.features))  # some of them twice
+    bank.update(indices, problem.features)
+    after = numpy(bank.rows)
+    expected = reference.update(before, indices, problem.features, momentum)
+    tolerance = 2e-6 if dtype == "float32" else 1e-3
+    np.testing.assert_allclose(after, expected, atol=tolerance * 10)
+    np.testing.assert_allclose(np.linalg.norm(after, axis=1), 1, atol=tolerance)
+    others = np.setdiff1d(np.arange(len(before)), indices)
+    np.testing.assert_array_equal(after[others], before[others])
+
+
+@given(problems(SHAPES))
+def test_update_does_not_depend_on_the_order(problem):
+    indices = problem.rng.integers(0, len(problem.bank), len(problem.features))
+    order = problem.rng.permutation(len(indices))
+    one, other = bank_of(problem.bank), bank_of(problem.bank)
+    one.update(indices, problem.features)
+    other.update(indices[order], problem.features[order])
+    np.testing.assert_allclose(numpy(one.rows), numpy(other.rows), atol=1e-6)
+
+
+@given(problems(SHAPES), st.sampled_from([np.nan, np.inf, -np.inf]))
+def test_a_non_finite_embedding_is_refused_and_counted(problem, value):
+    bank = bank_of(problem.bank)
+    features = problem.features.copy()
+    features[0, -1] = value
+    bank.update(problem.indices, features)
+    expected = reference.update(problem.bank, problem.indices[1:], features[1:], 0.5)
+    np.testing.assert_allclose(numpy(bank.rows), expected, atol=2e-5)
+    np.testing.assert_array_equal(numpy(bank.rows)[problem.indices[0]], problem.bank[problem.indices[0]])
+    assert int(numpy(bank.refused_embeddings)) == 1
+    assert int(numpy(bank.refused_indices)) == 0
+
+
+def test_a_refused_embedding_leaves_its_duplicate_its_weight():
+    bank = MemoryBank(4, 3, seed=0)
+    before = numpy(bank.rows)
+    good = unit_rows(np.random.default_rng(0), 1, 3)
+    bank.update([2, 2], np.concatenate([np.full((1, 3), np.nan, "float32"), good]))
+    expected = reference.update(before, [2], good, 0.5)
+    np.testing.assert_allclose(numpy(bank.rows), expected, atol=1e-6)
+
+
+def test_a_batch_of_nothing_usable_moves_nothing():
+    bank = MemoryBank(4, 3, seed=0)
+    before = numpy(bank.rows)
+    bank.update([2, 3], np.full((2, 3), np.nan, "float32"))
+    np.testing.assert_array_equal(numpy(bank.rows), before)
+    assert int(numpy(bank.refused_embeddings)) == 2
+
+
+def test_opposite_embedding_and_row_cancel_and_the_row_stays():
+    bank = MemoryBank(4, 3, momentum=0.5, seed=0)
+    before = numpy(bank.rows)
+    bank.update([1], (-before[1:2]).astype("float32"))
+    np.testing.assert_array_equal(numpy(bank.rows), before)
+
+
+def test_update_after_the_losses_is_the_same_update():
+    plain, ordered = MemoryBank(6, 3, seed=0), MemoryBank(6, 3, seed=0)
+    features = unit_rows(np.random.default_rng(1), 2, 3)
+    plain.update([1, 4], features)
+    ordered.update([1, 4], features, after=keras.ops.convert_to_tensor([np.nan, np.inf]))
+    np.testing.assert_array_equal(numpy(plain.rows), numpy(ordered.rows))
+
+
+@given(problems(SHAPES), st.floats(0, 1))
+def test_search_finds_the_best_rows(problem, share):
+    k = max(1, int(share * len(problem.bank)))
+    scores, indices = bank_of(problem.bank).search(problem.features, k)
+    s = problem.features.astype("float64") @ problem.bank.T.astype("float64")
+    indices = keras.ops.convert_to_numpy(indices)
+    np.testing.assert_allclose(numpy(scores), -np.sort(-s, axis=1)[:, :k], atol=1e-6)
+    np.testing.assert_allclose(np.take_along_axis(s, indices, axis=1), numpy(scores), atol=1e-6)
+
+
+def test_lookup_is_the_rows_in_float32():
+    bank = MemoryBank(5, 3, dtype="bfloat16", seed=0)
+    rows = bank.lookup(np.array([4, 0], "uint8"))
+    assert keras.backend.standardize_dtype(rows.dtype) == "float32"
+    np.testing.assert_array_equal(numpy(rows), numpy(bank.rows)[[4, 0]])
+
+
+def test_nothing_in_it_is_trained():
+    bank = MemoryBank(5, 3)
+    assert not bank.trainable_variables
+    assert bank.count_params() == 5 * 3 + 2
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])
+def test_configuration_survives_a_round_trip(dtype):
+    bank = MemoryBank(5, 3, momentum=0.25, dtype=dtype, seed=9)
+    again = MemoryBank.from_config(bank.get_config())
+    np.testing.assert_array_equal(numpy(again.rows), numpy(bank.rows))
+    assert again.get_config() == bank.get_config()
