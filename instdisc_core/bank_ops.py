@@ -28,7 +28,6 @@ class BankOps:
         keras_backend: the Keras backend that this class needs, or None where any will do.
 
     Example:
-
     ```python
     bank = keras.ops.normalize(keras.random.normal((100, 8)))
     log_partition, expected_row = BankOps().attend(bank[:2], bank, temperature=0.1)
@@ -52,7 +51,9 @@ class BankOps:
         if _fits(indices, bank):
             rows = gather_rows(bank, indices)
             return einsum(features, rows, "image feature, image row feature -> image row")
-        return ops.map(lambda one: ops.matmul(gather_rows(bank, one[1]), one[0]), (features, indices))
+        return ops.map(
+            lambda one: ops.matmul(gather_rows(bank, one[1]), one[0]), (features, indices)
+        )
 
     def combine(self, weights, bank, indices):
         """Weighted sums of chosen rows, ``sum_k weights_ik v_{j_ik}``.
@@ -70,7 +71,9 @@ class BankOps:
         if _fits(indices, bank):
             rows = gather_rows(bank, indices)
             return einsum(weights, rows, "image row, image row feature -> image feature")
-        return ops.map(lambda one: ops.matmul(one[0], gather_rows(bank, one[1])), (weights, indices))
+        return ops.map(
+            lambda one: ops.matmul(one[0], gather_rows(bank, one[1])), (weights, indices)
+        )
 
     def attend(self, features, bank, temperature):
         """The softmax over the whole bank, as attention: its normaliser and its mean row.

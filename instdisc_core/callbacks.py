@@ -28,7 +28,6 @@ class KNNEvaluation(keras.callbacks.Callback):
         Wu et al., section 3.4. Don't choose a model by it on the test set.
 
     Example:
-
     ```python
     model.fit(images, indices, callbacks=[KNNEvaluation(held_out, their_labels, labels)])
     ```

@@ -25,7 +25,6 @@ def attach_gradient(value, features, gradient):
         Float tensor ``(batch,)``.
 
     Example:
-
     ```python
     f = keras.ops.ones((2, 3))
     losses = attach_gradient(keras.ops.zeros(2), f, 5 * f)   # value 0, gradient 5

@@ -56,7 +56,6 @@ class MemoryBank(keras.layers.Layer):
         draws from a uniform distribution and does not normalise. Momentum is the official code's.
 
     Example:
-
     ```python
     bank = MemoryBank(num_instances=50_000, embedding_dim=128, seed=0)
     bank.update(indices, features)
@@ -205,7 +204,7 @@ class MemoryBank(keras.layers.Layer):
         }
 
     def _moved(self, rows, means, counts):
-        """``normalise(momentum v + (1 - momentum) f)``; ``v`` itself where that has no direction."""
+        """``normalise(momentum v + (1 - momentum) f)``; ``v`` where that has no direction."""
         mixed = self.momentum * rows + (1 - self.momentum) * means
         length = ops.norm(mixed, axis=1, keepdims=True)
         moves = ops.logical_and(counts > 0, ops.logical_and(length > 0, length < math.inf))

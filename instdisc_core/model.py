@@ -6,7 +6,7 @@ from keras import ops
 from instdisc_core import objectives
 from instdisc_core.callbacks import RefusedIndices
 from instdisc_core.memory_bank import MemoryBank
-from instdisc_core.validation import check_indices, require, require_count
+from instdisc_core.validation import check_indices, require
 
 
 @keras.saving.register_keras_serializable(package="instdisc_core")
@@ -49,7 +49,6 @@ class InstanceDiscrimination(keras.Model):
         Wu et al., CVPR 2018, figure 2.
 
     Example:
-
     ```python
     model = InstanceDiscrimination(encoder, num_instances=len(images), objective="nce")
     model.compile(optimizer=keras.optimizers.SGD(0.03, momentum=0.9))

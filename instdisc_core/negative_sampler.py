@@ -78,7 +78,6 @@ class UniformSampler(NegativeSampler):
         Wu et al., section 3.2: uniform noise. ``exclude_positive`` is an addition.
 
     Example:
-
     ```python
     sampler = UniformSampler(exclude_positive=True, seed=0)
     negatives = sampler.sample(indices, num_instances=50_000, num_negatives=4096)
@@ -136,7 +135,6 @@ class AliasSampler(NegativeSampler):
         tables for it. The tables are built here by prefix sums, in O(n) with no Python loop.
 
     Example:
-
     ```python
     sampler = AliasSampler(class_counts[labels] ** -0.5, seed=0)
     ```

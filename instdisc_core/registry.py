@@ -38,7 +38,6 @@ def get_bank_ops(backend=None):
         RuntimeError: the backend serves another Keras backend than the active one.
 
     Example:
-
     ```python
     bank = MemoryBank(1000, 128, backend=get_bank_ops("keras"))
     ```

@@ -1,4 +1,4 @@
-"""What holds for every test: the backend asked for is the one that runs, and examples are bounded."""
+"""The backend asked for is the one that runs, and every test has the same start."""
 
 import os
 

@@ -211,7 +211,7 @@ class TestModel:
         assert all(np.all(np.isfinite(numpy(w))) for w in model.weights)
 
     def test_no_targets(self):
-        with pytest.raises(ValueError, match="no targets.*numpy.arange"):
+        with pytest.raises(ValueError, match=r"no targets.*numpy\.arange"):
             self.model().fit(self.images, verbose=0)
 
     def test_a_loss_in_compile(self):
@@ -226,8 +226,6 @@ class TestModel:
             model(np.zeros((1, 5, 5, 1), "float32"))
 
     def test_a_projector_of_another_width(self):
-        model = InstanceDiscrimination(
-            keras.layers.Dense(8), N, D, projector=keras.layers.Dense(5)
-        )
+        model = InstanceDiscrimination(keras.layers.Dense(8), N, D, projector=keras.layers.Dense(5))
         with pytest.raises(ValueError, match=r"shape \(\w+, 5\).*embedding_dim"):
             model(self.images)

@@ -70,7 +70,9 @@ def test_a_non_finite_embedding_is_refused_and_counted(problem, value):
     bank.update(problem.indices, features)
     expected = reference.update(problem.bank, problem.indices[1:], features[1:], 0.5)
     np.testing.assert_allclose(numpy(bank.rows), expected, atol=2e-5)
-    np.testing.assert_array_equal(numpy(bank.rows)[problem.indices[0]], problem.bank[problem.indices[0]])
+    np.testing.assert_array_equal(
+        numpy(bank.rows)[problem.indices[0]], problem.bank[problem.indices[0]]
+    )
     assert int(numpy(bank.refused_embeddings)) == 1
     assert int(numpy(bank.refused_indices)) == 0
 

@@ -109,9 +109,7 @@ def test_log_z_is_logged_where_there_is_one():
     logged = fit(model, epochs=2)["log_partition"]
     assert np.all(np.isfinite(logged))
     evaluated = model.evaluate(IMAGES, INDICES, verbose=0, return_dict=True)["log_partition"]
-    np.testing.assert_allclose(
-        evaluated, numpy(model.objective.partition.log_partition), rtol=1e-5
-    )
+    np.testing.assert_allclose(evaluated, numpy(model.objective.partition.log_partition), rtol=1e-5)
 
 
 def test_validation_data_is_evaluated():
@@ -145,9 +143,7 @@ def test_a_saved_model_is_equal_and_trains_on_equally(name, tmp_path):
     fit(model, epochs=2)
     model.save(tmp_path / "model.keras")
     loaded = keras.saving.load_model(tmp_path / "model.keras")
-    for (path, value), again in zip(
-        state(model).items(), state(loaded).values(), strict=True
-    ):
+    for (path, value), again in zip(state(model).items(), state(loaded).values(), strict=True):
         np.testing.assert_array_equal(again, value, err_msg=path)
     np.testing.assert_array_equal(
         loaded.predict(IMAGES, verbose=0), model.predict(IMAGES, verbose=0)

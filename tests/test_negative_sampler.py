@@ -61,7 +61,9 @@ def test_alias(weights):
 def test_a_biased_draw_would_be_noticed():
     """The chi-square tests above can fail: a quarter of one instance's share is enough."""
     drawn = draw(UniformSampler(seed=4), np.arange(50), 20, 1000)
-    biased = np.where((drawn == 3) & (np.arange(drawn.size).reshape(drawn.shape) % 4 == 0), 5, drawn)
+    biased = np.where(
+        (drawn == 3) & (np.arange(drawn.size).reshape(drawn.shape) % 4 == 0), 5, drawn
+    )
     assert fits(drawn, np.full(20, 1 / 20))
     assert not fits(biased, np.full(20, 1 / 20))
 

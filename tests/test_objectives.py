@@ -1,4 +1,4 @@
-"""Loss and gradient of every objective against the float64 reference, and what ties them together."""
+"""Loss and gradient of every objective against the float64 reference."""
 
 import keras
 import numpy as np
@@ -179,7 +179,9 @@ def test_the_log_z_that_nce_stores_is_the_reference_s(exclude_positive):
         np.testing.assert_allclose(np.log(z.mean()), again, rtol=1e-9)
 
 
-@pytest.mark.parametrize("name", ["nce", "non_parametric_softmax", "info_nce", "parametric_softmax"])
+@pytest.mark.parametrize(
+    "name", ["nce", "non_parametric_softmax", "info_nce", "parametric_softmax"]
+)
 def test_evaluation_repeats_itself_and_moves_nothing(name):
     objective = objectives.get(name, seed=3)
     bank = MemoryBank(50, 8, seed=0)

@@ -37,9 +37,7 @@ def follow(policy, estimates=ESTIMATES, exact=()):
 
 @pytest.mark.parametrize("num_batches", [1, 3])
 def test_first_batches_averages_z_and_then_stands_still(num_batches):
-    expected = [
-        np.log(np.mean(np.exp(ESTIMATES[: min(t, num_batches)]))) for t in range(1, 6)
-    ]
+    expected = [np.log(np.mean(np.exp(ESTIMATES[: min(t, num_batches)]))) for t in range(1, 6)]
     np.testing.assert_allclose(follow(FirstBatches(num_batches)), expected, rtol=1e-6)
 
 

@@ -9,7 +9,14 @@ import numpy as np
 import pytest
 from differentiation import numpy
 
-from instdisc_core import BankOps, MemoryBank, NonParametricSoftmax, backends, get_bank_ops, registry
+from instdisc_core import (
+    BankOps,
+    MemoryBank,
+    NonParametricSoftmax,
+    backends,
+    get_bank_ops,
+    registry,
+)
 
 ACTIVE = keras.backend.backend()
 OTHER = {"torch": "jax", "jax": "torch", "tensorflow": "torch"}[ACTIVE]

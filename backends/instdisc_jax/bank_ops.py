@@ -4,6 +4,7 @@ from functools import partial
 
 import jax
 import keras
+
 from instdisc_core import BankOps
 
 _reference = BankOps()

@@ -1,6 +1,7 @@
 """TensorflowBankOps: in-place updates of the bank's variable."""
 
 import tensorflow as tf
+
 from instdisc_core import BankOps
 
 

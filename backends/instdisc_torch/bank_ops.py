@@ -4,6 +4,7 @@ import math
 
 import keras
 import torch
+
 from instdisc_core import BankOps
 
 # Elements of the gathered rows that are held at a time: 4 MiB of float32.

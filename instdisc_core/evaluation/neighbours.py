@@ -36,7 +36,6 @@ def weighted_knn(
         Wu et al., section 3.4.
 
     Example:
-
     ```python
     predicted = weighted_knn(model.predict(test), model.memory_bank.rows, labels, k=200)
     ```

@@ -120,7 +120,7 @@ def weighted_knn(features, train_features, train_labels, k, temperature):
     labels = []
     for f in features:
         cosines = train_features @ f
-        votes = {}
+        votes: dict = {}
         for j in np.argsort(-cosines, kind="stable")[:k]:
             label = train_labels[j]
             votes[label] = votes.get(label, 0.0) + np.exp(cosines[j] / temperature)

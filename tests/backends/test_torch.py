@@ -13,6 +13,7 @@ if keras.backend.backend() != "torch":
     pytest.skip("needs the torch backend", allow_module_level=True)
 
 import torch
+
 from instdisc_torch import TorchBankOps, bank_ops
 
 RNG = np.random.default_rng(0)
@@ -58,7 +59,9 @@ def test_flash_attention_and_the_reference_agree(monkeypatch, dim):
     fused = TorchBankOps().attend(*arguments)
     monkeypatch.setattr(bank_ops, "_FLASH", None)
     streamed = TorchBankOps().attend(*arguments)
-    for expected, *actual in zip(reference.attend(features, rows, 0.07), fused, streamed, strict=True):
+    for expected, *actual in zip(
+        reference.attend(features, rows, 0.07), fused, streamed, strict=True
+    ):
         for one in actual:
             np.testing.assert_allclose(one, expected, rtol=1e-5, atol=1e-5)
 

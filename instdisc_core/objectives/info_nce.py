@@ -1,0 +1,53 @@
+"""A softmax over the positive and sampled negatives."""
+
+import keras
+from keras import ops
+
+from instdisc_core.objectives.sampled import SampledObjective
+
+
+@keras.saving.register_keras_serializable(package="instdisc_core")
+class InfoNCE(SampledObjective):
+    """A softmax over the positive and ``m`` sampled negatives.
+
+        L_i      = log(exp s_ii + sum_k exp s_ij_k) - s_ii
+        dL_i/df  = (p_i v_i + sum_k p_k v_j_k - v_i) / temperature,  p = softmax(s_ii, s_ij_1, ...)
+
+    Args:
+        num_negatives: ``m``, at least 1.
+        temperature: greater than 0.
+        proximal_weight: see ``Objective``.
+        sampler: the noise; None is ``UniformSampler()``. The scores are not corrected for it.
+        shared_negatives: one set for the whole batch, by default: like a queue of keys. A set for
+            each image means ``batch x m`` gathered rows.
+        seed: of the default sampler.
+
+    Source:
+        van den Oord et al., 2018, equation 4, over the memory bank as in CMC and MoCo.
+
+    Example: ``losses = InfoNCE(num_negatives=16384, temperature=0.07)(features, indices, bank)``
+    """
+
+    def __init__(
+        self,
+        num_negatives=65536,
+        temperature=0.07,
+        proximal_weight=0.0,
+        sampler=None,
+        shared_negatives=True,
+        seed=None,
+        **kwargs,
+    ):
+        super().__init__(
+            num_negatives, temperature, proximal_weight, sampler, shared_negatives, seed, **kwargs
+        )
+
+    def losses_and_gradient(self, features, indices, bank, negatives, training):
+        """See ``Objective.losses_and_gradient``."""
+        candidates = self.candidates(indices, bank, negatives, training)
+        s_positive, s_negatives = candidates.scores(features, self.temperature)
+        log_partition = ops.logaddexp(s_positive[:, 0], ops.logsumexp(s_negatives, axis=1))
+        p_positive = ops.exp(s_positive - log_partition[:, None])
+        p_negatives = ops.exp(s_negatives - log_partition[:, None])
+        gradient = candidates.combine(p_positive - 1, p_negatives)
+        return log_partition - s_positive[:, 0], gradient / self.temperature

@@ -1,0 +1,30 @@
+"""Run in an environment that has the wheel, outside the checkout: is everything in it?"""
+
+from importlib.metadata import distribution
+from pathlib import Path
+
+import numpy as np
+
+import instdisc_core
+
+CHECKOUT = Path(__file__).parents[2]
+PACKAGES = {"instdisc_core", "instdisc_torch", "instdisc_tensorflow", "instdisc_jax"}
+
+installed = Path(instdisc_core.__file__).parent
+assert CHECKOUT / "instdisc_core" != installed, f"imported from the checkout: {installed}"
+files = [Path(str(file)) for file in distribution("instdisc-core").files or ()]
+tops = {file.parts[0] for file in files if not file.parts[0].endswith(".dist-info")}
+assert tops == PACKAGES, tops
+for package in PACKAGES:
+    folder = next(CHECKOUT.glob(f"{package}")) if package == "instdisc_core" else None
+    folder = folder or CHECKOUT / "backends" / package
+    sources = {p.relative_to(folder.parent) for p in folder.rglob("*.py")}
+    missing = {*sources, Path(package, "py.typed")} - set(files)
+    assert not missing, f"not in the wheel: {missing}"
+assert any(file.name == "LICENSE" for file in files), "no licence in the wheel"
+
+bank = instdisc_core.MemoryBank(10, 4, seed=0)
+features = np.eye(4, dtype="float32")
+losses = instdisc_core.NonParametricSoftmax(0.1)(features, np.arange(4), bank)
+assert losses.shape == (4,)
+print(f"instdisc-core {instdisc_core.__version__}: {len(files)} files, as in the checkout")
