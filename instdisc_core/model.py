@@ -96,15 +96,15 @@ class InstanceDiscrimination(keras.Model):
     def call(self, images, training=None):
         """Unit embeddings ``(batch, embedding_dim)``, float32, of a batch of images."""
         if training and self.augmenter is not None:
-            images = self.augmenter(images)
-        features = self.encoder(images)
+            images = self.augmenter(images, training=True)
+        features = self.encoder(images, training=training)
         require(
             len(features.shape) == 2,
             f"an encoder whose output has shape {tuple(features.shape)}",
             "shape (batch, features)",
             "Pool it: pooling='avg' in keras.applications, or a GlobalAveragePooling2D layer.",
         )
-        embeddings = self.projector(features)
+        embeddings = self.projector(features, training=training)
         require(
             tuple(embeddings.shape[1:]) == (self.memory_bank.embedding_dim,),
             f"a projector whose output has shape {tuple(embeddings.shape)}",

@@ -103,6 +103,17 @@ def test_the_augmenter_works_in_training_only():
     np.testing.assert_array_equal(numpy(images), IMAGES.astype("float64"))
 
 
+@pytest.mark.parametrize("wrap", [lambda layer: layer, lambda layer: keras.Sequential([layer])])
+def test_training_reaches_every_layer_of_the_encoder_and_evaluation_none(wrap):
+    norm = keras.layers.BatchNormalization(momentum=0.5)
+    model = InstanceDiscrimination(wrap(norm), N, D, "non_parametric_softmax", seed=0)
+    model.compile(optimizer=keras.optimizers.SGD(0.0))
+    fit(model, batch_size=N)
+    np.testing.assert_allclose(numpy(norm.moving_mean), IMAGES.mean(axis=0) / 2, atol=1e-5)
+    model.evaluate(IMAGES, INDICES, verbose=0)
+    np.testing.assert_allclose(numpy(norm.moving_mean), IMAGES.mean(axis=0) / 2, atol=1e-5)
+
+
 def test_log_z_is_logged_where_there_is_one():
     assert "log_partition" not in fit(small())
     model = small(NCE(16, 0.2, seed=0))
