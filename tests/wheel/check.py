@@ -1,4 +1,4 @@
-"""Run in an environment that has the wheel, outside the checkout: is everything in it?"""
+"""Run in an environment that has the wheel, outside the checkout: everything is in it."""
 
 from importlib.metadata import distribution
 from pathlib import Path
@@ -11,7 +11,7 @@ CHECKOUT = Path(__file__).parents[2]
 PACKAGES = {"instdisc_core", "instdisc_torch", "instdisc_tensorflow", "instdisc_jax"}
 
 installed = Path(instdisc_core.__file__).parent
-assert CHECKOUT / "instdisc_core" != installed, f"imported from the checkout: {installed}"
+assert installed != CHECKOUT / "instdisc_core", f"imported from the checkout: {installed}"
 files = [Path(str(file)) for file in distribution("instdisc-core").files or ()]
 tops = {file.parts[0] for file in files if not file.parts[0].endswith(".dist-info")}
 assert tops == PACKAGES, tops
