@@ -15,6 +15,7 @@ from instdisc_core.validation import (
     require,
     require_count,
     require_number,
+    widened,
 )
 
 
@@ -94,7 +95,7 @@ class MemoryBank(keras.layers.Layer):
         )
         self.refused_embeddings = self._counter("refused_embeddings")
         self.refused_indices = self._counter("refused_indices")
-        self.built = True
+        self.build(self.shape)  # nothing left to create; it registers the state with PyTorch
 
     @property
     def shape(self):
@@ -138,6 +139,8 @@ class MemoryBank(keras.layers.Layer):
         indices = check_indices(indices, self.num_instances)
         features = check_features(features, self.embedding_dim)
         check_paired(indices, features)
+        if indices.shape[0] == 0:
+            return
         features = self._stopped(features)
         if after is not None:
             never = ops.logical_and(ops.isnan(after), ops.isfinite(after))
@@ -153,7 +156,8 @@ class MemoryBank(keras.layers.Layer):
         indices = ops.cast(ops.where(known, indices, 0), "int32")
         indices = ops.where(accepted, indices, ops.take(indices, ops.argmax(accepted)))
         rows = self._moved(
-            self.lookup(indices), *_means(indices, features, ops.cast(accepted, "float32"))
+            gather_rows(self.rows, indices),
+            *_means(indices, features, ops.cast(accepted, "float32")),
         )
         self._ops.update_rows(self.rows, indices, rows)
 
@@ -189,7 +193,7 @@ class MemoryBank(keras.layers.Layer):
 
     def contains(self, indices):
         """Which of these integers name a row: a boolean tensor of their shape."""
-        indices = ops.convert_to_tensor(indices)
+        indices = ops.convert_to_tensor(widened(indices))
         return ops.logical_and(indices >= 0, indices < self.num_instances)
 
     def get_config(self):

@@ -90,7 +90,9 @@ class InstanceDiscrimination(keras.Model):
 
         ``fit`` and the first call do it by themselves.
         """
-        images = keras.KerasTensor((None, *images_shape[1:]))
+        images = keras.tree.map_shape_structure(
+            lambda shape: keras.KerasTensor((None, *shape[1:])), images_shape
+        )
         self.compute_output_spec(images, training=True)
 
     def call(self, images, training=None):
@@ -117,7 +119,7 @@ class InstanceDiscrimination(keras.Model):
         self._check_targets(y)
         losses = self.objective(y_pred, y, self.memory_bank, training=training)
         if sample_weight is not None:
-            losses = losses * ops.cast(sample_weight, losses.dtype)
+            losses = losses * ops.reshape(ops.cast(sample_weight, losses.dtype), (-1,))
         loss = ops.mean(losses)
         for regularizer in self.losses:
             loss = loss + regularizer
@@ -127,38 +129,44 @@ class InstanceDiscrimination(keras.Model):
             self.log_partition_tracker.update_state(self.objective.partition.log_partition)
         return loss
 
-    def fit(self, x=None, y=None, batch_size=None, epochs=1, **kwargs):
+    def fit(
+        self, x=None, y=None, batch_size=None, epochs=1, verbose="auto", callbacks=None, **kwargs
+    ):
         """Train; see ``keras.Model.fit``. ``y`` holds the instance index of each image."""
-        self._check_arrays(y)
-        callbacks = kwargs.pop("callbacks", None) or []
-        if not isinstance(callbacks, keras.callbacks.CallbackList):
-            callbacks = [RefusedIndices(), *_as_list(callbacks)]
-        return super().fit(x, y, batch_size, epochs, callbacks=callbacks, **kwargs)
+        refused = RefusedIndices()
+        if isinstance(callbacks, keras.callbacks.CallbackList):
+            refused.set_model(self)
+            callbacks.callbacks.append(refused)
+        else:
+            callbacks = [refused, *keras.tree.flatten(callbacks or [])]
+        return super().fit(x, self._checked(y), batch_size, epochs, verbose, callbacks, **kwargs)
 
-    def evaluate(self, x=None, y=None, batch_size=None, **kwargs):
+    def evaluate(self, x=None, y=None, batch_size=None, verbose="auto", **kwargs):
         """The loss in nats; see ``keras.Model.evaluate``. Nothing moves."""
-        self._check_arrays(y)
-        return super().evaluate(x, y, batch_size, **kwargs)
+        return super().evaluate(x, self._checked(y), batch_size, verbose, **kwargs)
 
     def train_on_batch(self, x, y=None, *args, **kwargs):
         """One step; see ``keras.Model.train_on_batch``."""
-        self._check_arrays(y)
-        return super().train_on_batch(x, y, *args, **kwargs)
+        return super().train_on_batch(x, self._checked(y), *args, **kwargs)
 
     def test_on_batch(self, x, y=None, *args, **kwargs):
         """The loss of one batch; see ``keras.Model.test_on_batch``."""
-        self._check_arrays(y)
-        return super().test_on_batch(x, y, *args, **kwargs)
+        return super().test_on_batch(x, self._checked(y), *args, **kwargs)
 
     def save_own_variables(self, store):
-        """Save the states of all random generators, which Keras leaves out."""
-        for position, state in enumerate(self._random_states()):
-            store[f"random_state_{position}"] = state.numpy()
+        """Save the states of all random generators too, which Keras leaves out."""
+        super().save_own_variables(store)
+        for name, state in self._random_states():
+            store[name] = state.numpy()
 
     def load_own_variables(self, store):
-        """Restore what ``save_own_variables`` saved."""
-        for position, state in enumerate(self._random_states()):
-            state.assign(store[f"random_state_{position}"])
+        """Restore what ``save_own_variables`` saved; a generator that is new keeps its state."""
+        names = set(store.keys())
+        for name, state in self._random_states():
+            if name in names:
+                state.assign(store[name])
+        own = {name: store[name] for name in names if not name.startswith("random_state")}
+        super().load_own_variables(own)
 
     def get_config(self):
         """The arguments that rebuild this model."""
@@ -206,8 +214,13 @@ class InstanceDiscrimination(keras.Model):
         return {**config, "jit_compile": "auto"} if config else config
 
     def _random_states(self):
-        saved = {id(weight) for weight in self.weights}
-        return [variable for variable in self.variables if id(variable) not in saved]
+        """Name and variable of every random generator's state, by the part that draws from it."""
+        for part in ("augmenter", "encoder", "projector", "objective"):
+            layer = getattr(self, part)
+            if layer is not None:
+                saved = {id(weight) for weight in layer.weights}
+                states = [v for v in layer.variables if id(v) not in saved]
+                yield from ((f"random_state_{part}_{i}", v) for i, v in enumerate(states))
 
     def _check_targets(self, y):
         require(
@@ -223,10 +236,8 @@ class InstanceDiscrimination(keras.Model):
             "For an array: fit(images, numpy.arange(len(images))).",
         )
 
-    def _check_arrays(self, y):
+    def _checked(self, y):
+        """Targets that are an array, checked; any others as they are."""
         if hasattr(y, "dtype") or isinstance(y, (list, tuple)):
-            check_indices(y, self.memory_bank.num_instances)
-
-
-def _as_list(callbacks):
-    return list(callbacks) if isinstance(callbacks, (list, tuple)) else [callbacks]
+            return check_indices(y, self.memory_bank.num_instances)
+        return y

@@ -25,7 +25,7 @@ def require_number(name, value, lowest, highest=np.inf, *, open_below=False, ope
     expected = f"a number in {'(' if open_below else '['}{lowest}, {highest}"
     expected += ")" if open_above else "]"
     is_number = isinstance(value, (int, float, np.number)) and not isinstance(value, bool)
-    inside = is_number and np.isfinite(value) and lowest <= value <= highest
+    inside = is_number and lowest <= value <= highest and value not in (np.inf, -np.inf)
     inside = inside and not (open_below and value == lowest)
     inside = inside and not (open_above and value == highest)
     require(inside, f"{name}={value!r}", expected)
@@ -53,7 +53,9 @@ def check_indices(indices, num_instances, *, name="indices", ranks=(1,)):
     The dtype and the rank are known even while a step is being compiled; the values are checked
     where ``host_values`` can read them.
     """
-    indices = indices if hasattr(indices, "dtype") else np.asarray(indices)
+    if not hasattr(indices, "dtype"):
+        indices = np.asarray(indices)
+        indices = indices.astype("int32") if indices.size == 0 else indices
     dtype = keras.backend.standardize_dtype(indices.dtype)
     require(
         keras.backend.is_int_dtype(dtype),
@@ -77,7 +79,14 @@ def check_indices(indices, num_instances, *, name="indices", ranks=(1,)):
             "Number the images 0, 1, 2, ... in a fixed order, or build the bank with "
             f"num_instances={max(highest + 1, num_instances)}.",
         )
-    return indices
+    return widened(indices)
+
+
+def widened(indices):
+    """``indices`` in int32 where their own dtype might not hold ``num_instances``."""
+    dtype = keras.backend.standardize_dtype(indices.dtype)
+    narrow = ("int8", "uint8", "int16", "uint16")
+    return keras.ops.cast(indices, "int32") if dtype in narrow else indices
 
 
 def check_features(features, embedding_dim, *, unit=False):
@@ -91,6 +100,10 @@ def check_features(features, embedding_dim, *, unit=False):
         len(features.shape) == 2 and features.shape[1] == embedding_dim,
         f"features of shape {tuple(features.shape)}",
         f"shape (batch, {embedding_dim}), one embedding a row",
+    )
+    dtype = keras.backend.standardize_dtype(features.dtype)
+    require(
+        keras.backend.is_float_dtype(dtype), f"features of dtype {dtype}", "floating-point numbers"
     )
     values = host_values(features)
     if values is None or not values.size:
@@ -113,11 +126,11 @@ def check_features(features, embedding_dim, *, unit=False):
     return features
 
 
-def check_paired(indices, features):
-    """Raise unless there is one index for each row of features."""
-    counts = indices.shape[0], features.shape[0]
+def check_paired(indices, rows, *, name="features"):
+    """Raise unless there is one index for each row of features, or of what ``name`` says."""
+    counts = indices.shape[0], rows.shape[0]
     require(
         None in counts or counts[0] == counts[1],
-        f"{counts[0]} indices and {counts[1]} rows of features",
-        "one index for each row of features",
+        f"{counts[0]} indices and {counts[1]} rows of {name}",
+        f"one index for each row of {name}",
     )

@@ -5,7 +5,7 @@ import warnings
 import keras
 import numpy as np
 import pytest
-from differentiation import numpy
+from differentiation import losses_and_gradient, numpy
 
 from instdisc_core import (
     NCE,
@@ -22,6 +22,7 @@ from instdisc_core import (
     ParametricSoftmax,
     UniformSampler,
     objectives,
+    validation,
     weighted_knn,
 )
 
@@ -40,6 +41,7 @@ FEATURES = {
     "wrong width": (np.eye(5, dtype="float32")[:3], r"shape \(3, 5\).*\(batch, 4\)"),
     "not 2-D": (UNIT[None], r"shape \(1, 3, 4\).*\(batch, 4\)"),
     "all zero": (np.zeros((3, 4), "float32"), r"3 of 3 rows are all zero.*length 1"),
+    "integers": (np.eye(4, dtype="int32")[:3], r"dtype int32.*floating-point"),
     "a zero row": (np.diag([1.0, 0, 1, 1]).astype("float32")[:3], r"1 of 3 rows"),
 }
 
@@ -92,10 +94,23 @@ def test_features_that_are_not_normalised_cause_a_warning(bank, objective):
     assert any("lengths from 3 to 3" in m and "keras.ops.normalize" in m for m in messages)
 
 
-@pytest.mark.parametrize("negatives", [[[0, 10]] * 3, [0, -1], [[0.5, 1.0]] * 3, [[[1]]]])
+@pytest.mark.parametrize(
+    "negatives", [[[0, 10]] * 3, [0, -1], [[0.5, 1.0]] * 3, [[[1]]], [[1, 2]] * 2]
+)
 def test_negatives(bank, negatives):
-    with pytest.raises(ValueError, match=r"Received: negatives .*Expected "):
+    with pytest.raises(ValueError, match=r"Received: .*negatives.*Expected "):
         NCE(2)(UNIT, [0, 1, 2], bank, negatives=np.array(negatives))
+
+
+def test_no_negatives_at_all(bank):
+    with pytest.raises(ValueError, match="num_negatives=0"):
+        NCE(2)(UNIT, [0, 1, 2], bank, negatives=np.zeros((3, 0), "int32"))
+
+
+def test_shared_negatives_with_a_sampler_that_excludes_the_positive(bank):
+    objective = NCE(2, sampler=UniformSampler(exclude_positive=True))
+    with pytest.raises(ValueError, match="What is the positive of one image"):
+        objective(UNIT, [0, 1, 2], bank, negatives=np.array([4, 5]))
 
 
 @pytest.mark.parametrize("make", [NonParametricSoftmax, ParametricSoftmax])
@@ -117,8 +132,10 @@ def test_negatives_where_none_are_used(bank, make):
         (lambda: NCE(proximal_weight=-1), r"proximal_weight=-1.*\[0, inf\)"),
         (
             lambda: NCE(sampler=UniformSampler(exclude_positive=True), shared_negatives=True),
-            "shared_negatives=True.*exclude_positive=True",
+            "shared negatives.*exclude_positive=True",
         ),
+        (lambda: NCE(sampler="uniform"), "sampler='uniform'.*UniformSampler"),
+        (lambda: NCE(partition="exact"), "partition='exact'.*ExactPartition"),
         (lambda: MemoryBank(0, 4), "num_instances=0"),
         (lambda: MemoryBank(4, True), "embedding_dim=True"),
         (lambda: MemoryBank(4, 4, momentum=1), r"momentum=1.*\[0, 1\)"),
@@ -140,6 +157,65 @@ def test_negatives_where_none_are_used(bank, make):
 def test_arguments(make, message):
     with pytest.raises(ValueError, match=message):
         make()
+
+
+@pytest.mark.parametrize("wrong", [-1, N, 2**31 - 1])
+@pytest.mark.parametrize("momentum", [0.0, 0.5])
+def test_values_that_cannot_be_read_are_left_out_and_counted(
+    objective, wrong, momentum, monkeypatch
+):
+    """As on an accelerator, where reading them would make every step wait."""
+    monkeypatch.setattr(validation, "host_values", lambda array: None)
+    bank, twin = (MemoryBank(N, D, momentum=momentum, seed=0) for _ in range(2))
+    indices = np.array([1, wrong, 2], "int32")
+    losses, gradient = losses_and_gradient(objective, UNIT, indices, bank, training=False)
+    expected, slope = losses_and_gradient(
+        objective, UNIT[[0, 2]], indices[[0, 2]], twin, training=False
+    )
+    assert np.isnan(losses[1])
+    assert np.all(gradient[1] == 0)
+    if "Softmax" in type(objective).__name__:  # the others draw one set of noise for each image
+        np.testing.assert_allclose(losses[[0, 2]], expected, rtol=1e-5)
+        np.testing.assert_allclose(gradient[[0, 2]], slope, atol=1e-5)
+    bank.update(indices, UNIT)
+    twin.update(indices[[0, 2]], UNIT[[0, 2]])
+    np.testing.assert_array_equal(numpy(bank.rows), numpy(twin.rows))
+    assert (int(numpy(bank.refused_indices)), int(numpy(bank.refused_embeddings))) == (1, 0)
+    bank.update([3], np.zeros((1, D), "float32"))
+    np.testing.assert_array_equal(numpy(bank.rows), numpy(twin.rows))
+    assert (int(numpy(bank.refused_indices)), int(numpy(bank.refused_embeddings))) == (1, 1)
+
+
+@pytest.mark.parametrize("negatives", [[[4, 5], [4, N], [5, 6]], [4, -1]])
+def test_negatives_that_cannot_be_read(bank, negatives, monkeypatch):
+    monkeypatch.setattr(validation, "host_values", lambda array: None)
+    negatives = np.array(negatives, "int32")
+    losses, gradient = losses_and_gradient(
+        NCE(2, 0.5), UNIT, np.arange(3, dtype="int32"), bank, negatives=negatives
+    )
+    wrong = np.any((negatives < 0) | (negatives >= N), axis=-1) | np.zeros(3, bool)
+    np.testing.assert_array_equal(np.isnan(losses), wrong)
+    np.testing.assert_array_equal(np.all(gradient == 0, axis=1), wrong)
+
+
+@pytest.mark.parametrize("dtype", ["int8", "uint8", "int16", "uint16", "int32", "uint32", "int64"])
+@pytest.mark.parametrize("instances", [128, 256, 300, 70_000])
+def test_an_integer_is_an_index_whatever_its_width(dtype, instances):
+    bank, twin = MemoryBank(instances, D, seed=0), MemoryBank(instances, D, seed=0)
+    indices = np.array([0, 100, 127])
+    losses = NonParametricSoftmax(0.5)(UNIT, indices.astype(dtype), bank)
+    np.testing.assert_array_equal(
+        numpy(losses), numpy(NonParametricSoftmax(0.5)(UNIT, indices, twin))
+    )
+    bank.update(indices.astype(dtype), UNIT)
+    twin.update(indices, UNIT)
+    np.testing.assert_array_equal(numpy(bank.rows), numpy(twin.rows))
+    assert int(numpy(bank.refused_indices)) == 0
+
+
+def test_an_empty_batch_moves_nothing(bank):
+    bank.update([], np.zeros((0, D), "float32"))
+    bank.update(np.zeros(0, "int64"), keras.ops.zeros((0, D)))
 
 
 def test_noise_for_another_number_of_instances(bank):

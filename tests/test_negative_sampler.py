@@ -54,6 +54,7 @@ def test_alias(weights):
     probabilities = np.asarray(weights) / np.sum(weights)
     drawn = draw(sampler, np.arange(40), len(weights), 1500)
     assert fits(drawn, probabilities)
+    assert fits(draw(sampler, np.arange(40), len(weights), 1500, training=False), probabilities)
     log_p = keras.ops.convert_to_numpy(sampler.log_probabilities(drawn, len(weights)))
     np.testing.assert_allclose(log_p, np.log(probabilities)[drawn], rtol=1e-5, atol=1e-6)
 

@@ -84,6 +84,20 @@ def test_an_estimate_that_is_not_finite_is_passed_over(make, bad):
     assert int(numpy(disturbed.num_batches_seen)) == 2
 
 
+@pytest.mark.parametrize("make", [FirstBatches, ExactPartition])
+def test_an_embedding_that_is_not_finite_leaves_z_to_the_others(make):
+    bank, features = MemoryBank(40, 6, seed=0), unit_rows(np.random.default_rng(0), 4, 6)
+    negatives = np.arange(20).reshape(4, 5)
+    clean, disturbed = NCE(5, 0.1, partition=make()), NCE(5, 0.1, partition=make())
+    clean(features[:3], [0, 1, 2], bank, negatives=negatives[:3])
+    features[3] = np.nan
+    losses = numpy(disturbed(features, [0, 1, 2, 3], bank, negatives=negatives))
+    np.testing.assert_array_equal(np.isfinite(losses), [True, True, True, False])
+    np.testing.assert_allclose(
+        numpy(disturbed.partition.log_partition), numpy(clean.partition.log_partition), rtol=1e-6
+    )
+
+
 def test_evaluation_stores_nothing():
     policy = MovingAveragePartition()
     estimate = keras.ops.convert_to_tensor(np.float32(5))

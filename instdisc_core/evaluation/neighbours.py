@@ -49,6 +49,7 @@ def weighted_knn(
         "shapes (n, embedding_dim) and (n,)",
     )
     n, embedding_dim = train_features.shape
+    require(n > 0, "no training embeddings", "at least one")
     k = min(DEFAULT_K, n) if k is None else k
     require_count("k", k)
     require(k <= n, f"k={k}", f"at most the {n} training embeddings")

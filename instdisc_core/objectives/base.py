@@ -11,6 +11,7 @@ from instdisc_core.validation import (
     check_indices,
     check_paired,
     require,
+    require_count,
     require_number,
 )
 
@@ -65,6 +66,9 @@ class Objective(keras.layers.Layer):
         check_paired(indices, features)
         if negatives is not None:
             negatives = check_indices(negatives, bank.num_instances, name="negatives", ranks=(1, 2))
+            require_count("num_negatives", negatives.shape[-1])
+            if len(negatives.shape) == 2:
+                check_paired(indices, negatives, name="negatives")
         if not self.built:
             self.build(bank.shape)
         return super().__call__(

@@ -6,7 +6,8 @@ import keras
 from keras import ops
 
 from instdisc_core.objectives.sampled import SampledObjective
-from instdisc_core.partition import MovingAveragePartition
+from instdisc_core.partition import MovingAveragePartition, PartitionPolicy
+from instdisc_core.validation import require
 
 
 @keras.saving.register_keras_serializable(package="instdisc_core")
@@ -57,6 +58,11 @@ class NCE(SampledObjective):
             num_negatives, temperature, proximal_weight, sampler, shared_negatives, seed, **kwargs
         )
         self.partition = MovingAveragePartition(decay=0.9) if partition is None else partition
+        require(
+            isinstance(self.partition, PartitionPolicy),
+            f"partition={partition!r}",
+            "a PartitionPolicy, such as ExactPartition()",
+        )
 
     def losses_and_gradient(self, features, indices, bank, negatives, training):
         """See ``Objective.losses_and_gradient``."""
@@ -67,12 +73,12 @@ class NCE(SampledObjective):
         def exact_log_z():
             return _log_mean_exp(bank.attend(features, self.temperature)[0])
 
-        sampled_log_z = _log_mean_exp(s_negatives - log_p_negatives, axis=1)
+        log_m = math.log(candidates.num_negatives)
+        sampled_log_z = ops.logsumexp(s_negatives - log_p_negatives, axis=1) - log_m
         if self.sampler.exclude_positive:
             sampled_log_z = ops.logaddexp(sampled_log_z, s_positive[:, 0])
         log_z = self.partition.log_z(_log_mean_exp(sampled_log_z), exact_log_z, training)
 
-        log_m = math.log(candidates.num_negatives)
         l_positive = s_positive - log_z - (log_m + log_p_positive)
         l_negatives = s_negatives - log_z - (log_m + log_p_negatives)
         losses = -ops.log_sigmoid(l_positive)[:, 0] - ops.sum(ops.log_sigmoid(-l_negatives), axis=1)
@@ -85,7 +91,8 @@ class NCE(SampledObjective):
         return {**super().get_config(), "partition": partition}
 
 
-def _log_mean_exp(x, axis=None):
-    """``log mean exp x``; it stays finite where the exponentials do not."""
-    terms = ops.shape(x)[axis] if axis is not None else ops.size(x)
-    return ops.logsumexp(x, axis=axis) - ops.log(ops.cast(terms, "float32"))
+def _log_mean_exp(x):
+    """``log mean exp x`` over the images whose ``x`` is finite; it never overflows."""
+    finite = ops.isfinite(x)
+    count = ops.sum(ops.cast(finite, "float32"))
+    return ops.logsumexp(ops.where(finite, x, -math.inf)) - ops.log(count)

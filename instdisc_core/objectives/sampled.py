@@ -4,7 +4,7 @@ import keras
 from einops import rearrange, reduce
 from keras import ops
 
-from instdisc_core.negative_sampler import UniformSampler
+from instdisc_core.negative_sampler import NegativeSampler, UniformSampler
 from instdisc_core.objectives.base import Objective
 from instdisc_core.validation import require, require_count
 
@@ -35,13 +35,13 @@ class SampledObjective(Objective):
         super().__init__(temperature, proximal_weight, **kwargs)
         self.num_negatives = int(num_negatives)
         self.sampler = UniformSampler(seed=seed) if sampler is None else sampler
-        self.shared_negatives = bool(shared_negatives)
         require(
-            not (self.shared_negatives and self.sampler.exclude_positive),
-            "shared_negatives=True with a sampler that has exclude_positive=True",
-            "one or the other",
-            "What is the positive of one image is a negative of the next.",
+            isinstance(self.sampler, NegativeSampler),
+            f"sampler={sampler!r}",
+            "a NegativeSampler, such as UniformSampler()",
         )
+        self.shared_negatives = bool(shared_negatives)
+        self._refuse_excluding(self.shared_negatives)
 
     def candidates(self, indices, bank, negatives, training):
         """The positive and the negatives of each image, ready to be scored."""
@@ -49,6 +49,7 @@ class SampledObjective(Objective):
             negatives = self.sampler.sample(
                 indices, bank.num_instances, self.num_negatives, self.shared_negatives, training
             )
+        self._refuse_excluding(shared=len(negatives.shape) == 1)
         return Candidates(indices, negatives, bank)
 
     def get_config(self):
@@ -59,6 +60,14 @@ class SampledObjective(Objective):
             "sampler": keras.saving.serialize_keras_object(self.sampler),
             "shared_negatives": self.shared_negatives,
         }
+
+    def _refuse_excluding(self, shared):
+        require(
+            not (shared and self.sampler.exclude_positive),
+            "shared negatives with a sampler that has exclude_positive=True",
+            "one or the other",
+            "What is the positive of one image is a negative of the next.",
+        )
 
 
 class Candidates:

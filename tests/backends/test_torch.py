@@ -66,12 +66,18 @@ def test_flash_attention_and_the_reference_agree(monkeypatch, dim):
             np.testing.assert_allclose(one, expected, rtol=1e-5, atol=1e-5)
 
 
-def test_a_bank_on_the_default_device_follows_model_to_and_state_dict():
-    model = InstanceDiscrimination(keras.layers.Dense(3), 6, 4, seed=0)
-    model(np.zeros((1, 2), "float32"))
-    state = model.state_dict()
-    rows = [value for name, value in state.items() if name.endswith("rows")]
-    assert any(torch.equal(value, model.memory_bank.rows.value) for value in rows)
+def test_a_bank_is_in_the_state_dict_of_the_module_that_holds_it():
+    class Module(torch.nn.Module):
+        def __init__(self, seed):
+            super().__init__()
+            self.bank = MemoryBank(6, 4, seed=seed)
+
+    module, other = Module(0), Module(1)
+    assert any(name.endswith("rows") for name in module.state_dict())
+    module.bank.update([1], unit_rows(RNG, 1, 4))
+    values = list(module.state_dict().values())
+    other.load_state_dict(dict(zip(other.state_dict(), values, strict=True)))
+    assert torch.equal(other.bank.rows.value, module.bank.rows.value)
 
 
 class Encoder(torch.nn.Module):
