@@ -1,0 +1,83 @@
+"""Instance discrimination in a JAX loop: one pure step, compiled, that donates its state.
+
+    python examples/train_jax.py
+    python examples/train_jax.py --data path/to/images --objective nce --epochs 100
+
+A JAX step takes its state as an argument and returns it. `keras.StatelessScope` makes that of Keras
+layers, the memory bank among them: inside it, reading a variable gives the value that was passed
+in, and assigning to one is noted down instead of done.
+"""
+
+import os
+
+os.environ["KERAS_BACKEND"] = "jax"  # before anything imports Keras
+
+from functools import partial
+
+import common
+import jax
+import keras
+from keras import layers
+from tqdm import tqdm
+
+from instdisc_core import MemoryBank
+
+
+def main():
+    """Train, then report."""
+    args = common.parse_arguments(__doc__)
+    keras.utils.set_random_seed(args.seed)
+    images = common.load_images(args.data, args.image_size, args.seed)
+
+    bank = MemoryBank(len(images.train), args.embedding_dim, seed=args.seed)
+    objective = common.build_objective(args.objective, args.temperature, args.seed)
+    objective.build(bank.shape)  # the parametric softmax has weights of its own
+    augmenter = common.RandomAffine(seed=args.seed)
+    encoder = keras.Sequential(
+        [
+            common.build_encoder(images.train.shape[1:]),
+            layers.Dense(args.embedding_dim),
+            layers.UnitNormalization(),
+        ]
+    )
+    # What the optimizer moves, and what moves besides: the bank, running means, random states.
+    variables = [v for part in (encoder, objective, augmenter, bank) for v in part.variables]
+    weights = [v for v in variables if v.trainable]
+    others = [v for v in variables if not v.trainable]
+    optimizer = keras.optimizers.Adam(args.learning_rate)
+    optimizer.build(weights)
+
+    def loss_and_others(weight_values, other_values, batch, indices):
+        values = zip(weights + others, weight_values + other_values, strict=True)
+        with keras.StatelessScope(state_mapping=values) as scope:
+            features = encoder(augmenter(batch), training=True)
+            losses = objective(features, indices, bank)
+            # After the loss has read the old rows; `after` lets XLA see it, and write in place.
+            bank.update(indices, features, after=losses)
+        return losses.mean(), [scope.get_current_value(v) for v in others]
+
+    @partial(jax.jit, donate_argnums=0)
+    def train_step(state, batch, indices):
+        weight_values, other_values, optimizer_values = state
+        with_gradient = jax.value_and_grad(loss_and_others, has_aux=True)
+        (loss, other_values), gradient = with_gradient(weight_values, other_values, batch, indices)
+        weight_values, optimizer_values = optimizer.stateless_apply(
+            optimizer_values, gradient, weight_values
+        )
+        return (weight_values, other_values, optimizer_values), loss
+
+    parts = weights, others, optimizer.variables
+    state = tuple([v.value for v in part] for part in parts)
+    batches = common.Batches(len(images.train), args.batch_size, args.epochs, args.seed)
+    for batch in (bar := tqdm(batches, unit="step")):
+        state, loss = train_step(state, images.train[batch], batch)
+        bar.set_postfix(loss=f"{float(loss):.3f}")
+
+    for part, values in zip(parts, state, strict=True):  # the step donated what they held
+        for variable, value in zip(part, values, strict=True):
+            variable.assign(value)
+    common.report(jax.jit(lambda batch: encoder(batch, training=False)), images, bank)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,87 @@
+"""Instance discrimination in a plain PyTorch loop.
+
+    python examples/train_torch.py
+    python examples/train_torch.py --data path/to/images --objective nce --epochs 100
+
+The encoder is any `nn.Module` and the optimizer is PyTorch's. The memory bank and the objective are
+called between the two; being Keras layers, they are `nn.Module`s as well.
+"""
+
+import os
+
+os.environ["KERAS_BACKEND"] = "torch"  # before anything imports Keras
+
+import common
+import keras
+import torch
+from torch import nn
+from tqdm import tqdm
+
+from instdisc_core import MemoryBank
+
+
+class Encoder(nn.Module):
+    """A small convolutional network that ends in unit embeddings."""
+
+    def __init__(self, channels, embedding_dim):
+        super().__init__()
+        self.blocks = nn.Sequential(
+            *self._block(channels, 32),
+            nn.MaxPool2d(2),
+            *self._block(32, 64),
+            nn.MaxPool2d(2),
+            *self._block(64, 128),
+            nn.AdaptiveAvgPool2d(1),
+            nn.Flatten(),
+            nn.Linear(128, embedding_dim),
+        )
+
+    def forward(self, images):
+        """From ``(batch, height, width, channels)`` to unit rows ``(batch, embedding_dim)``."""
+        embeddings = self.blocks(images.permute(0, 3, 1, 2))
+        return nn.functional.normalize(embeddings, dim=1)
+
+    @staticmethod
+    def _block(channels, filters):
+        convolution = nn.Conv2d(channels, filters, 3, padding=1, bias=False)
+        return convolution, nn.BatchNorm2d(filters), nn.ReLU()
+
+
+def main():
+    """Train, then report."""
+    args = common.parse_arguments(__doc__)
+    keras.utils.set_random_seed(args.seed)
+    images = common.load_images(args.data, args.image_size, args.seed)
+
+    bank = MemoryBank(len(images.train), args.embedding_dim, seed=args.seed)
+    objective = common.build_objective(args.objective, args.temperature, args.seed)
+    objective.build(bank.shape)  # the parametric softmax has weights of its own
+    augmenter = common.RandomAffine(seed=args.seed)
+
+    device = bank.rows.value.device  # Keras takes an accelerator where there is one
+    encoder = Encoder(images.train.shape[-1], args.embedding_dim).to(device)
+    weights = [*encoder.parameters(), *(v.value for v in objective.trainable_variables)]
+    optimizer = torch.optim.Adam(weights, lr=args.learning_rate)
+
+    batches = common.Batches(len(images.train), args.batch_size, args.epochs, args.seed)
+    for batch in (bar := tqdm(batches, unit="step")):
+        indices = torch.from_numpy(batch).to(device)
+        features = encoder(augmenter(torch.from_numpy(images.train[batch]).to(device)))
+        losses = objective(features, indices, bank)
+        optimizer.zero_grad()
+        losses.mean().backward()
+        optimizer.step()
+        bank.update(indices, features, after=losses)  # only now: the loss has read the old rows
+        bar.set_postfix(loss=f"{losses.mean().item():.3f}")
+
+    encoder.eval()
+
+    @torch.no_grad()
+    def embed(batch):
+        return encoder(torch.from_numpy(batch).to(device))
+
+    common.report(embed, images, bank)
+
+
+if __name__ == "__main__":
+    main()
