@@ -5,8 +5,13 @@ Set ``KERAS_BACKEND`` before importing this module: it imports Keras.
 
 import argparse
 import math
+import os
 from dataclasses import dataclass
 from pathlib import Path
+
+# Threads that wait should sleep: spinning, they slow a busy machine down tenfold. OpenMP reads this
+# when scikit-learn or PyTorch loads it.
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 import keras
 import numpy as np

@@ -208,9 +208,10 @@ def draw_curve(axes, curve, num_images):
     axes.annotate(
         f"log {num_images}: every image alike",
         (epochs[-1], math.log(num_images)),
-        xytext=(0, 4),
+        xytext=(0, -4),
         textcoords="offset points",
         ha="right",
+        va="top",
         color="0.4",
     )
     axes.plot(epochs, curve["loss"], color=COLOURS[0], linewidth=2.5)
