@@ -198,7 +198,7 @@ def table(scores, digits, seed):
         "one-to-one matching. Pixels and untrained encoder: with the training mean subtracted "
         "wherever that scores better."
     )
-    return "\n".join([*lines, "", textwrap.fill(how, 78)])
+    return "\n".join([*lines, "", textwrap.fill(how, 78, break_on_hyphens=False)])
 
 
 def draw_curve(axes, curve, num_images):
