@@ -1,6 +1,6 @@
 """Instance discrimination without labels, on PyTorch, TensorFlow and JAX through Keras 3."""
 
-from instdisc_core.bank_ops import BankOps
+from instdisc_core.bank_ops import BankOps, as_stored
 from instdisc_core.callbacks import KNNEvaluation
 from instdisc_core.evaluation import weighted_knn
 from instdisc_core.gradients import attach_gradient
@@ -21,6 +21,7 @@ from instdisc_core.partition import (
     MovingAveragePartition,
     PartitionPolicy,
 )
+from instdisc_core.quantized_rows import QuantizedRows
 from instdisc_core.registry import backends, get_bank_ops
 
 __version__ = "0.1.0"
@@ -42,7 +43,9 @@ __all__ = [
     "Objective",
     "ParametricSoftmax",
     "PartitionPolicy",
+    "QuantizedRows",
     "UniformSampler",
+    "as_stored",
     "attach_gradient",
     "backends",
     "get_bank_ops",

@@ -6,9 +6,9 @@ import keras
 from einops import einsum, rearrange
 from keras import ops
 
-# Rows of the bank that a streaming pass holds at a time, and elements of a gather that may be
-# held at once. Both bound memory; neither changes a result.
-BLOCK_ROWS = 8192
+from instdisc_core.quantized_rows import QuantizedRows
+
+# Elements of a gather that may be held at once. It bounds memory and changes no result.
 GATHER_ELEMENTS = 2**22
 
 
@@ -21,11 +21,13 @@ class BankOps:
 
     - ``features`` is a float32 tensor ``(batch, embedding_dim)``,
     - ``bank`` is a ``keras.Variable`` or tensor ``(num_instances, embedding_dim)`` of any float
-      dtype; scores and sums are float32 whatever the bank is stored in,
+      dtype, or ``QuantizedRows``; scores and sums are float32 whatever the bank is stored in,
     - ``indices`` hold integers in ``[0, num_instances)``; the caller has checked them.
 
     Attributes:
         keras_backend: the Keras backend that this class needs, or None where any will do.
+        attend_rows, search_rows: how many rows of the bank a pass of ``attend`` and of ``top_k``
+            holds at a time. They change speed and memory, never a result.
 
     Example:
     ```python
@@ -35,6 +37,8 @@ class BankOps:
     """
 
     keras_backend: str | None = None
+    attend_rows = 1024
+    search_rows = 8192
 
     def scores(self, features, bank, indices):
         """Inner products ``v_j . f_i`` with chosen rows of the bank.
@@ -98,16 +102,17 @@ class BankOps:
 
         zero = ops.zeros_like(features[:, 0])
         start = (zero - math.inf, zero, ops.zeros_like(features))
-        maximum, total, weighted = _stream(bank, step, start)
+        maximum, total, weighted = _stream(bank, self.attend_rows, step, start)
         return maximum + ops.log(total), weighted / total[:, None]
 
     def update_rows(self, bank, indices, rows):
-        """Write ``rows`` ``(K, embedding_dim)`` to ``bank[indices]``; ``bank`` is the variable.
+        """Write ``rows`` ``(K, embedding_dim)`` to ``bank[indices]``; ``bank`` holds variables.
 
         An index that appears twice comes with the same row both times.
         """
-        rows = ops.cast(rows, bank.dtype)
-        bank.assign(ops.scatter_update(bank, rearrange(indices, "row -> row 1"), rows))
+        for variable, stored in as_stored(bank, rows):
+            at = rearrange(indices, "row -> row 1")
+            variable.assign(ops.scatter_update(variable, at, stored))
 
     def top_k(self, features, bank, k):
         """The ``k`` rows with the largest inner product, best first.
@@ -126,7 +131,7 @@ class BankOps:
             return best, ops.take_along_axis(where, ops.cast(chosen, "int32"), axis=1)
 
         zeros = ops.zeros((ops.shape(features)[0], k))
-        return _stream(bank, step, (zeros - math.inf, ops.cast(zeros, "int32")))
+        return _stream(bank, self.search_rows, step, (zeros - math.inf, ops.cast(zeros, "int32")))
 
 
 def gather_rows(bank, indices):
@@ -134,8 +139,17 @@ def gather_rows(bank, indices):
 
     TensorFlow copies a variable whole to convert it to a tensor, once it has been scattered into.
     """
+    if isinstance(bank, QuantizedRows):
+        return gather_rows(bank.values, indices) * gather_rows(bank.scale, indices)
     table = bank.value if isinstance(bank, keras.Variable) else bank
     return ops.cast(ops.take(table, indices, axis=0), "float32")
+
+
+def as_stored(bank, rows):
+    """The bank's variables, each with what it holds of these float rows, in its own dtype."""
+    if isinstance(bank, QuantizedRows):
+        return list(zip(bank, QuantizedRows.of(rows), strict=True))
+    return [(bank, ops.cast(rows, bank.dtype))]
 
 
 def _fits(indices, bank):
@@ -144,22 +158,19 @@ def _fits(indices, bank):
     return known and math.prod(indices.shape) * bank.shape[1] <= GATHER_ELEMENTS
 
 
-def _stream(bank, step, state):
-    """Fold ``step(state, rows, positions, repeated)`` over the bank, a block of rows at a time.
+def _stream(bank, size, step, state):
+    """Fold ``step(state, rows, positions, repeated)`` over the bank, ``size`` rows at a time.
 
-    Every block has ``BLOCK_ROWS`` rows, so the last one starts early and overlaps its
-    predecessor; ``repeated`` marks the rows that were seen before.
+    The last block starts early and overlaps its predecessor, so that all are of one size;
+    ``repeated`` marks the rows that were seen before.
     """
-    bank = ops.stop_gradient(bank)  # a tensor, so that TensorFlow copies a variable once at most
-    num_instances, embedding_dim = bank.shape
-    size = min(BLOCK_ROWS, num_instances)
+    num_instances = bank.shape[0]
+    size = min(size, num_instances)
     offsets = ops.arange(size, dtype="int32")
 
     def body(block, state):
-        first = block * size
-        start = ops.minimum(ops.cast(first, "int32"), num_instances - size)
-        rows = ops.cast(ops.slice(bank, (start, 0), (size, embedding_dim)), "float32")
-        positions = start + offsets
-        return step(state, rows, positions, positions < first)
+        first = ops.cast(block * size, "int32")
+        positions = ops.minimum(first, num_instances - size) + offsets
+        return step(state, gather_rows(bank, positions), positions, positions < first)
 
     return ops.fori_loop(0, math.ceil(num_instances / size), body, state)

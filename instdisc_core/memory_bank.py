@@ -7,6 +7,7 @@ import numpy as np
 from keras import ops
 
 from instdisc_core.bank_ops import gather_rows
+from instdisc_core.quantized_rows import QuantizedRows
 from instdisc_core.registry import get_bank_ops
 from instdisc_core.validation import (
     check_features,
@@ -37,15 +38,18 @@ class MemoryBank(keras.layers.Layer):
         num_instances: number of images, ``n``.
         embedding_dim: width of an embedding, ``d``.
         momentum: weight of the old row, in ``[0, 1)``; 0 replaces it, as the paper's text does.
-        dtype: storage of the rows: ``"float32"``, ``"bfloat16"`` or ``"float16"``. Whatever it is,
-            what is computed from the rows is float32.
+        dtype: storage of the rows: ``"float32"``, ``"bfloat16"``, ``"float16"``, or ``"int8"``
+            with a float32 scale for each row. Whatever it is, what is computed from the rows is
+            float32. Coarse storage can lose small moves: see ``docs/performance.md`` for what each
+            costs in accuracy.
         seed: integer that makes the starting rows repeatable. The same seed gives the same rows
             on every framework. None draws fresh ones.
         backend: which primitives to use, see ``registry.get_bank_ops``. It says how the bank runs,
             not what it is, and is not saved with it.
 
     Attributes:
-        rows: the variable ``(num_instances, embedding_dim)``; ``rows.assign(array)`` restores it.
+        rows: the variable ``(num_instances, embedding_dim)``, or ``QuantizedRows`` of two;
+            ``rows.assign(array)`` restores it, ``lookup`` reads it.
         refused_embeddings: variable ``()``, int32: embeddings refused so far.
         refused_indices: variable ``()``, int32: indices refused so far.
 
@@ -77,22 +81,15 @@ class MemoryBank(keras.layers.Layer):
         require_count("num_instances", num_instances)
         require_count("embedding_dim", embedding_dim)
         require_number("momentum", momentum, 0, 1)
-        kinds = ("float32", "bfloat16", "float16")
+        kinds = ("float32", "bfloat16", "float16", "int8")
         require(dtype in kinds, f"dtype={dtype!r}", f"one of {kinds}")
-        super().__init__(dtype=dtype, trainable=False, **kwargs)
+        super().__init__(dtype="float32", trainable=False, **kwargs)
         self.num_instances = int(num_instances)
         self.embedding_dim = int(embedding_dim)
         self.momentum = float(momentum)
         self.seed = seed
         self._ops = get_bank_ops(backend)
-        self.rows = self.add_weight(
-            name="rows",
-            shape=self.shape,
-            dtype=dtype,
-            initializer=self._random_rows,
-            trainable=False,
-            autocast=False,
-        )
+        self.rows = self._random_rows(dtype)
         self.refused_embeddings = self._counter("refused_embeddings")
         self.refused_indices = self._counter("refused_indices")
         self.build(self.shape)  # nothing left to create; it registers the state with PyTorch
@@ -214,10 +211,25 @@ class MemoryBank(keras.layers.Layer):
         moves = ops.logical_and(counts > 0, ops.logical_and(length > 0, length < math.inf))
         return ops.where(moves, mixed / ops.where(moves, length, 1.0), rows)
 
-    def _random_rows(self, shape, dtype=None):
-        rows = np.random.default_rng(self.seed).standard_normal(shape, dtype="float32")
+    def _random_rows(self, dtype):
+        rows = np.random.default_rng(self.seed).standard_normal(self.shape, dtype="float32")
         rows /= np.linalg.norm(rows, axis=1, keepdims=True)
-        return ops.convert_to_tensor(rows, dtype=dtype)
+        if dtype != "int8":
+            return self._storage("rows", rows, dtype)
+        values, scale = QuantizedRows.of(rows)
+        return QuantizedRows(
+            self._storage("values", values, "int8"), self._storage("scale", scale, "float32")
+        )
+
+    def _storage(self, name, start, dtype):
+        return self.add_weight(
+            name=name,
+            shape=start.shape,
+            dtype=dtype,
+            initializer=lambda shape, dtype: ops.convert_to_tensor(start, dtype=dtype),
+            trainable=False,
+            autocast=False,
+        )
 
     def _counter(self, name):
         return self.add_weight(

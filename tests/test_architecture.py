@@ -14,16 +14,17 @@ EXTRAS = {"sklearn", "matplotlib", "scipy", "hypothesis", "pytest", "PIL", "tqdm
 FLOORS = {
     "validation": 0,
     "gradients": 0,
-    "bank_ops": 0,
-    "registry": 1,
-    "negative_sampler": 1,
-    "partition": 1,
-    "memory_bank": 2,
-    "objectives": 3,
-    "evaluation": 3,
-    "callbacks": 4,
-    "model": 5,
-    "testing": 6,
+    "quantized_rows": 0,
+    "bank_ops": 1,
+    "registry": 2,
+    "negative_sampler": 2,
+    "partition": 2,
+    "memory_bank": 3,
+    "objectives": 4,
+    "evaluation": 4,
+    "callbacks": 5,
+    "model": 6,
+    "testing": 7,
 }
 
 

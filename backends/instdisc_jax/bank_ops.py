@@ -1,22 +1,33 @@
 """JaxBankOps: compiled passes over the bank, and updates that donate it."""
 
-from functools import partial
+from functools import partial, wraps
 
 import jax
 import keras
 
-from instdisc_core import BankOps
+from instdisc_core import BankOps, as_stored
 
-_reference = BankOps()
-_scores = jax.jit(_reference.scores)
-_combine = jax.jit(_reference.combine)
-_attend = jax.jit(_reference.attend)
-_top_k = jax.jit(_reference.top_k, static_argnames="k")
+
+def _compiled(body, static=("self",)):
+    """The reference's body, compiled, in full float32: on a GPU, JAX's default is coarser."""
+
+    @partial(jax.jit, static_argnames=static)
+    @wraps(body)
+    def run(self, *args, **kwargs):
+        with jax.default_matmul_precision("highest"):
+            return body(self, *args, **kwargs)
+
+    @wraps(body)
+    def method(self, first, bank, *args, **kwargs):
+        bank = keras.tree.map_structure(keras.ops.convert_to_tensor, bank)
+        return run(self, first, bank, *args, **kwargs)
+
+    return method
 
 
 @partial(jax.jit, donate_argnums=0)
-def _overwrite(bank, indices, rows):
-    return bank.at[indices].set(rows.astype(bank.dtype))
+def _overwrite(table, indices, rows):
+    return table.at[indices].set(rows)
 
 
 class JaxBankOps(BankOps):
@@ -31,25 +42,21 @@ class JaxBankOps(BankOps):
 
     keras_backend = "jax"
 
-    def scores(self, features, bank, indices):
-        """See ``BankOps.scores``."""
-        return _scores(features, keras.ops.convert_to_tensor(bank), indices)
+    def __init__(self):
+        if jax.default_backend() != "cpu":  # a block fills the chip, not a core's cache
+            self.attend_rows = self.search_rows = 2**16
 
-    def combine(self, weights, bank, indices):
-        """See ``BankOps.combine``."""
-        return _combine(weights, keras.ops.convert_to_tensor(bank), indices)
-
-    def attend(self, features, bank, temperature):
-        """See ``BankOps.attend``."""
-        return _attend(features, keras.ops.convert_to_tensor(bank), temperature)
+    scores = _compiled(BankOps.scores)
+    combine = _compiled(BankOps.combine)
+    attend = _compiled(BankOps.attend)
+    top_k = _compiled(BankOps.top_k, static=("self", "k"))
 
     def update_rows(self, bank, indices, rows):
         """See ``BankOps.update_rows``. Writes in place, inside a jitted step and outside."""
-        value = bank.value
-        if value is not bank._value:  # a stateless scope: the array is the caller's
-            return super().update_rows(bank, indices, rows)
-        bank.assign(_overwrite(value, indices, rows))
-
-    def top_k(self, features, bank, k):
-        """See ``BankOps.top_k``."""
-        return _top_k(features, keras.ops.convert_to_tensor(bank), k)
+        stored = as_stored(bank, rows)
+        if any(variable.value is not variable._value for variable, _ in stored):
+            return super().update_rows(
+                bank, indices, rows
+            )  # stateless: the arrays are the caller's
+        for variable, values in stored:
+            variable.assign(_overwrite(variable.value, indices, values))

@@ -2,7 +2,7 @@
 
 import tensorflow as tf
 
-from instdisc_core import BankOps
+from instdisc_core import BankOps, as_stored
 
 
 class TensorflowBankOps(BankOps):
@@ -17,7 +17,8 @@ class TensorflowBankOps(BankOps):
 
     def update_rows(self, bank, indices, rows):
         """See ``BankOps.update_rows``. Scatters into the variable, in eager mode, graph and XLA."""
-        variable = bank.value
-        if not isinstance(variable, tf.Variable):  # a stateless scope: a tensor of the caller's
-            return super().update_rows(bank, indices, rows)
-        variable.scatter_update(tf.IndexedSlices(tf.cast(rows, variable.dtype), indices))
+        stored = as_stored(bank, rows)
+        if not all(isinstance(variable.value, tf.Variable) for variable, _ in stored):
+            return super().update_rows(bank, indices, rows)  # stateless: tensors of the caller's
+        for variable, values in stored:
+            variable.value.scatter_update(tf.IndexedSlices(values, indices))

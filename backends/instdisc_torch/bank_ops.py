@@ -1,14 +1,20 @@
-"""TorchBankOps: in-place updates, flash attention over the bank, gathers that fit the cache."""
+"""TorchBankOps: in-place updates, flash attention over the bank, products of chosen rows."""
 
 import math
 
 import keras
 import torch
 
-from instdisc_core import BankOps
+from instdisc_core import BankOps, QuantizedRows, as_stored
+from instdisc_torch.fused import attention, sampled_product
+from instdisc_torch.search import RunningTopK
 
-# Elements of the gathered rows that are held at a time: 4 MiB of float32.
+# Elements of gathered or widened rows that are held at a time: 4 MiB of float32.
 CHUNK_ELEMENTS = 2**20
+# Queries that a search takes together, and that one task of the attention kernel takes.
+SEARCH_QUERIES = 1024
+ATTENTION_QUERIES = 64
+SMALLEST_PART = 1024
 
 
 class TorchBankOps(BankOps):
@@ -20,21 +26,33 @@ class TorchBankOps(BankOps):
     keras_backend = "torch"
 
     def scores(self, features, bank, indices):
-        """See ``BankOps.scores``. Gathers the rows of a few images at a time."""
+        """See ``BankOps.scores``. On a CPU one sampled product, which gathers nothing."""
         if indices.ndim == 1:
             return super().scores(features, bank, indices)
+        if isinstance(bank, QuantizedRows):
+            scale = _tensor(bank.scale)[:, 0][indices]
+            return self.scores(features, bank.values, indices) * scale
+        table = _tensor(bank)
+        images, rows = indices.shape
+        on_cpu = table.device.type == "cpu" and sampled_product is not None
+        if on_cpu and _is_float32(table) and rows <= len(table):
+            starts = torch.arange(0, images * rows + 1, rows, dtype=indices.dtype)
+            return sampled_product(features, table, starts, indices.flatten()).view(images, rows)
         scores = features.new_empty(indices.shape)
-        for some in _chunks(indices, features.shape[1]):
+        for some in _chunks(indices, table.shape[1]):
             torch.bmm(
-                _gather(bank, indices[some]), features[some, :, None], out=scores[some, :, None]
+                _gather(table, indices[some]), features[some, :, None], out=scores[some, :, None]
             )
         return scores
 
     def combine(self, weights, bank, indices):
-        """See ``BankOps.combine``. A weighted embedding bag, which gathers nothing."""
+        """See ``BankOps.combine``. In float32 a weighted embedding bag, which gathers nothing."""
         if indices.ndim == 1:
             return super().combine(weights, bank, indices)
-        table = keras.ops.convert_to_tensor(bank)
+        if isinstance(bank, QuantizedRows):
+            scale = _tensor(bank.scale)[:, 0][indices]
+            return self.combine(weights * scale, bank.values, indices)
+        table = _tensor(bank)
         if table.dtype == torch.float32:
             return torch.nn.functional.embedding_bag(
                 indices, table, per_sample_weights=weights, mode="sum"
@@ -47,27 +65,68 @@ class TorchBankOps(BankOps):
         return combined
 
     def attend(self, features, bank, temperature):
-        """See ``BankOps.attend``. One call of PyTorch's flash attention where it can be had."""
-        table = keras.ops.convert_to_tensor(bank)
-        if table.dtype == torch.float32 and table.device.type == "cpu" and _FLASH is not None:
-            expected_row, log_partition = _FLASH(
-                features[None, None], table[None, None], table[None, None], scale=1 / temperature
-            )
-            return log_partition.view(-1), expected_row[0, 0]
-        return super().attend(features, table, temperature)
+        """See ``BankOps.attend``. On a CPU PyTorch's flash attention, a part of the bank a core."""
+        if features.device.type != "cpu" or attention is None:
+            return super().attend(features, bank, temperature)
+        n, width = bank.shape
+        size = n if _is_float32(bank) else max(1, CHUNK_ELEMENTS // width)
+        parts = []
+        for start in range(0, n, size):
+            rows = _block(bank, start, start + size)
+            heads = _heads(len(features), len(rows))
+            even = len(rows) // heads * heads
+            queries = features.expand(heads, -1, -1)
+            parts.append(attention(queries, rows[:even].view(heads, -1, width), temperature))
+            if even < len(rows):
+                parts.append(attention(features[None], rows[None, even:], temperature))
+        return _merged(*(torch.cat(part) for part in zip(*parts, strict=True)))
 
     def update_rows(self, bank, indices, rows):
         """See ``BankOps.update_rows``. Writes the rows in place."""
-        value = bank.value
-        if value is not bank._value:  # a stateless scope: the tensor is the caller's
-            return super().update_rows(bank, indices, rows)
+        stored = as_stored(bank, rows)
+        if any(variable.value is not variable._value for variable, _ in stored):
+            return super().update_rows(bank, indices, rows)  # stateless: the caller's tensors
         with torch.no_grad():
-            value.index_copy_(0, indices.long(), rows.to(value.dtype))
+            for variable, values in stored:
+                variable.value.index_copy_(0, indices.long(), values)
+
+    def top_k(self, features, bank, k):
+        """See ``BankOps.top_k``. On a CPU most rows are only screened, in low precision."""
+        if features.device.type != "cpu" or sampled_product is None:
+            return super().top_k(features, bank, k)
+        size = max(k, self.search_rows)
+        results = []
+        for queries in features.split(SEARCH_QUERIES):
+            best = RunningTopK(queries, k)
+            for start in range(0, bank.shape[0], size):
+                best.see(_block(bank, start, start + size), start)
+            results.append(best.best())
+        scores, indices = zip(*results, strict=True)
+        return torch.cat(scores), torch.cat(indices)
 
 
-def _gather(bank, indices):
-    table = keras.ops.convert_to_tensor(bank)
-    return table.index_select(0, indices.flatten()).view(*indices.shape, -1).float()
+def _block(bank, start, stop):
+    """Consecutive rows of the bank in float32; a view where they are stored so."""
+    if isinstance(bank, QuantizedRows):
+        return _tensor(bank.values)[start:stop] * _tensor(bank.scale)[start:stop]
+    return _tensor(bank)[start:stop].float()
+
+
+def _merged(log_partitions, expected_rows):
+    """The softmax over all rows, from the softmaxes over parts of them.
+
+    Args:
+        log_partitions, expected_rows: ``(parts, B)`` and ``(parts, B, d)``.
+    """
+    log_partition = log_partitions.logsumexp(dim=0)
+    shares = torch.exp(log_partitions - log_partition)
+    return log_partition, torch.einsum("pb,pbd->bd", shares, expected_rows)
+
+
+def _heads(images, rows):
+    """Into how many parts attention must cut the rows, so that every core has a task."""
+    tasks = math.ceil(images / ATTENTION_QUERIES)
+    return max(1, min(math.ceil(torch.get_num_threads() / tasks), rows // SMALLEST_PART))
 
 
 def _chunks(indices, embedding_dim):
@@ -77,18 +136,13 @@ def _chunks(indices, embedding_dim):
     return [slice(start, start + size) for start in range(0, images, size)]
 
 
-def _flash_attention():
-    """PyTorch's CPU flash attention, which is not public, if this release has it as expected."""
-    try:
-        attention = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
-        query, keys = torch.eye(2)[None, None], torch.zeros(1, 1, 3, 2)
-        output, log_partition = attention(query, keys, keys, scale=1.0)
-        as_expected = torch.equal(output, torch.zeros_like(query)) and torch.allclose(
-            log_partition.view(-1), torch.full((2,), math.log(3))
-        )
-        return attention if as_expected else None
-    except (AttributeError, RuntimeError, ValueError, TypeError):
-        return None
+def _gather(table, indices):
+    return table.index_select(0, indices.flatten()).view(*indices.shape, -1).float()
 
 
-_FLASH = _flash_attention()
+def _tensor(bank):
+    return keras.ops.convert_to_tensor(bank)
+
+
+def _is_float32(bank):
+    return keras.backend.standardize_dtype(bank.dtype) == "float32"

@@ -3,6 +3,7 @@
 import numpy as np
 from keras import ops
 
+from instdisc_core.quantized_rows import QuantizedRows
 from instdisc_core.registry import get_bank_ops
 from instdisc_core.validation import check_features, require, require_count, require_number
 
@@ -41,7 +42,8 @@ def weighted_knn(
     ```
     """
     train_labels = np.asarray(train_labels)
-    train_features = ops.convert_to_tensor(train_features)
+    if not isinstance(train_features, QuantizedRows):
+        train_features = ops.convert_to_tensor(train_features)
     require(
         len(train_features.shape) == 2 and train_labels.shape == (train_features.shape[0],),
         f"train_features of shape {tuple(train_features.shape)} and train_labels of shape "

@@ -57,7 +57,7 @@ class WorstFirst(BankOps):
 
 class SearchesOneBlock(BankOps):
     def top_k(self, features, bank, k):
-        return super().top_k(features, ops.convert_to_tensor(bank)[:19_000], k)
+        return super().top_k(features, keras.tree.map_structure(lambda v: v[:19_000], bank), k)
 
 
 class MovesWhatItReads(BankOps):

@@ -14,7 +14,7 @@ if keras.backend.backend() != "torch":
 
 import torch
 
-from instdisc_torch import TorchBankOps, bank_ops
+from instdisc_torch import TorchBankOps, bank_ops, fused
 
 RNG = np.random.default_rng(0)
 
@@ -53,14 +53,14 @@ def test_a_stateless_update_leaves_the_caller_s_tensor_alone():
 
 @pytest.mark.parametrize("dim", [1, 3, 128])
 def test_flash_attention_and_the_reference_agree(monkeypatch, dim):
-    assert bank_ops._FLASH is not None, "this release of PyTorch lost its CPU flash attention"
+    assert fused.attention is not None, "this release of PyTorch lost its CPU flash attention"
     rows, features = unit_rows(RNG, 3000, dim), unit_rows(RNG, 70, dim)
     arguments = torch.tensor(features), torch.tensor(rows), 0.07
-    fused = TorchBankOps().attend(*arguments)
-    monkeypatch.setattr(bank_ops, "_FLASH", None)
+    flash = TorchBankOps().attend(*arguments)
+    monkeypatch.setattr(bank_ops, "attention", None)
     streamed = TorchBankOps().attend(*arguments)
     for expected, *actual in zip(
-        reference.attend(features, rows, 0.07), fused, streamed, strict=True
+        reference.attend(features, rows, 0.07), flash, streamed, strict=True
     ):
         for one in actual:
             np.testing.assert_allclose(one, expected, rtol=1e-5, atol=1e-5)
