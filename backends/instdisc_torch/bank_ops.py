@@ -1,13 +1,14 @@
 """TorchBankOps: in-place updates, flash attention over the bank, products of chosen rows."""
 
 import math
+from functools import partial
 
 import keras
 import torch
 
 from instdisc_core import BankOps, QuantizedRows, as_stored
+from instdisc_torch import search
 from instdisc_torch.fused import attention, sampled_product
-from instdisc_torch.search import RunningTopK
 
 # Elements of gathered or widened rows that are held at a time: 4 MiB of float32.
 CHUNK_ELEMENTS = 2**20
@@ -94,13 +95,12 @@ class TorchBankOps(BankOps):
         """See ``BankOps.top_k``. On a CPU most rows are only screened, in low precision."""
         if features.device.type != "cpu" or sampled_product is None:
             return super().top_k(features, bank, k)
-        size = max(k, self.search_rows)
-        results = []
-        for queries in features.split(SEARCH_QUERIES):
-            best = RunningTopK(queries, k)
-            for start in range(0, bank.shape[0], size):
-                best.see(_block(bank, start, start + size), start)
-            results.append(best.best())
+        n = bank.shape[0]
+        read = partial(_block, bank)
+        results = [
+            search.top_k(queries, read, n, k, self.search_rows)
+            for queries in features.split(SEARCH_QUERIES)
+        ]
         scores, indices = zip(*results, strict=True)
         return torch.cat(scores), torch.cat(indices)
 

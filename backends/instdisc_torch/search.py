@@ -1,101 +1,151 @@
 """Exact search on a CPU: screened in low precision, decided in float32."""
 
+import math
 import time
 from functools import cache
+from itertools import pairwise
 
 import torch
-from torch.nn.functional import linear, pad
+from torch.nn.functional import pad
 
 from instdisc_torch.fused import sampled_product
 
-# A block's hits are scored one by one while they are fewer than this share of the block.
-SPARSE = 1 / 16
+# Queries are padded to a multiple of this, so that their signs fill eight 64-bit integers.
+GROUP = 32
+# The largest share of a block that may pass the screen; where more does, all of it is scored.
+SPARSE = 1 / 8
+# Blocks that are screened against the same bounds, at most, and rows seen for each row of them.
+STRETCH = 8
+GROWTH = 2
 
 
-class RunningTopK:
-    """The ``k`` best rows of each query among the blocks seen so far.
+def top_k(queries, read, num_rows, k, block_rows):
+    """The ``k`` best rows of each query.
 
-    Once ``k`` rows are known, a row matters only if it beats the worst of them, and few do: of a
-    block that follows ``t`` others about ``k / t``. So a block is screened first, by a product in
-    a low precision whose largest error is known: what fails by more than that can't be among the
-    best. The few that pass are scored in float32. The result is that of a search in float32.
+    Once ``k`` rows are known, a row matters only if it beats the worst of them, and few do: of the
+    next ``r`` rows after ``t`` about ``k r / t``. So rows are screened first, by a product in a
+    precision whose largest error is known: what fails by more than that can't be among the best.
+    The few that pass are scored in float32. The result is that of a search in float32 throughout.
 
     Args:
         queries: float32 tensor ``(Q, d)``.
-        k: how many rows to keep.
+        read: function of ``start`` and ``stop`` that returns float32 rows ``(stop - start, d)``.
+        num_rows: how many rows there are.
+        k: how many to return, at most ``num_rows``.
+        block_rows: how many rows are screened at a time.
+
+    Returns:
+        Scores ``(Q, k)``, best first, and int32 indices.
     """
+    best = Best(queries, k)
+    seen = 0
+    while seen < num_rows:
+        blocks = min(STRETCH, max(1, seen // (GROWTH * block_rows)))
+        stop = min(num_rows, seen + max(blocks * block_rows, k - seen))
+        cuts = [*range(seen, stop, block_rows), stop]
+        parts = list(pairwise(cuts))
+        hits = best.screen(read, parts) if seen else None
+        if hits is None:
+            for start, end in parts if seen else [(seen, stop)]:
+                best.take_all(read(start, end), start)
+        else:
+            best.take(read(seen, stop), seen, hits)
+        seen = stop
+    return best.sorted()
+
+
+class Best:
+    """The best rows so far, for each query: ``scores`` and ``indices``, both ``(Q, k)``."""
 
     def __init__(self, queries, k):
         self.queries = queries
         self.k = k
         self.scores = queries.new_empty(len(queries), 0)
         self.indices = torch.empty(len(queries), 0, dtype=torch.int64)
-        self.low = screening_dtype()
-        lanes = 8 // self.low.itemsize
-        self.padding = -len(queries) % lanes
-        self.low_queries = pad(queries.to(self.low), (0, 0, 0, self.padding))
         self.lengths = queries.norm(dim=1)
-        self.signs = torch.full((lanes,), -0.0, dtype=self.low).view(torch.int64).item()
+        self.low = screening_dtype()
+        self.padding = -len(queries) % GROUP
+        self.width = len(queries) + self.padding
+        self.low_queries = pad(queries.to(self.low), (0, 0, 0, self.padding)).T
+        minus = torch.full((8 // self.low.itemsize,), -0.0, dtype=self.low)
+        self.minus = minus.view(torch.int64).item()
 
-    def see(self, rows, start):
-        """Take in float32 ``rows`` ``(R, d)``, whose first has the index ``start``."""
-        hits = self._hits(rows) if self.scores.shape[1] == self.k else None
-        if hits is None:
-            scores = self.queries @ rows.T
-            indices = torch.arange(start, start + len(rows)).expand_as(scores)
-        else:
-            scores, indices = self._scored(rows, *hits)
-            indices = indices + start
-        scores = torch.cat([self.scores, scores], dim=1)
-        indices = torch.cat([self.indices, indices], dim=1)
-        self.scores, chosen = scores.topk(min(self.k, scores.shape[1]), sorted=False)
-        self.indices = indices.gather(1, chosen)
+    def screen(self, read, parts):
+        """Which rows may beat which query's worst, or None if they are many.
 
-    def best(self):
+        The rows are those from the first part's start to the last part's end. A hit of row ``r``
+        and query ``q`` is the number ``r * width + q``.
+        """
+        worst = self.scores.amin(dim=1)
+        size = max(end - start for start, end in parts)
+        margins = torch.empty(size, self.width, dtype=self.low)
+        hits = []
+        for start, end in parts:
+            some = self._margins(read(start, end), worst, margins[: end - start])
+            passed = self._positive(some)
+            if len(passed) > SPARSE * some.numel():
+                return None
+            hits.append(passed + (start - parts[0][0]) * self.width)
+        return torch.cat(hits)
+
+    def take(self, rows, first, hits):
+        """Score the hits among these rows, the first of which has the index ``first``."""
+        row = hits // self.width
+        query = hits - row * self.width
+        starts = pad(torch.bincount(row, minlength=len(rows)).cumsum(0), (1, 0))
+        scores = sampled_product(rows, self.queries, starts, query)
+        better = (scores > self.scores.amin(dim=1)[query]).nonzero()[:, 0]
+        query, order = query[better].sort()
+        better = better[order]
+        counts = torch.bincount(query, minlength=len(self.queries))
+        line = torch.arange(len(query)) - (counts.cumsum(0) - counts)[query]
+        shape = len(self.queries), int(counts.max())
+        at = query * shape[1] + line
+        self._merge(
+            torch.full(shape, -math.inf).put_(at, scores[better]),
+            torch.zeros(shape, dtype=torch.int64).put_(at, row[better] + first),
+        )
+
+    def take_all(self, rows, first):
+        """Score every one of these rows."""
+        scores, chosen = (self.queries @ rows.T).topk(min(self.k, len(rows)), sorted=False)
+        self._merge(scores, chosen + first)
+
+    def sorted(self):
         """Scores and int32 indices ``(Q, k)``, best first."""
         scores, order = self.scores.sort(dim=1, descending=True)
         return scores, self.indices.gather(1, order).int()
 
-    def _hits(self, rows):
-        """Rows and queries whose score may beat the query's worst; None where they are many.
+    def _margins(self, rows, worst, out):
+        """By how much each score may beat the worst: positive, or zero, wherever it does.
 
-        The bound to beat is the bias of the product, so that a score that passes has no minus sign;
-        four signs are looked at together, as one integer.
+        The bound is the bias of the product. It lies below the worst by the largest error of the
+        product in low precision, and is itself rounded down.
         """
-        epsilon, width = torch.finfo(self.low).eps, rows.shape[1]
-        error = 1.25 * epsilon + width * torch.finfo(torch.float32).eps
-        bound = self.scores.amin(dim=1) - error * self.lengths * rows.norm(dim=1).max()
+        epsilon = torch.finfo(self.low).eps
+        error = 1.25 * epsilon + rows.shape[1] * torch.finfo(torch.float32).eps
+        bound = worst - error * self.lengths * rows.norm(dim=1).max()
         bound = bound - epsilon * bound.abs()
-        bias = pad(-bound, (0, self.padding), value=-torch.inf).to(self.low)
-        margins = linear(rows.to(self.low), self.low_queries, bias)
-        words = margins.view(torch.int64).bitwise_and(self.signs).ne_(self.signs)
-        row, word = words.nonzero(as_tuple=True)
-        if len(row) > SPARSE * words.numel():
-            return None
-        lanes = torch.arange(8 // self.low.itemsize)
-        query = len(lanes) * word[:, None] + lanes
-        passed = margins[row[:, None], query] >= 0
-        return row[:, None].expand_as(query)[passed], query[passed]
+        bias = pad(-bound, (0, self.padding), value=-math.inf).to(self.low)
+        return torch.addmm(bias, rows.to(self.low), self.low_queries, out=out)
 
-    def _scored(self, rows, row, query):
-        """The hits that do beat their query's worst, one line a query, padded with minus infinity.
+    def _positive(self, margins):
+        """The flat positions of elements without a minus sign. Overwrites the margins.
 
-        Args:
-            row, query: the hits, in the order of their rows.
+        A whole group of queries is looked at first.
         """
-        starts = torch.bincount(row, minlength=len(rows)).cumsum(0)
-        scores = sampled_product(rows, self.queries, pad(starts, (1, 0)), query)
-        better = scores > self.scores.amin(dim=1)[query]
-        row, query, scores = row[better], query[better], scores[better]
-        query, order = query.sort(stable=True)
-        counts = torch.bincount(query, minlength=len(self.queries))
-        column = torch.arange(len(query)) - (counts.cumsum(0) - counts)[query]
-        shape = len(self.queries), int(counts.max())
-        line = scores.new_full(shape, -torch.inf)
-        line[query, column] = scores[order]
-        indices = torch.zeros(shape, dtype=torch.int64)
-        indices[query, column] = row[order]
-        return line, indices
+        integers = margins.view(torch.int64).bitwise_and_(self.minus)
+        group = integers.ne(self.minus).view(torch.int64).flatten().nonzero()[:, 0]
+        size = 64 // self.low.itemsize  # elements in the eight integers of a group
+        passed = margins.view(-1, size).index_select(0, group).signbit().logical_not_()
+        position = passed.flatten().nonzero()[:, 0]
+        return group[position // size] * size + position % size
+
+    def _merge(self, scores, indices):
+        scores = torch.cat([self.scores, scores], dim=1)
+        indices = torch.cat([self.indices, indices], dim=1)
+        self.scores, chosen = scores.topk(min(self.k, scores.shape[1]), sorted=False)
+        self.indices = indices.gather(1, chosen)
 
 
 @cache
@@ -103,11 +153,11 @@ def screening_dtype():
     """bfloat16 where this processor multiplies it faster than float32, else float32."""
     seconds = {}
     for dtype in (torch.bfloat16, torch.float32):
-        rows, queries = torch.ones(2048, 128, dtype=dtype), torch.ones(256, 128, dtype=dtype)
+        rows, queries = torch.ones(2048, 128, dtype=dtype), torch.ones(128, 256, dtype=dtype)
         times = []
         for _ in range(5):
             start = time.perf_counter()
-            linear(rows, queries)
+            torch.mm(rows, queries)
             times.append(time.perf_counter() - start)
         seconds[dtype] = min(times)
     return min(seconds, key=lambda dtype: seconds[dtype])

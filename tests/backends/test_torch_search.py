@@ -1,0 +1,101 @@
+"""The screened search finds what a search in float64 finds, wherever the screen is put to a test."""
+
+import keras
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from instdisc_core.testing.strategies import unit_rows
+
+if keras.backend.backend() != "torch":
+    pytest.skip("needs the torch backend", allow_module_level=True)
+
+import torch
+
+from instdisc_torch import TorchBankOps, search
+
+
+def rows_of(kind, n, dim, queries, rng):
+    """Banks that make the screen work: few hits, many hits, only hits, scores of either sign."""
+    rows = unit_rows(rng, n, dim)
+    if kind == "ever better":
+        rows = rows[np.argsort(rows @ queries[0])]
+    elif kind == "all the same":
+        rows[:] = rows[0]
+    elif kind == "nearly the same":
+        rows = rows[:1] + 1e-4 * rows
+    elif kind == "all opposed":
+        rows = -np.abs(rows) * np.sign(queries[0])
+    elif kind == "of many lengths":
+        rows *= np.exp(rng.normal(size=(n, 1))).astype("float32")
+    return np.ascontiguousarray(rows, dtype="float32")
+
+
+KINDS = (
+    "random",
+    "ever better",
+    "all the same",
+    "nearly the same",
+    "all opposed",
+    "of many lengths",
+)
+
+
+@given(
+    kind=st.sampled_from(KINDS),
+    low=st.sampled_from([torch.bfloat16, torch.float32]),
+    n=st.sampled_from([1, 7, 600, 5000]),
+    count=st.sampled_from([1, 3, 33]),
+    dim=st.sampled_from([1, 5, 64]),
+    share=st.floats(0, 1),
+    seed=st.integers(0, 2**32 - 1),
+)
+def test_it_finds_what_float64_finds(kind, low, n, count, dim, share, seed):
+    rng = np.random.default_rng(seed)
+    queries = 3 * unit_rows(rng, count, dim)
+    rows = rows_of(kind, n, dim, queries, rng)
+    k = max(1, int(share * min(n, 300)))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(search, "screening_dtype", lambda: low)
+        scores, indices = search.top_k(
+            torch.tensor(queries), lambda a, b: torch.tensor(rows[a:b]), n, k, block_rows=64
+        )
+    s = queries.astype("float64") @ rows.T.astype("float64")
+    assert scores.shape == indices.shape == (count, k)
+    assert all(len(set(row)) == k for row in indices.tolist())
+    largest = np.abs(rows).max() * np.abs(queries).max() * dim
+    close = {"rtol": 1e-5, "atol": 1e-6 * largest}
+    np.testing.assert_allclose(scores, np.take_along_axis(s, indices.numpy(), axis=1), **close)
+    np.testing.assert_allclose(scores, -np.sort(-s, axis=1)[:, :k], **close)
+
+
+def test_few_rows_are_scored_in_float32(monkeypatch):
+    """Or the screen would be of no use: after the first block a small share passes."""
+    rng = np.random.default_rng(0)
+    queries, rows = torch.tensor(unit_rows(rng, 64, 32)), torch.tensor(unit_rows(rng, 50_000, 32))
+    scored = []
+
+    def product(left, right, starts, columns):
+        scored.append(len(columns))
+        return search_product(left, right, starts, columns)
+
+    search_product = search.sampled_product
+    monkeypatch.setattr(search, "sampled_product", product)
+    TorchBankOps().top_k(queries, rows, 10)
+    assert 0 < sum(scored) < 64 * 50_000 / 100
+
+
+def test_no_queries():
+    scores, indices = TorchBankOps().top_k(torch.zeros(0, 4), torch.eye(4), 2)
+    assert scores.shape == indices.shape == (0, 2)
+
+
+def test_searching_holds_few_scores():
+    queries, rows = (
+        torch.zeros(100, 16),
+        torch.tensor(unit_rows(np.random.default_rng(0), 200_000, 16)),
+    )
+    with torch.profiler.profile(profile_memory=True) as profile:
+        TorchBankOps().top_k(queries + rows[0], rows, 5)
+    assert max(event.cpu_memory_usage for event in profile.events()) < 100 * 200_000 * 4 / 10
