@@ -1,7 +1,7 @@
 """TorchBankOps: in-place updates, flash attention over the bank, products of chosen rows."""
 
 import math
-from functools import partial
+from functools import cache, partial
 
 import keras
 import torch
@@ -30,6 +30,8 @@ class TorchBankOps(BankOps):
         """See ``BankOps.scores``. On a CPU one sampled product, which gathers nothing."""
         if indices.ndim == 1:
             return super().scores(features, bank, indices)
+        if kernels := _kernels(features, bank):
+            return kernels.scores(features, *stored_parts(bank), indices)
         if isinstance(bank, QuantizedRows):
             scale = _tensor(bank.scale)[:, 0][indices]
             return self.scores(features, bank.values, indices) * scale
@@ -50,6 +52,8 @@ class TorchBankOps(BankOps):
         """See ``BankOps.combine``. In float32 a weighted embedding bag, which gathers nothing."""
         if indices.ndim == 1:
             return super().combine(weights, bank, indices)
+        if kernels := _kernels(weights, bank):
+            return kernels.combine(weights, *stored_parts(bank), indices)
         if isinstance(bank, QuantizedRows):
             scale = _tensor(bank.scale)[:, 0][indices]
             return self.combine(weights * scale, bank.values, indices)
@@ -67,6 +71,8 @@ class TorchBankOps(BankOps):
 
     def attend(self, features, bank, temperature):
         """See ``BankOps.attend``. On a CPU PyTorch's flash attention, a part of the bank a core."""
+        if kernels := _kernels(features, bank):
+            return merged(*kernels.attend(features, *stored_parts(bank), temperature))
         if features.device.type != "cpu" or attention is None:
             return super().attend(features, bank, temperature)
         n, width = bank.shape
@@ -80,7 +86,7 @@ class TorchBankOps(BankOps):
             parts.append(attention(queries, rows[:even].view(heads, -1, width), temperature))
             if even < len(rows):
                 parts.append(attention(features[None], rows[None, even:], temperature))
-        return _merged(*(torch.cat(part) for part in zip(*parts, strict=True)))
+        return merged(*(torch.cat(part) for part in zip(*parts, strict=True)))
 
     def update_rows(self, bank, indices, rows):
         """See ``BankOps.update_rows``. Writes the rows in place."""
@@ -112,7 +118,7 @@ def _block(bank, start, stop):
     return _tensor(bank)[start:stop].float()
 
 
-def _merged(log_partitions, expected_rows):
+def merged(log_partitions, expected_rows):
     """The softmax over all rows, from the softmaxes over parts of them.
 
     Args:
@@ -138,6 +144,28 @@ def _chunks(indices, embedding_dim):
 
 def _gather(table, indices):
     return table.index_select(0, indices.flatten()).view(*indices.shape, -1).float()
+
+
+def stored_parts(bank):
+    """The tensor of the rows, and that of their scales or None."""
+    if isinstance(bank, QuantizedRows):
+        return _tensor(bank.values), _tensor(bank.scale)
+    return _tensor(bank), None
+
+
+def _kernels(operand, bank):
+    """The GPU's kernels where the bank is on a GPU and narrow enough for them, else None."""
+    kernels = _triton_kernels() if operand.is_cuda else None
+    return kernels if kernels and bank.shape[1] <= kernels.LARGEST_DIM else None
+
+
+@cache
+def _triton_kernels():
+    try:
+        from instdisc_torch import kernels
+    except ImportError:  # PyTorch for a CPU, and on some platforms, comes without Triton
+        return None
+    return kernels
 
 
 def _tensor(bank):

@@ -1,4 +1,4 @@
-"""The screened search finds what a search in float64 finds, wherever the screen is put to a test."""
+"""The screened search finds what a search in float64 finds, wherever the screen is hard put."""
 
 import keras
 import numpy as np

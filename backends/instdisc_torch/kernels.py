@@ -1,0 +1,229 @@
+"""Triton kernels for a bank on a GPU: attention over all rows, products and sums of chosen ones.
+
+A bank is stored in float32, bfloat16 or float16, or in int8 with a scale for each row; ``scale`` is
+None but for the last. Results are as exact as float32: a half-precision row is multiplied as it is
+stored, with the other factor split into two halves, one for its rounding error.
+"""
+
+import os
+
+import torch
+import triton
+import triton.language as tl
+
+# The interpreter, which runs kernels on a CPU for tests, has no products in bfloat16.
+INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
+LARGEST_DIM = 256
+IMAGES = 64  # of a program of the attention kernel
+ROWS = 64  # that a program holds at a time
+PROGRAMS = 512  # wanted of a launch, so that every multiprocessor of a large GPU has work
+SMALLEST_PART = 1024
+
+
+@triton.jit
+def _product(left, right, SPLIT: tl.constexpr):
+    """``left @ right`` in float32; ``right`` is stored in ``SPLIT``, or where None in float32."""
+    if SPLIT is None:
+        return tl.dot(left, right.to(tl.float32), input_precision="ieee")
+    high = left.to(SPLIT)
+    low = (left - high.to(tl.float32)).to(SPLIT)
+    right = right.to(SPLIT)
+    return tl.dot(low, right) + tl.dot(high, right)
+
+
+@triton.jit
+def _attend(
+    features,
+    bank,
+    scale,
+    log_partitions,
+    expected_rows,
+    num_images,
+    num_rows,
+    rows_per_part,
+    inverse_temperature,
+    dim: tl.constexpr,
+    DIM: tl.constexpr,
+    IMAGES: tl.constexpr,
+    ROWS: tl.constexpr,
+    SPLIT: tl.constexpr,
+):
+    """Online softmax of ``IMAGES`` images over one part of the bank."""
+    image = tl.program_id(0) * IMAGES + tl.arange(0, IMAGES)
+    part = tl.program_id(1)
+    column = tl.arange(0, DIM)
+    known = (image < num_images)[:, None] & (column < dim)[None, :]
+    f = tl.load(features + image[:, None] * dim + column[None, :], mask=known, other=0.0)
+    f *= inverse_temperature
+
+    maximum = tl.full((IMAGES,), float("-inf"), tl.float32)
+    total = tl.zeros((IMAGES,), tl.float32)
+    weighted = tl.zeros((IMAGES, DIM), tl.float32)
+    first = part * rows_per_part
+    last = tl.minimum(first + rows_per_part, num_rows)
+    for start in range(first, last, ROWS):
+        row = start + tl.arange(0, ROWS)
+        inside = (row < last)[:, None] & (column < dim)[None, :]
+        at = row.to(tl.int64)[:, None] * dim + column[None, :]
+        v = tl.load(bank + at, mask=inside, other=0.0)
+        s = _product(f, tl.trans(v), SPLIT)
+        if scale is not None:
+            size = tl.load(scale + row, mask=row < last, other=0.0)
+            s *= size[None, :]
+        s = tl.where((row < last)[None, :], s, float("-inf"))
+        new_maximum = tl.maximum(maximum, tl.max(s, axis=1))
+        shrink = tl.exp(maximum - new_maximum)
+        p = tl.exp(s - new_maximum[:, None])
+        total = total * shrink + tl.sum(p, axis=1)
+        if scale is not None:
+            p *= size[None, :]
+        weighted = weighted * shrink[:, None] + _product(p, v, SPLIT)
+        maximum = new_maximum
+
+    at = part * num_images + image
+    tl.store(log_partitions + at, maximum + tl.log(total), mask=image < num_images)
+    at = at[:, None] * dim + column[None, :]
+    tl.store(expected_rows + at, weighted / total[:, None], mask=known)
+
+
+@triton.jit
+def _scores(
+    features,
+    bank,
+    scale,
+    indices,
+    scores,
+    num_chosen,
+    dim: tl.constexpr,
+    DIM: tl.constexpr,
+    ROWS: tl.constexpr,
+):
+    """Products of one image with ``ROWS`` of its rows."""
+    image = tl.program_id(0)
+    chosen = tl.program_id(1) * ROWS + tl.arange(0, ROWS)
+    column = tl.arange(0, DIM)
+    at = image.to(tl.int64) * num_chosen + chosen
+    row = tl.load(indices + at, mask=chosen < num_chosen, other=0).to(tl.int64)
+    f = tl.load(features + image * dim + column, mask=column < dim, other=0.0)
+    v = tl.load(
+        bank + row[:, None] * dim + column[None, :], mask=(column < dim)[None, :], other=0.0
+    )
+    s = tl.sum(v.to(tl.float32) * f[None, :], axis=1)
+    if scale is not None:
+        s *= tl.load(scale + row)
+    tl.store(scores + at, s, mask=chosen < num_chosen)
+
+
+@triton.jit
+def _combine(
+    weights,
+    bank,
+    scale,
+    indices,
+    sums,
+    num_chosen,
+    chosen_per_part,
+    dim: tl.constexpr,
+    DIM: tl.constexpr,
+    ROWS: tl.constexpr,
+):
+    """The weighted sum of one part of one image's rows."""
+    image = tl.program_id(0)
+    part = tl.program_id(1)
+    column = tl.arange(0, DIM)
+    total = tl.zeros((DIM,), tl.float32)
+    first = part * chosen_per_part
+    last = tl.minimum(first + chosen_per_part, num_chosen)
+    for start in range(first, last, ROWS):
+        chosen = start + tl.arange(0, ROWS)
+        at = image.to(tl.int64) * num_chosen + chosen
+        row = tl.load(indices + at, mask=chosen < last, other=0).to(tl.int64)
+        w = tl.load(weights + at, mask=chosen < last, other=0.0)
+        if scale is not None:
+            w *= tl.load(scale + row)
+        inside = (column < dim)[None, :]
+        v = tl.load(bank + row[:, None] * dim + column[None, :], mask=inside, other=0.0)
+        total += tl.sum(v.to(tl.float32) * w[:, None], axis=0)
+    at = (image * tl.num_programs(1) + part) * dim + column
+    tl.store(sums + at, total, mask=column < dim)
+
+
+def attend(features, bank, scale, temperature):
+    """The softmax over each of several parts of the bank.
+
+    Returns:
+        Log partitions ``(parts, B)`` and expected rows ``(parts, B, d)``.
+    """
+    (images, dim), rows = features.shape, len(bank)
+    blocks = triton.cdiv(images, IMAGES)
+    parts = max(1, min(triton.cdiv(PROGRAMS, blocks), rows // SMALLEST_PART))
+    rows_per_part = triton.cdiv(triton.cdiv(rows, parts), ROWS) * ROWS
+    parts = triton.cdiv(rows, rows_per_part)
+    log_partitions = features.new_empty(parts, images)
+    expected_rows = features.new_empty(parts, images, dim)
+    _attend[blocks, parts](
+        features.contiguous(),
+        bank,
+        scale,
+        log_partitions,
+        expected_rows,
+        images,
+        rows,
+        rows_per_part,
+        1 / temperature,
+        dim=dim,
+        DIM=_padded(dim),
+        IMAGES=IMAGES,
+        ROWS=ROWS,
+        SPLIT=_split(bank.dtype),
+    )
+    return log_partitions, expected_rows
+
+
+def scores(features, bank, scale, indices):
+    """See ``BankOps.scores``, for indices ``(B, K)``."""
+    images, chosen = indices.shape
+    scores = features.new_empty(images, chosen)
+    _scores[images, triton.cdiv(chosen, ROWS)](
+        features.contiguous(),
+        bank,
+        scale,
+        indices.contiguous(),
+        scores,
+        chosen,
+        dim=bank.shape[1],
+        DIM=_padded(bank.shape[1]),
+        ROWS=ROWS,
+    )
+    return scores
+
+
+def combine(weights, bank, scale, indices):
+    """See ``BankOps.combine``, for indices ``(B, K)``."""
+    (images, chosen), dim = indices.shape, bank.shape[1]
+    parts = max(1, min(triton.cdiv(PROGRAMS, images), chosen // ROWS))
+    sums = weights.new_empty(images, parts, dim)
+    _combine[images, parts](
+        weights.contiguous(),
+        bank,
+        scale,
+        indices.contiguous(),
+        sums,
+        chosen,
+        triton.cdiv(chosen, parts),
+        dim=dim,
+        DIM=_padded(dim),
+        ROWS=ROWS,
+    )
+    return sums.sum(dim=1)
+
+
+def _padded(dim):
+    return max(16, triton.next_power_of_2(dim))
+
+
+def _split(dtype):
+    """The type in which rows of this dtype are multiplied; None is float32."""
+    if dtype == torch.float32 or INTERPRETED:
+        return None
+    return tl.float16 if dtype == torch.float16 else tl.bfloat16
