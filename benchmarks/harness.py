@@ -1,0 +1,162 @@
+"""How the benchmarks measure: alternating runs, medians, peak memory, floors, and what ran them."""
+
+import ctypes
+import datetime
+import gc
+import importlib.metadata
+import json
+import os
+import platform
+import subprocess
+import sys
+import time
+from pathlib import Path
+from statistics import median
+
+import keras
+import numpy as np
+
+from benchmarks import frameworks
+
+RESULTS = Path(__file__).parent / "results"
+PACKAGES = ("keras", "torch", "tensorflow", "tensorflow-cpu", "jax", "numpy", "faiss-cpu", "triton")
+
+
+def alternate(candidates, rounds=9, warmups=2):
+    """Time each candidate once a round, so that a slow minute of the machine hits all of them.
+
+    Args:
+        candidates: dict from name to a function of no argument that returns its result.
+        rounds: how often each one is timed.
+        warmups: how often each one runs before, untimed.
+
+    Returns:
+        Dict from name to ``{"median", "fastest", "slowest"}``, in seconds.
+    """
+    for run in candidates.values():
+        for _ in range(warmups):
+            frameworks.wait(run())
+    seconds = {name: [] for name in candidates}
+    for _ in range(rounds):
+        for name, run in candidates.items():
+            start = time.perf_counter()
+            frameworks.wait(run())
+            seconds[name].append(time.perf_counter() - start)
+    return {
+        name: {"median": median(times), "fastest": min(times), "slowest": max(times)}
+        for name, times in seconds.items()
+    }
+
+
+def memory(module, names):
+    """The peak extra memory of each candidate, in bytes, each in a process of its own.
+
+    A process that ran others before holds memory that they gave back and would hide the peak. The
+    module is run again with this run's arguments and ``--memory NAME``, and prints what
+    ``peak_extra_bytes`` returns.
+    """
+    sizes = {}
+    for name in names:
+        command = [sys.executable, "-m", module, *sys.argv[1:], "--memory", name]
+        printed = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+        sizes[name] = int(printed.split()[-1])
+    return sizes
+
+
+def peak_extra_bytes(run):
+    """The most memory that a run holds beyond what the process held before, in bytes.
+
+    On a GPU the allocator's own count; on a CPU the operating system's.
+    """
+    frameworks.wait(run())
+    gc.collect()
+    if frameworks.on_accelerator():
+        return frameworks.peak_accelerator_bytes(run)
+    ctypes.CDLL(None).malloc_trim(0)
+    before = _resident("VmRSS")
+    Path("/proc/self/clear_refs").write_text("5")  # the peak so far is forgotten
+    frameworks.wait(run())
+    return max(0, _resident("VmHWM") - before)
+
+
+def _resident(field):
+    for line in Path("/proc/self/status").read_text().splitlines():
+        if line.startswith(field):
+            return 1024 * int(line.split()[1])
+    raise RuntimeError(f"no {field} in /proc/self/status")
+
+
+def poisoned(*shapes):
+    """Arrays of NaN, for results to be written into: what is not written fails every check."""
+    return [np.full(shape, np.nan) for shape in shapes]
+
+
+def collect(run, into):
+    """Run once, and write the results into poisoned arrays."""
+    for array, result in zip(into, run(), strict=True):
+        array[...] = keras.ops.convert_to_numpy(result)
+
+
+def relative_error(actual, expected):
+    """``|actual - expected| / |expected|`` over the whole array; NaN if anything is missing."""
+    return float(np.linalg.norm(actual - expected) / np.linalg.norm(expected))
+
+
+def floors(side=2048, volume=2**28):
+    """What this device does at best: bytes a second of a copy, operations of a float32 product."""
+    left, right = (keras.random.normal((side, side)) for _ in range(2))
+    source = keras.ops.ones(volume // 4)
+    product = frameworks.compiled(keras.ops.matmul)
+    copy = frameworks.compiled(lambda x: x + 1.0)
+    seconds = alternate({"product": lambda: product(left, right), "copy": lambda: copy(source)})
+    return {
+        "operations_per_second": 2 * side**3 / seconds["product"]["fastest"],
+        "bytes_per_second": 2 * volume / seconds["copy"]["fastest"],
+    }
+
+
+def machine():
+    """The device, the versions and the commit, with nothing that names this computer."""
+    installed = {}
+    for name in PACKAGES:
+        try:
+            installed[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return {
+        "backend": keras.backend.backend(),
+        "device": frameworks.device(),
+        "processor": _processor(),
+        "cores": len(os.sched_getaffinity(0)),
+        "python": platform.python_version(),
+        "versions": installed,
+        "commit": _git("rev-parse", "--short", "HEAD") + ("+" if _git("status", "-s") else ""),
+        "date": datetime.date.today().isoformat(),
+    }
+
+
+def _processor():
+    info = Path("/proc/cpuinfo")
+    names = [x for x in info.read_text().splitlines() if x.startswith("model name")]
+    return names[0].split(":")[1].strip() if names else platform.processor()
+
+
+def _git(*arguments):
+    run = ["git", "-C", str(Path(__file__).parent), *arguments]
+    return subprocess.run(run, capture_output=True, text=True, check=False).stdout.strip()
+
+
+def write(name, results):
+    """Store the results with the machine, as ``results/<name>-<backend>-<device kind>.json``."""
+    kind = "cuda" if frameworks.on_accelerator() else "cpu"
+    path = RESULTS / f"{name}-{keras.backend.backend()}-{kind}.json"
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(json.dumps({"machine": machine(), **results}, indent=1) + "\n")
+    print(f"written: {path.relative_to(RESULTS.parent.parent)}")
+
+
+def table(header, rows):
+    """Print rows of strings under a header, in columns."""
+    widths = [max(len(str(row[i])) for row in [header, *rows]) for i in range(len(header))]
+    for row in [header, *rows]:
+        print("  ".join(str(cell).ljust(width) for cell, width in zip(row, widths, strict=True)))

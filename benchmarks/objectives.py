@@ -1,0 +1,200 @@
+"""Loss and gradient of each objective, against NCE as public implementations have it.
+
+KERAS_BACKEND=torch python -m benchmarks.objectives
+KERAS_BACKEND=jax python -m benchmarks.objectives --num-instances 1281167 --dtype bfloat16
+KERAS_BACKEND=torch python -m benchmarks.objectives --scaling
+"""
+
+import argparse
+from functools import partial
+
+import keras
+import numpy as np
+
+from benchmarks import baseline, frameworks, harness
+from instdisc_core import NCE, MemoryBank, NonParametricSoftmax
+from instdisc_core.testing import reference
+from instdisc_core.testing.strategies import unit_rows
+
+TEMPERATURE = 0.07
+BASELINE = "NCE, public implementations"
+PRODUCT = "softmax by product and cross-entropy"
+SCALING = (10_000, 30_000, 100_000, 300_000, 1_000_000, 3_000_000, 10_000_000)
+
+
+class Problem:
+    """A bank, a batch, and the candidates that compute losses and gradient for it."""
+
+    def __init__(self, args, num_instances, seed=0):
+        self.rng = np.random.default_rng(seed)
+        self.bank = MemoryBank(num_instances, args.embedding_dim, dtype=args.dtype, seed=seed)
+        self.z = 2.31 * num_instances  # of random rows at this temperature
+        self.args = args
+        self.features, self.indices = self.batch()
+
+    def batch(self):
+        """Fresh features, each half way to its own row, and their indices."""
+        args, n = self.args, self.bank.num_instances
+        indices = self.rng.permutation(n)[: args.batch_size].astype("int32")
+        noise = unit_rows(self.rng, args.batch_size, args.embedding_dim)
+        mixed = keras.ops.convert_to_numpy(self.bank.lookup(indices)) + noise
+        features = mixed / np.linalg.norm(mixed, axis=1, keepdims=True)
+        tensor = keras.ops.convert_to_tensor
+        return tensor(features.astype("float32")), tensor(indices)
+
+    def ours(self, objective, negatives=None):
+        """An objective of ours as a function of a batch."""
+        objective.build(self.bank.shape)
+        return frameworks.losses_and_gradient(
+            lambda features, indices: objective(features, indices, self.bank, negatives),
+            [*self.bank.variables, *objective.variables],
+        )
+
+    def candidates(self):
+        """Name to function of a batch."""
+        m = self.args.num_negatives
+        rows = self.float_rows()
+        self.public_nce = baseline.NCE(rows, m, TEMPERATURE, self.z)
+        return {
+            BASELINE: self.public_nce.step,
+            PRODUCT: baseline.softmax(rows, TEMPERATURE),
+            "exact softmax": self.ours(NonParametricSoftmax(TEMPERATURE)),
+            "NCE": self.ours(NCE(m, TEMPERATURE, seed=1)),
+            "NCE, shared negatives": self.ours(NCE(m, TEMPERATURE, shared_negatives=True, seed=1)),
+        }
+
+    def runs(self, candidates):
+        """The candidates as functions of no argument, on this problem's batch."""
+        return {name: partial(run, self.features, self.indices) for name, run in candidates.items()}
+
+    def float_rows(self):
+        """The bank's rows as float32 in NumPy."""
+        return keras.ops.convert_to_numpy(self.bank.lookup(np.arange(self.bank.num_instances)))
+
+    def errors(self):
+        """Relative errors of losses and gradients against float64, on a fresh batch."""
+        args = self.args
+        features, indices = self.batch()
+        f, i = keras.ops.convert_to_numpy(features), keras.ops.convert_to_numpy(indices)
+        n, rows = self.bank.num_instances, self.float_rows()
+        m = min(args.num_negatives, 512)
+        own = self.rng.integers(0, n, (len(i), m)).astype("int32")
+        shared = self.rng.integers(0, n, m).astype("int32")
+        noise = np.full(n, 1 / n)
+
+        errors = {}
+        for name, objective, negatives in (
+            ("exact softmax", NonParametricSoftmax(TEMPERATURE), None),
+            ("NCE", NCE(m, TEMPERATURE), own),
+            ("NCE, shared negatives", NCE(m, TEMPERATURE, shared_negatives=True), shared),
+        ):
+            losses, gradient = harness.poisoned(i.shape, f.shape)
+            given = negatives if negatives is None else keras.ops.convert_to_tensor(negatives)
+            step = self.ours(objective, given)
+            harness.collect(lambda step=step: step(features, indices), (losses, gradient))
+            if negatives is None:
+                expected = reference.softmax(f, i, rows, TEMPERATURE)
+            else:
+                each = np.broadcast_to(negatives, (len(i), m))
+                log_z = reference.sampled_log_z(f, each, rows, TEMPERATURE, noise)
+                expected = reference.nce(f, i, each, rows, TEMPERATURE, log_z, noise)
+            errors[name] = {
+                "loss": harness.relative_error(losses, expected[0]),
+                "gradient": harness.relative_error(gradient, expected[1]),
+            }
+        for name, error in errors.items():
+            if not max(error.values()) < 1e-4:
+                raise AssertionError(f"{name} is wrong: {error}")
+        return errors
+
+
+def least_seconds(args, num_instances, device):
+    """The floor of each objective: its operations and its bytes, at this device's best rates."""
+    b, d, m = args.batch_size, args.embedding_dim, args.num_negatives
+    size = {"float32": 4, "bfloat16": 2, "float16": 2, "int8": 1}[args.dtype]
+    work = {  # multiplications and additions of scores and gradient; bytes of each row once
+        "exact softmax": (4 * b * num_instances * d, num_instances * d * size),
+        "NCE": (4 * b * (m + 1) * d, min(b * (m + 1), num_instances) * d * size + 12 * b * m),
+        "NCE, shared negatives": (4 * b * (m + b) * d, (m + b) * d * size),
+    }
+    return {
+        name: max(operations / device["operations_per_second"], volume / device["bytes_per_second"])
+        for name, (operations, volume) in work.items()
+    }
+
+
+def compare(args):
+    """All objectives at one size."""
+    problem = Problem(args, args.num_instances)
+    errors = problem.errors()
+    candidates = problem.runs(problem.candidates())
+    seconds = harness.alternate(candidates, args.rounds)
+    memory = harness.memory("benchmarks.objectives", candidates)
+    device = harness.floors()
+    least = least_seconds(args, args.num_instances, device)
+    ratio = {name: seconds[BASELINE]["median"] / s["median"] for name, s in seconds.items()}
+    harness.table(
+        ("loss and gradient", "ms", "times faster", "MiB extra", "floor ms", "gradient error"),
+        [
+            (
+                name,
+                f"{1e3 * seconds[name]['median']:.1f}",
+                f"{ratio[name]:.1f}",
+                f"{memory[name] / 2**20:.0f}",
+                f"{1e3 * least[name]:.1f}" if name in least else "",
+                f"{errors[name]['gradient']:.0e}" if name in errors else "",
+            )
+            for name in candidates
+        ],
+    )
+    results = {
+        "seconds": seconds,
+        "times_faster": ratio,
+        "extra_bytes": memory,
+        "floor_seconds": least,
+        "errors": errors,
+        "floors": device,
+    }
+    return {"settings": vars(args), **results}
+
+
+def scaling(args):
+    """Every objective over the number of images."""
+    seconds = {}
+    for n in [n for n in SCALING if n <= args.largest]:
+        problem = Problem(args, n)
+        candidates = problem.candidates()
+        del candidates[PRODUCT]  # it holds batch x n scores
+        runs = problem.runs(candidates)
+        measured = harness.alternate(runs, rounds=5 if n < 1_000_000 else 3, warmups=1)
+        seconds[n] = {name: s["median"] for name, s in measured.items()}
+        print(n, {name: f"{1e3 * s:.1f} ms" for name, s in seconds[n].items()}, flush=True)
+    return {"settings": vars(args), "seconds": seconds}
+
+
+def main():
+    """Parse, measure, write."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--num-instances", type=int, default=50_000)
+    parser.add_argument("--batch-size", type=int, default=256)
+    parser.add_argument("--num-negatives", type=int, default=4096)
+    parser.add_argument("--embedding-dim", type=int, default=128)
+    parser.add_argument("--dtype", default="float32", help="storage of the bank")
+    parser.add_argument("--rounds", type=int, default=15)
+    parser.add_argument("--scaling", action="store_true", help="over the number of images instead")
+    parser.add_argument("--largest", type=int, default=SCALING[-1], help="of the scaling")
+    parser.add_argument("--memory", help="only print the peak memory of this candidate")
+    args = parser.parse_args()
+    if args.memory:
+        problem = Problem(args, args.num_instances)
+        print(harness.peak_extra_bytes(problem.runs(problem.candidates())[args.memory]))
+    elif args.scaling:
+        harness.write("scaling", scaling(args))
+    else:
+        name = "objectives" if args.num_instances == 50_000 else f"objectives-{args.num_instances}"
+        name += "" if args.dtype == "float32" else f"-{args.dtype}"
+        harness.write(name, compare(args))
+
+
+if __name__ == "__main__":
+    main()
