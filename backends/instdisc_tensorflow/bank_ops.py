@@ -1,4 +1,6 @@
-"""TensorflowBankOps: in-place updates of the bank's variable."""
+"""TensorflowBankOps: passes over the bank that XLA compiles, updates in place."""
+
+from functools import cache
 
 import tensorflow as tf
 
@@ -8,12 +10,32 @@ from instdisc_core import BankOps, as_stored
 class TensorflowBankOps(BankOps):
     """The five primitives on TensorFlow; see ``instdisc_core.BankOps`` for what each means.
 
-    The streaming passes are the reference's, which TensorFlow compiles into a ``while`` loop.
+    The bodies are the reference's. In a graph, XLA compiles those that loop, whether or not the
+    step around them is compiled, where this build of TensorFlow has XLA.
 
     Example: ``bank = MemoryBank(50_000, 128, backend="tensorflow")``
     """
 
     keras_backend = "tensorflow"
+
+    def scores(self, features, bank, indices):
+        """See ``BankOps.scores``."""
+        if indices.shape.rank == 1:
+            return super().scores(features, bank, indices)
+        body = super().scores
+        return _in_one(lambda f, i: body(f, bank, i), features, indices)
+
+    def combine(self, weights, bank, indices):
+        """See ``BankOps.combine``."""
+        if indices.shape.rank == 1:
+            return super().combine(weights, bank, indices)
+        body = super().combine
+        return _in_one(lambda w, i: body(w, bank, i), weights, indices)
+
+    def attend(self, features, bank, temperature):
+        """See ``BankOps.attend``."""
+        body = super().attend
+        return _in_one(lambda f: body(f, bank, temperature), features)
 
     def update_rows(self, bank, indices, rows):
         """See ``BankOps.update_rows``. Scatters into the variable, in eager mode, graph and XLA."""
@@ -22,3 +44,20 @@ class TensorflowBankOps(BankOps):
             return super().update_rows(bank, indices, rows)  # stateless: tensors of the caller's
         for variable, values in stored:
             variable.value.scatter_update(tf.IndexedSlices(values, indices))
+
+
+def _in_one(body, *tensors):
+    """``body(*tensors)``, in a graph as one program of XLA's."""
+    if tf.executing_eagerly() or not _has_xla():
+        return body(*tensors)
+    return tf.function(body, jit_compile=True)(*tensors)
+
+
+@cache
+def _has_xla():
+    try:
+        with tf.init_scope():
+            tf.function(lambda x: x + 1, jit_compile=True)(tf.zeros(()))
+    except (tf.errors.OpError, ValueError):
+        return False
+    return True
