@@ -63,14 +63,20 @@ def memory(module, names):
     return sizes
 
 
-def peak_extra_bytes(run):
+def peak_extra_bytes(run, warm_up):
     """The most memory that a run holds beyond what the process held before, in bytes.
 
-    On a GPU the allocator's own count; on a CPU the operating system's.
+    On a GPU the allocator's own count. On a CPU the operating system's, since frameworks keep what
+    they free: from before the first run to the peak, so that what compiling needs is in it.
+
+    Args:
+        run: function of no argument.
+        warm_up: the same on a small batch, so that libraries are loaded before.
     """
-    frameworks.wait(run())
+    frameworks.wait(warm_up())
     gc.collect()
     if frameworks.on_accelerator():
+        frameworks.wait(run())
         return frameworks.peak_accelerator_bytes(run)
     ctypes.CDLL(None).malloc_trim(0)
     before = _resident("VmRSS")
@@ -127,12 +133,17 @@ def machine():
         "backend": keras.backend.backend(),
         "device": frameworks.device(),
         "processor": _processor(),
-        "cores": len(os.sched_getaffinity(0)),
+        "cores": cores(),
         "python": platform.python_version(),
         "versions": installed,
         "commit": _git("rev-parse", "--short", "HEAD") + ("+" if _git("status", "-s") else ""),
         "date": datetime.date.today().isoformat(),
     }
+
+
+def cores():
+    """How many cores this process may use."""
+    return len(os.sched_getaffinity(0))
 
 
 def _processor():

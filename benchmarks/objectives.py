@@ -187,7 +187,9 @@ def main():
     args = parser.parse_args()
     if args.memory:
         problem = Problem(args, args.num_instances)
-        print(harness.peak_extra_bytes(problem.runs(problem.candidates())[args.memory]))
+        run = problem.candidates()[args.memory]
+        f, i = problem.features, problem.indices
+        print(harness.peak_extra_bytes(partial(run, f, i), partial(run, f[:8], i[:8])))
     elif args.scaling:
         harness.write("scaling", scaling(args))
     else:

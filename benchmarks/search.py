@@ -1,0 +1,116 @@
+"""Exact nearest-neighbour search in the bank, against FAISS and against one whole top-k.
+
+KERAS_BACKEND=torch python -m benchmarks.search
+"""
+
+import argparse
+from functools import partial
+
+import faiss
+import numpy as np
+from keras import ops
+
+from benchmarks import frameworks, harness
+from instdisc_core import MemoryBank
+from instdisc_core.testing.strategies import unit_rows
+
+OURS = "MemoryBank.search"
+FAISS = "FAISS IndexFlatIP"
+WHOLE = "product, then one top-k over all scores"
+
+
+def candidates(args, bank, queries):
+    """Name to function of the queries that returns scores and indices, best first."""
+    index = faiss.IndexFlatIP(args.embedding_dim)
+    index.add(ops.convert_to_numpy(bank.rows))
+    faiss.omp_set_num_threads(harness.cores())
+
+    @frameworks.compiled
+    def whole(queries, rows):
+        return ops.top_k(ops.matmul(queries, ops.transpose(rows)), args.k)
+
+    rows = ops.convert_to_tensor(bank.rows)
+    return {
+        FAISS: lambda queries: index.search(ops.convert_to_numpy(queries), args.k),
+        WHOLE: lambda queries: whole(queries, rows),
+        OURS: lambda queries: bank.search(queries, args.k),
+    }
+
+
+def check(args, found, queries, rows):
+    """Each candidate's neighbours are those of float64, but for rows that are as good as equal."""
+    s = queries.astype("float64") @ rows.T.astype("float64")
+    best = -np.partition(-s, args.k - 1, axis=1)[:, : args.k]
+    worst = best.min(axis=1, keepdims=True)
+    best = -np.sort(-best, axis=1)
+    errors = {}
+    for name, run in found.items():
+        scores, indices = harness.poisoned((args.queries, args.k), (args.queries, args.k))
+        harness.collect(run, (scores, indices))
+        indices = indices.astype("int64")  # NaN, had one been left, names no row
+        taken = np.take_along_axis(s, indices, axis=1)
+        if not (np.all(taken >= worst - 1e-6) and all(len(set(i)) == args.k for i in indices)):
+            raise AssertionError(f"{name} missed a neighbour")
+        errors[name] = float(np.abs(scores - best).max())
+        if not errors[name] < 1e-5:
+            raise AssertionError(f"{name}'s scores are off by {errors[name]}")
+    return errors
+
+
+def main():
+    """Parse, measure, write."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--num-instances", type=int, default=300_000)
+    parser.add_argument("--queries", type=int, default=500)
+    parser.add_argument("--k", type=int, default=200)
+    parser.add_argument("--embedding-dim", type=int, default=128)
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--memory", help="only print the peak memory of this candidate")
+    args = parser.parse_args()
+
+    rng = np.random.default_rng(0)
+    bank = MemoryBank(args.num_instances, args.embedding_dim, seed=0)
+    queries = ops.convert_to_tensor(unit_rows(rng, args.queries, args.embedding_dim))
+    found = candidates(args, bank, queries)
+    if args.memory:
+        run = found[args.memory]
+        print(harness.peak_extra_bytes(partial(run, queries), partial(run, queries[:8])))
+        return
+    fresh = unit_rows(rng, args.queries, args.embedding_dim)
+    given = ops.convert_to_tensor(fresh)
+    rows = ops.convert_to_numpy(bank.rows)
+    errors = check(args, {k: partial(run, given) for k, run in found.items()}, fresh, rows)
+    seconds = harness.alternate({k: partial(run, queries) for k, run in found.items()}, args.rounds)
+    memory = harness.memory("benchmarks.search", found)
+    ratio = {name: seconds[FAISS]["median"] / s["median"] for name, s in seconds.items()}
+    device = harness.floors()
+    operations = 2 * args.queries * args.num_instances * args.embedding_dim
+    harness.table(
+        ("search", "ms", "times faster", "MiB extra", "largest error"),
+        [
+            (
+                name,
+                f"{1e3 * seconds[name]['median']:.0f}",
+                f"{ratio[name]:.1f}",
+                f"{memory[name] / 2**20:.0f}",
+                f"{errors[name]:.0e}",
+            )
+            for name in found
+        ],
+    )
+    harness.write(
+        "search",
+        {
+            "settings": vars(args),
+            "seconds": seconds,
+            "times_faster": ratio,
+            "extra_bytes": memory,
+            "errors": errors,
+            "float32_product_seconds": operations / device["operations_per_second"],
+            "floors": device,
+        },
+    )
+
+
+if __name__ == "__main__":
+    main()
