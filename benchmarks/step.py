@@ -1,0 +1,98 @@
+"""What share of a training step is the objective's and the bank's; the rest is the encoder's.
+
+    KERAS_BACKEND=torch python -m benchmarks.step
+
+The objective's part runs in the same stock step, behind an encoder that does next to nothing.
+"""
+
+import argparse
+
+import keras
+import numpy as np
+
+from benchmarks import harness
+from instdisc_core import NCE, InstanceDiscrimination, NonParametricSoftmax
+from instdisc_core.encoders import resnet18
+
+OBJECTIVES = {
+    "exact softmax": lambda args: NonParametricSoftmax(0.1),
+    "NCE": lambda args: NCE(args.num_negatives, 0.1, seed=0),
+    "NCE, shared negatives": lambda args: NCE(
+        args.num_negatives, 0.1, shared_negatives=True, seed=0
+    ),
+}
+
+
+class Normalize(keras.layers.Layer):
+    """The smallest encoder there is, so that a step is the objective's and the bank's."""
+
+    def call(self, x):
+        """Unit rows."""
+        return keras.ops.normalize(x, axis=-1)
+
+
+def stock_step(args, encoder, projector, objective, shape):
+    """A training step as ``fit`` runs it, compiled where the framework compiles.
+
+    Returns:
+        A function of no argument that trains on the same batch again.
+    """
+    model = InstanceDiscrimination(
+        encoder, args.num_instances, 128, objective, projector=projector, seed=0
+    )
+    model.compile(optimizer=keras.optimizers.SGD(0.03, momentum=0.9))
+    rng = np.random.default_rng(0)
+    images = rng.standard_normal((args.batch_size, *shape)).astype("float32")
+    indices = rng.permutation(args.num_instances)[: args.batch_size].astype("int32")
+    return lambda: model.train_on_batch(images, indices)
+
+
+def objective_step(args, objective):
+    """Loss, gradient and update of the bank alone, in the same stock step."""
+    return stock_step(args, Normalize(), Scale(), objective, (128,))
+
+
+class Scale(keras.layers.Layer):
+    """One trained number, so that there is a gradient to compute."""
+
+    def build(self, shape):
+        """Create it."""
+        self.scale = self.add_weight(shape=(), initializer="ones")
+
+    def call(self, x):
+        """The rows, scaled."""
+        return x * self.scale
+
+
+def main():
+    """Parse, measure, write."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--num-instances", type=int, default=50_000)
+    parser.add_argument("--batch-size", type=int, default=128)
+    parser.add_argument("--num-negatives", type=int, default=4096)
+    parser.add_argument("--rounds", type=int, default=7)
+    args = parser.parse_args()
+
+    seconds = {}
+    for name, build in OBJECTIVES.items():
+        keras.utils.set_random_seed(0)
+        encoder = resnet18((32, 32, 3), stem="cifar")
+        candidates = {
+            "step": stock_step(args, encoder, None, build(args), (32, 32, 3)),
+            "ours": objective_step(args, build(args)),
+        }
+        measured = harness.alternate(candidates, args.rounds, warmups=1)
+        seconds[name] = {key: s["median"] for key, s in measured.items()}
+    share = {name: s["ours"] / s["step"] for name, s in seconds.items()}
+    harness.table(
+        ("objective", "step ms", "objective and bank ms", "share"),
+        [
+            (name, f"{1e3 * s['step']:.0f}", f"{1e3 * s['ours']:.1f}", f"{share[name]:.2%}")
+            for name, s in seconds.items()
+        ],
+    )
+    harness.write("step", {"settings": vars(args), "seconds": seconds, "share": share})
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,108 @@
+"""Residual networks with the stems for ImageNet and for CIFAR."""
+
+import keras
+from keras import layers
+
+from instdisc_core.validation import require
+
+# Blocks in each of the four stages, and whether a block is a bottleneck.
+DEPTHS = {18: ((2, 2, 2, 2), False), 50: ((3, 4, 6, 3), True)}
+STAGES = ("conv2", "conv3", "conv4", "conv5")
+
+
+def resnet18(input_shape=(None, None, 3), stem="imagenet", name="resnet18"):
+    """ResNet-18, from images to 512 pooled features.
+
+    See ``resnet``.
+
+    Example: ``encoder = resnet18((32, 32, 3), stem="cifar")``
+    """
+    return resnet(18, input_shape, stem, name)
+
+
+def resnet50(input_shape=(None, None, 3), stem="imagenet", name="resnet50"):
+    """ResNet-50, from images to 2048 pooled features.
+
+    See ``resnet``.
+
+    Example: ``encoder = resnet50((224, 224, 3))``
+    """
+    return resnet(50, input_shape, stem, name)
+
+
+def resnet(depth, input_shape=(None, None, 3), stem="imagenet", name=None):
+    """A residual network without its classifier.
+
+    The outputs of its stages are layers named ``conv1`` to ``conv5``, for
+    ``keras.Model(encoder.input, encoder.get_layer("conv3").output)``.
+
+    Args:
+        depth: 18, of pairs of 3x3 convolutions, or 50, of bottlenecks, which stride in their 3x3
+            convolution.
+        input_shape: ``(height, width, channels)``; None where it may vary.
+        stem: ``"imagenet"``, a 7x7 convolution of stride 2 and a 3x3 maximum of stride 2; or
+            ``"cifar"``, one 3x3 convolution, for images of about 32 pixels.
+        name: of the model.
+
+    Returns:
+        A ``keras.Model`` from ``(batch, height, width, channels)`` to ``(batch, features)``, 512
+        features at depth 18 and 2048 at depth 50.
+
+    Raises:
+        ValueError: an unknown depth or stem.
+
+    Source:
+        He et al., CVPR 2016, table 1; the stem for CIFAR is that of Wu et al.'s code. Bottlenecks
+        stride as torchvision's "v1.5" do.
+
+    Example: ``encoder = resnet(50, (224, 224, 3))``
+    """
+    require(depth in DEPTHS, f"depth={depth!r}", f"one of {sorted(DEPTHS)}")
+    require(stem in ("imagenet", "cifar"), f"stem={stem!r}", "'imagenet' or 'cifar'")
+    blocks, bottleneck = DEPTHS[depth]
+    images = keras.Input(input_shape)
+    if stem == "imagenet":
+        x = _normalized(images, 64, 7, strides=2)
+        x = layers.ReLU(name="conv1")(x)
+        x = layers.ZeroPadding2D(1)(x)  # after a ReLU a zero is as good as nothing
+        x = layers.MaxPooling2D(3, strides=2)(x)
+    else:
+        x = layers.ReLU(name="conv1")(_normalized(images, 64, 3))
+    for stage, count, filters in zip(STAGES, blocks, (64, 128, 256, 512), strict=True):
+        for block in range(count):
+            strides = 2 if block == 0 and stage != "conv2" else 1
+            last = stage if block == count - 1 else None
+            x = _block(x, filters, strides, bottleneck, last)
+    return keras.Model(images, layers.GlobalAveragePooling2D()(x), name=name or f"resnet{depth}")
+
+
+def _block(x, filters, strides, bottleneck, name):
+    """``relu(x + f(x))``, with ``x`` projected where its shape changes."""
+    if bottleneck:
+        y = layers.ReLU()(_normalized(x, filters, 1))
+        y = layers.ReLU()(_normalized(y, filters, 3, strides))
+        y = _normalized(y, 4 * filters, 1)
+    else:
+        y = layers.ReLU()(_normalized(x, filters, 3, strides))
+        y = _normalized(y, filters, 3)
+    if strides > 1 or x.shape[-1] != y.shape[-1]:
+        x = _normalized(x, y.shape[-1], 1, strides)
+    return layers.ReLU(name=name)(layers.Add()([x, y]))
+
+
+def _normalized(x, filters, size, strides=1):
+    """A convolution without bias and batch normalization.
+
+    Padded alike on both sides, as in the paper's network; Keras's "same" would pad one side more
+    where it strides.
+    """
+    if size > 1:
+        x = layers.ZeroPadding2D(size // 2)(x)
+    x = layers.Conv2D(
+        filters,
+        size,
+        strides,
+        use_bias=False,
+        kernel_initializer=keras.initializers.VarianceScaling(2.0, "fan_out"),
+    )(x)
+    return layers.BatchNormalization(momentum=0.9, epsilon=1e-5)(x)
