@@ -62,7 +62,7 @@ def clustered_rows(rng, rows, embedding_dim, clusters=1000):
 
 def storage(args):
     """Each storage against float64 on the rows before they were rounded."""
-    n, d, b = 50_000, 128, args.batch_size
+    n, d, b = args.num_instances, 128, args.batch_size
     found = {}
     for kind, draw in (("random rows", unit_rows), ("clustered rows", clustered_rows)):
         rng = np.random.default_rng(1)
@@ -154,6 +154,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--small", type=int, default=20_000, help="images in the small bank")
     parser.add_argument("--large", type=int, default=2_000_000, help="and in the large one")
+    parser.add_argument("--num-instances", type=int, default=50_000, help="of the storages")
     parser.add_argument("--batch-size", type=int, default=256)
     parser.add_argument("--rounds", type=int, default=9)
     args = parser.parse_args()

@@ -1,71 +1,58 @@
-"""Writes the numbers of stored results into the README; ``--check`` only looks whether they are."""
+"""Writes the numbers of stored results into the documents.
 
-import json
+    python docs/render.py            # the tables, and the plot
+    python docs/render.py --check    # only looks whether the tables say what is stored
+
+A document marks a table's place by ``<!-- name -->`` and ``<!-- /name -->``.
+"""
+
 import re
 import sys
 from pathlib import Path
 
+import digits_tables
+import performance_tables
+
 DOCS = Path(__file__).parent
-README = DOCS.parent / "README.md"
+DOCUMENTS = (DOCS.parent / "README.md", DOCS / "performance.md")
+TABLES = {
+    "digits": digits_tables.digits_table,
+    "speed": performance_tables.summary,
+    "objectives": performance_tables.objectives,
+    "costs": performance_tables.costs,
+    "scaling": performance_tables.scaling,
+    "search": performance_tables.search,
+    "updates": performance_tables.updates,
+    "storage": performance_tables.storage,
+    "samplers": performance_tables.samplers,
+    "step": performance_tables.step,
+    "machines": performance_tables.machines,
+}
 
 
-def digits_table():
-    """The demonstration's table and how it was obtained, in Markdown."""
-    results = json.loads((DOCS / "digits" / "results.json").read_text())
-    lines = [
-        "| | kNN, all labels | one label per class | k-means clustering |",
-        "|---|---|---|---|",
-    ]
-    for name, score in results["scores"].items():
-        one_label = f"{score['one_label']:.3f} ± {score['one_label_std']:.3f}"
-        lines.append(f"| {name} | {score['knn']:.3f} | {one_label} | {score['clustering']:.3f} |")
-    versions = results["versions"]
-    lines += [
-        "",
-        f"Accuracies. Trained on {results['num_train']:,} digits without their labels for "
-        f"{results['epochs']} epochs, {results['seconds']['training']:.0f} s on two CPU cores "
-        f"({results['backend']} {versions[results['backend']]}, Keras {versions['keras']}); judged "
-        f"on {results['num_held_out']} held-out ones, clustering on all. One label per class: mean "
-        "and standard deviation over 50 draws of the ten labels. Raw pixels and the untrained "
-        "encoder have the training mean subtracted wherever that scores better.",
-        "",
-        f"The table is seed {results['seed']}. {seeds_sentence()} Network, augmentation and "
-        "learning rate were chosen while looking at these digits, so read it as a demonstration, "
-        "not as a benchmark. With all labels, raw pixels do as well: digits are that easy.",
-    ]
-    return "\n".join(lines)
-
-
-def seeds_sentence():
-    """The range of every stored seed's scores, learned against raw."""
-    stored = [json.loads(p.read_text()) for p in sorted((DOCS / "digits").glob("results*.json"))]
-
-    def spread(name, score):
-        values = [one["scores"][name][score] for one in stored]
-        return f"{min(values):.3f}-{max(values):.3f}"
-
-    kinds = {"knn": "kNN", "one_label": "one label", "clustering": "clustering"}
-    parts = [
-        f"{kind} {spread('learned embedding', score)} against {spread('raw pixels', score)}"
-        for score, kind in kinds.items()
-    ]
-    seeds = ", ".join(str(seed) for seed in sorted(one["seed"] for one in stored))
-    return f"Learned against raw pixels over seeds {seeds}: {'; '.join(parts)}."
+def rendered(text):
+    """The document with every marked table written anew."""
+    return re.sub(
+        r"(<!-- (\w+) -->\n).*?(<!-- /\2 -->)",
+        lambda marks: f"{marks[1]}{TABLES[marks[2]]()}\n{marks[3]}",
+        text,
+        flags=re.DOTALL,
+    )
 
 
 def main():
     """Render, or check."""
-    text = README.read_text()
-    rendered = re.sub(
-        r"(<!-- digits -->\n).*?(<!-- /digits -->)",
-        lambda marks: f"{marks[1]}{digits_table()}\n{marks[2]}",
-        text,
-        flags=re.S,
-    )
-    if "--check" not in sys.argv:
-        README.write_text(rendered)
-    elif rendered != text:
-        sys.exit("README.md is not what the stored results say. Run: python docs/render.py")
+    stale = {
+        path: new for path in DOCUMENTS if (new := rendered(path.read_text())) != path.read_text()
+    }
+    if "--check" in sys.argv:
+        if stale:
+            names = ", ".join(path.name for path in stale)
+            sys.exit(f"{names}: not what the stored results say. Run: python docs/render.py")
+        return
+    for path, new in stale.items():
+        path.write_text(new)
+    performance_tables.plot_scaling(DOCS / "scaling.png")
 
 
 if __name__ == "__main__":

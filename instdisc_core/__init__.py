@@ -13,6 +13,8 @@ from instdisc_core.objectives import (
     NonParametricSoftmax,
     Objective,
     ParametricSoftmax,
+    cheapest_objective,
+    relative_costs,
 )
 from instdisc_core.partition import (
     ConstantPartition,
@@ -48,6 +50,8 @@ __all__ = [
     "as_stored",
     "attach_gradient",
     "backends",
+    "cheapest_objective",
     "get_bank_ops",
+    "relative_costs",
     "weighted_knn",
 ]

@@ -23,8 +23,8 @@ class InstanceDiscrimination(keras.Model):
             on the torch backend, any ``torch.nn.Module``.
         num_instances: number of training images, ``n``.
         embedding_dim: width of the embedding, ``d``.
-        objective: ``"nce"``, ``"non_parametric_softmax"``, ``"info_nce"``,
-            ``"parametric_softmax"``, or an Objective.
+        objective: ``"nce"``, ``"shared_nce"``, ``"non_parametric_softmax"``, ``"info_nce"``,
+            ``"parametric_softmax"``, or an Objective; see ``cheapest_objective``.
         momentum: of the memory bank, in ``[0, 1)``.
         projector: from the encoder's features to ``(batch, embedding_dim)``; None is a dense
             layer, the paper's linear head. The L2 norm is always taken after it.

@@ -37,17 +37,30 @@ def test_the_seed_fixes_the_start_and_is_the_same_everywhere():
     assert not np.array_equal(rows, numpy(MemoryBank(3, 2, seed=8).rows))
 
 
-@given(problems(SHAPES), st.sampled_from([0.0, 0.5, 0.9]), st.sampled_from(["float32", "float16"]))
+# How far a stored element may lie from what was computed, and a stored row's length from 1.
+STORED = {
+    "float32": (2e-5, 2e-6),
+    "bfloat16": (2e-2, 4e-3),
+    "float16": (1e-2, 1e-3),
+    "int8": (1e-2, 2e-6),  # a step is the largest element over 127; the scale keeps the length
+}
+
+
+def everything(bank):
+    return numpy(bank.lookup(np.arange(bank.num_instances)))
+
+
+@given(problems(SHAPES), st.sampled_from([0.0, 0.5, 0.9]), st.sampled_from(sorted(STORED)))
 def test_update_moves_the_named_rows_and_no_other_bit(problem, momentum, dtype):
     bank = bank_of(problem.bank, momentum=momentum, dtype=dtype)
-    before = numpy(bank.rows)
+    before = everything(bank)
     indices = problem.rng.integers(0, len(before), len(problem.features))  # some of them twice
     bank.update(indices, problem.features)
-    after = numpy(bank.rows)
+    after = everything(bank)
     expected = reference.update(before, indices, problem.features, momentum)
-    tolerance = 2e-6 if dtype == "float32" else 1e-3
-    np.testing.assert_allclose(after, expected, atol=tolerance * 10)
-    np.testing.assert_allclose(np.linalg.norm(after, axis=1), 1, atol=tolerance)
+    tolerance, length_tolerance = STORED[dtype]
+    np.testing.assert_allclose(after, expected, atol=tolerance)
+    np.testing.assert_allclose(np.linalg.norm(after, axis=1), 1, atol=length_tolerance)
     others = np.setdiff1d(np.arange(len(before)), indices)
     np.testing.assert_array_equal(after[others], before[others])
 
@@ -132,9 +145,37 @@ def test_nothing_in_it_is_trained():
     assert bank.count_params() == 5 * 3 + 2
 
 
-@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])
+@given(problems(SHAPES))
+def test_eight_bits_hold_a_row_to_half_a_step_and_its_length(problem):
+    lengths = problem.rng.uniform(0.1, 10, (len(problem.bank), 1))
+    rows = (problem.bank * lengths).astype("float32")
+    held = everything(bank_of(rows, dtype="int8"))
+    # Half a step of rounding, and as much again that the length's mending may stretch.
+    step = np.abs(rows).max(axis=1, keepdims=True) / 127
+    assert np.all(np.abs(held - rows) <= step)
+    np.testing.assert_allclose(np.linalg.norm(held, axis=1), lengths[:, 0], rtol=1e-5)
+
+
+def test_a_row_of_zeros_is_held_in_eight_bits():
+    rows = np.eye(3, dtype="float32")
+    rows[1] = 0
+    np.testing.assert_array_equal(everything(bank_of(rows, dtype="int8")), rows)
+
+
+def test_eight_bits_take_a_byte_an_element_and_one_scale_a_row():
+    bank = MemoryBank(7, 3, dtype="int8")
+    assert bank.rows.shape == (7, 3)
+    assert bank.rows.dtype == "int8"
+    assert keras.backend.standardize_dtype(bank.rows.values.dtype) == "int8"
+    assert bank.rows.scale.shape == (7, 1)
+    assert bank.count_params() == 7 * 3 + 7 + 2
+    assert not bank.trainable_variables
+
+
+@pytest.mark.parametrize("dtype", sorted(STORED))
 def test_configuration_survives_a_round_trip(dtype):
     bank = MemoryBank(5, 3, momentum=0.25, dtype=dtype, seed=9)
     again = MemoryBank.from_config(bank.get_config())
-    np.testing.assert_array_equal(numpy(again.rows), numpy(bank.rows))
+    np.testing.assert_array_equal(everything(again), everything(bank))
+    assert again.get_config()["dtype"] == dtype
     assert again.get_config() == bank.get_config()

@@ -217,12 +217,23 @@ def test_mixed_precision_leaves_the_bank_and_the_loss_in_float32(policy):
     np.testing.assert_allclose(np.linalg.norm(numpy(model.memory_bank.rows), axis=1), 1, atol=1e-5)
 
 
-@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
-def test_a_bank_in_half_the_memory_trains(dtype):
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16", "int8"])
+def test_a_bank_in_less_memory_trains_and_is_saved(dtype, tmp_path):
     model = small(InfoNCE(16, 0.2, seed=0), bank_dtype=dtype)
-    losses = fit(model, epochs=15)["loss"]
-    assert losses[-1] < 0.9 * losses[0]
+    knn = KNNEvaluation(IMAGES, LABELS, LABELS, k=5)
+    history = fit(model, epochs=15, callbacks=[knn])
+    assert history["loss"][-1] < 0.9 * history["loss"][0]
+    assert history["val_knn_accuracy"][-1] > 0.9
     assert keras.backend.standardize_dtype(model.memory_bank.rows.dtype) == dtype
+    model.save(tmp_path / "model.keras")
+    loaded = keras.saving.load_model(tmp_path / "model.keras")
+    everything = np.arange(len(IMAGES))
+    np.testing.assert_array_equal(
+        numpy(loaded.memory_bank.lookup(everything)), numpy(model.memory_bank.lookup(everything))
+    )
+    np.testing.assert_allclose(
+        fit(loaded, epochs=2)["loss"], fit(model, epochs=2)["loss"], rtol=1e-5
+    )
 
 
 def test_the_memory_bank_searches_for_what_was_predicted():

@@ -17,7 +17,9 @@ from instdisc_core import (
     NonParametricSoftmax,
     ParametricSoftmax,
     UniformSampler,
+    cheapest_objective,
     objectives,
+    relative_costs,
 )
 from instdisc_core.testing import reference
 from instdisc_core.testing.strategies import problems, temperatures
@@ -238,3 +240,20 @@ def test_parametric_softmax_trains_its_weights():
     objective.build(bank.shape)
     assert [v.shape for v in objective.trainable_variables] == [(6, 3)]
     assert not NCE(4).trainable_variables
+
+
+def test_the_cheapest_objective_is_the_one_with_the_least_work():
+    names = [cheapest_objective(n) for n in (1_000, 8_000, 20_000, 10_000_000)]
+    assert names == ["non_parametric_softmax", "non_parametric_softmax", *2 * ["shared_nce"]]
+    assert cheapest_objective(1_000, num_negatives=1, batch_size=400) == "nce"
+    costs = relative_costs(500, 99, 100, device={"nce": 10.0, "shared_nce": 2.0})
+    assert costs == pytest.approx({"non_parametric_softmax": 1, "nce": 2, "shared_nce": 0.796})
+    for name in costs:
+        assert objectives.get(name).temperature == 0.07
+    assert objectives.get("shared_nce").shared_negatives
+
+
+@pytest.mark.parametrize("device", ["abacus", {"nce": 1.0}, {}])
+def test_costs_of_an_unknown_device_are_not_guessed(device):
+    with pytest.raises(ValueError, match=r"Received: device=.*python -m benchmarks\.objectives"):
+        relative_costs(10, device=device)

@@ -45,6 +45,13 @@ class TensorflowBankOps(BankOps):
         for variable, values in stored:
             variable.value.scatter_update(tf.IndexedSlices(values, indices))
 
+    def top_k(self, features, bank, k):
+        """See ``BankOps.top_k``. A graph overlaps the blocks; a large bank is worth tracing one."""
+        body = super().top_k
+        if bank.shape[0] <= 4 * self.search_rows:
+            return body(features, bank, k)
+        return tf.function(lambda f: body(f, bank, k))(features)
+
 
 def _in_one(body, *tensors):
     """``body(*tensors)``, in a graph as one program of XLA's."""

@@ -12,6 +12,8 @@ from instdisc_torch.fused import attention, sampled_product
 
 # Elements of gathered or widened rows that are held at a time: 4 MiB of float32.
 CHUNK_ELEMENTS = 2**20
+# Elements of a bank in another type that is widened whole rather than gathered: 32 MiB.
+WIDENED_ELEMENTS = 2**23
 # Queries that a search takes together, and that one task of the attention kernel takes.
 SEARCH_QUERIES = 1024
 ATTENTION_QUERIES = 64
@@ -35,7 +37,7 @@ class TorchBankOps(BankOps):
         if isinstance(bank, QuantizedRows):
             scale = _tensor(bank.scale)[:, 0][indices]
             return self.scores(features, bank.values, indices) * scale
-        table = _tensor(bank)
+        table = _widened(_tensor(bank))
         images, rows = indices.shape
         on_cpu = table.device.type == "cpu" and sampled_product is not None
         if on_cpu and _is_float32(table) and rows <= len(table):
@@ -57,7 +59,7 @@ class TorchBankOps(BankOps):
         if isinstance(bank, QuantizedRows):
             scale = _tensor(bank.scale)[:, 0][indices]
             return self.combine(weights * scale, bank.values, indices)
-        table = _tensor(bank)
+        table = _widened(_tensor(bank))
         if table.dtype == torch.float32:
             return torch.nn.functional.embedding_bag(
                 indices, table, per_sample_weights=weights, mode="sum"
@@ -133,6 +135,11 @@ def _heads(images, rows):
     """Into how many parts attention must cut the rows, so that every core has a task."""
     tasks = math.ceil(images / ATTENTION_QUERIES)
     return max(1, min(math.ceil(torch.get_num_threads() / tasks), rows // SMALLEST_PART))
+
+
+def _widened(table):
+    """The table in float32 where that is small, else as it is stored."""
+    return table.float() if table.numel() <= WIDENED_ELEMENTS else table
 
 
 def _chunks(indices, embedding_dim):

@@ -4,9 +4,12 @@ Symbols, after Wu et al.: ``f_i`` the unit embedding of image ``i``, ``v_j`` row
 bank, ``s_ij = v_j . f_i / temperature``, ``n`` images, ``m`` negatives, ``P_n`` the noise.
 """
 
+from functools import partial
+
 import keras
 
 from instdisc_core.objectives.base import Objective
+from instdisc_core.objectives.cost import cheapest_objective, relative_costs
 from instdisc_core.objectives.info_nce import InfoNCE
 from instdisc_core.objectives.nce import NCE
 from instdisc_core.objectives.non_parametric_softmax import NonParametricSoftmax
@@ -21,11 +24,14 @@ __all__ = [
     "Objective",
     "ParametricSoftmax",
     "SampledObjective",
+    "cheapest_objective",
     "get",
+    "relative_costs",
 ]
 
 _NAMES = {
     "nce": NCE,
+    "shared_nce": partial(NCE, shared_negatives=True),
     "non_parametric_softmax": NonParametricSoftmax,
     "info_nce": InfoNCE,
     "parametric_softmax": ParametricSoftmax,
@@ -36,9 +42,10 @@ def get(identifier, seed=None):
     """The objective meant by a name, a class's configuration, or an objective itself.
 
     Args:
-        identifier: ``"nce"``, ``"non_parametric_softmax"``, ``"info_nce"`` or
-            ``"parametric_softmax"``, which build the objective with its defaults (underscores
-            and capitals don't matter); a serialised objective; or an Objective.
+        identifier: ``"nce"``, ``"shared_nce"`` (with ``shared_negatives=True``),
+            ``"non_parametric_softmax"``, ``"info_nce"`` or ``"parametric_softmax"``, which build
+            the objective with its defaults (underscores and capitals don't matter); a serialised
+            objective; or an Objective.
         seed: of an objective that is built from its name.
 
     Returns:

@@ -1,0 +1,157 @@
+"""The benchmarks run, check what they time, and store what they measure; here on small problems."""
+
+import json
+import sys
+from functools import partial
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+
+from instdisc_core import NonParametricSoftmax
+
+pytest.importorskip("faiss", reason="the benchmark of search runs against FAISS")
+if not Path("/proc/self/clear_refs").exists():
+    pytest.skip("peaks of memory are read from Linux's /proc", allow_module_level=True)
+
+sys.path.append(str(Path(__file__).parent.parent))  # last: what is tested is what is installed
+
+from benchmarks import bank, frameworks, harness, objectives, search, step
+
+
+@pytest.fixture
+def run(tmp_path, monkeypatch):
+    """Run a benchmark's main with these arguments; returns what it stored."""
+    monkeypatch.setattr(harness, "RESULTS", tmp_path / "benchmarks" / "results")
+    harness.RESULTS.parent.mkdir()
+    monkeypatch.setattr(harness, "memory", lambda module, names: dict.fromkeys(names, 1))
+    monkeypatch.setattr(harness, "floors", partial(harness.floors, side=64, volume=2**16))
+
+    def run(module, *arguments):
+        monkeypatch.setattr(sys, "argv", ["benchmark", *(str(a) for a in arguments)])
+        module.main()
+        stored = [json.loads(path.read_text()) for path in harness.RESULTS.glob("*.json")]
+        return stored[0] if stored else None
+
+    return run
+
+
+SMALL = ("--num-instances", 500, "--batch-size", 8, "--num-negatives", 16, "--rounds", 2)
+
+
+def test_objectives(run):
+    stored = run(objectives, *SMALL)
+    assert set(stored["errors"]) == set(stored["floor_seconds"]) < set(stored["seconds"])
+    for name, seconds in stored["seconds"].items():
+        assert 0 < seconds["fastest"] <= seconds["median"] <= seconds["slowest"], name
+    assert stored["times_faster"][objectives.BASELINE] == 1
+    assert stored["machine"]["backend"] == keras.backend.backend()
+
+
+def test_objectives_over_the_number_of_images(run, monkeypatch):
+    monkeypatch.setattr(objectives, "SCALING", (50, 100, 200))
+    stored = run(objectives, *SMALL, "--scaling", "--largest", 100)
+    assert list(stored["seconds"]) == ["50", "100"]
+
+
+def test_peak_memory_of_a_run(run, capsys):
+    assert run(objectives, *SMALL, "--memory", "exact softmax") is None
+    assert int(capsys.readouterr().out.split()[-1]) >= 0
+    ones = keras.ops.ones
+
+    def held(megabytes):
+        return harness.peak_extra_bytes(lambda: ones((megabytes, 2**18)) + 1, lambda: ones(8))
+
+    assert held(1) < 60 * 2**20 < held(100)
+
+
+def test_a_wrong_gradient_is_not_timed(run, monkeypatch):
+    def wrong(self, features, *args):
+        losses, gradient = right(self, features, *args)
+        return losses, 1.01 * gradient
+
+    right = NonParametricSoftmax.losses_and_gradient
+    monkeypatch.setattr(NonParametricSoftmax, "losses_and_gradient", wrong)
+    with pytest.raises(AssertionError, match="exact softmax is wrong"):
+        run(objectives, *SMALL)
+
+
+def test_the_baseline_is_nce():
+    """In the limit of its constant Z: against the reference, with its own negatives."""
+    from instdisc_core.testing import reference
+    from instdisc_core.testing.strategies import unit_rows
+
+    rng = np.random.default_rng(0)
+    rows, features = unit_rows(rng, 40, 8), unit_rows(rng, 4, 8)
+    indices = np.arange(4, dtype="int32")
+    public = objectives.baseline.NCE(rows, 5, 0.07, 90.0)
+    drawn = np.concatenate([indices[:, None], rng.integers(0, 40, (4, 5))], axis=1).astype("int32")
+    tensor = keras.ops.convert_to_tensor
+    losses = public.losses(tensor(features), tensor(drawn))
+    noise = np.full(40, 1 / 40)
+    expected = reference.nce(features, indices, drawn[:, 1:], rows, 0.07, np.log(90.0), noise)
+    np.testing.assert_allclose(keras.ops.convert_to_numpy(losses), expected[0], rtol=1e-4)
+    for result in public.step(tensor(features), tensor(indices)):
+        assert np.all(np.isfinite(keras.ops.convert_to_numpy(result)))
+    softmax = objectives.baseline.softmax(rows, 0.07)(tensor(features), tensor(indices))
+    for result, value in zip(
+        softmax, reference.softmax(features, indices, rows, 0.07), strict=True
+    ):
+        np.testing.assert_allclose(keras.ops.convert_to_numpy(result), value, rtol=1e-3, atol=1e-4)
+
+
+def test_search(run):
+    stored = run(search, "--num-instances", 500, "--queries", 7, "--k", 5, "--rounds", 2)
+    assert set(stored["seconds"]) == {search.OURS, search.FAISS, search.WHOLE}
+    assert max(stored["errors"].values()) < 1e-5
+
+
+def test_a_search_that_misses_a_neighbour_is_not_timed(run, monkeypatch):
+    def short(args, bank, queries):
+        found = candidates(args, bank, queries)
+
+        def second_best(queries):
+            scores, indices = bank.search(queries, args.k + 1)
+            return scores[:, 1:], indices[:, 1:]
+
+        return {**found, search.OURS: second_best}
+
+    candidates = search.candidates
+    monkeypatch.setattr(search, "candidates", short)
+    with pytest.raises(AssertionError, match=r"MemoryBank.search missed a neighbour"):
+        run(search, "--num-instances", 500, "--queries", 7, "--k", 5, "--rounds", 1)
+
+
+def test_bank(run, monkeypatch):
+    monkeypatch.setattr(bank, "STEPS", 2)
+    monkeypatch.setattr(bank, "sampler_seconds", partial(bank.sampler_seconds, 100))
+    sizes = ("--small", 40, "--large", 80, "--num-instances", 300, "--batch-size", 8)
+    stored = run(bank, *sizes, "--rounds", 2)
+    accuracy = stored["storage"]["accuracy"]
+    for kind in ("random rows", "clustered rows"):
+        gradient = {dtype: accuracy[dtype][kind]["gradient"] for dtype in bank.DTYPES}
+        assert gradient["float32"] < 1e-5 < gradient["float16"] < gradient["int8"] < 0.1
+        assert accuracy["float32"][kind]["recall_at_10"] == 1
+    assert stored["update"]["ratio"] > 0
+    assert set(stored["samplers"]["seconds"]) == {"UniformSampler", "AliasSampler"}
+
+
+def test_step(run, monkeypatch):
+    def small(shape, stem):
+        return keras.Sequential([keras.layers.Flatten(), keras.layers.Dense(8)])
+
+    monkeypatch.setattr(step, "resnet18", small)
+    stored = run(step, *SMALL)
+    for name, seconds in stored["seconds"].items():
+        assert stored["share"][name] == seconds["ours"] / seconds["step"]
+
+
+def test_runs_alternate_and_what_is_not_written_is_seen():
+    order = []
+    harness.alternate({"a": lambda: order.append("a"), "b": lambda: order.append("b")}, 2, 1)
+    assert order == ["a", "b", "a", "b", "a", "b"]
+    (array,) = harness.poisoned((2, 2))
+    array[0] = 1
+    assert not harness.relative_error(array, np.ones((2, 2))) < 1
+    assert frameworks.device() == "cpu" or frameworks.on_accelerator()
