@@ -19,6 +19,7 @@ import numpy as np
 from benchmarks import frameworks
 
 RESULTS = Path(__file__).parent / "results"
+CODE = ("../instdisc_core", "../backends", "*.py")  # a commit with changes to these gets a "+"
 PACKAGES = ("keras", "torch", "tensorflow", "tensorflow-cpu", "jax", "numpy", "faiss-cpu", "triton")
 
 
@@ -136,7 +137,8 @@ def machine():
         "cores": cores(),
         "python": platform.python_version(),
         "versions": installed,
-        "commit": _git("rev-parse", "--short", "HEAD") + ("+" if _git("status", "-s") else ""),
+        "commit": _git("rev-parse", "--short", "HEAD")
+        + ("+" if _git("status", "-s", "--", *CODE) else ""),
         "date": datetime.date.today().isoformat(),
     }
 

@@ -7,6 +7,7 @@ KERAS_BACKEND=torch python -m benchmarks.objectives --scaling
 
 import argparse
 from functools import partial
+from statistics import median
 
 import keras
 import numpy as np
@@ -159,16 +160,21 @@ def compare(args):
 
 
 def scaling(args):
-    """Every objective over the number of images."""
-    seconds = {}
-    for n in [n for n in SCALING if n <= args.largest]:
-        problem = Problem(args, n)
-        candidates = problem.candidates()
-        del candidates[PRODUCT]  # it holds batch x n scores
-        runs = problem.runs(candidates)
-        measured = harness.alternate(runs, rounds=5 if n < 1_000_000 else 3, warmups=1)
-        seconds[n] = {name: s["median"] for name, s in measured.items()}
-        print(n, {name: f"{1e3 * s:.1f} ms" for name, s in seconds[n].items()}, flush=True)
+    """Every objective over the number of images, in several passes over all sizes."""
+    sizes = [n for n in SCALING if n <= args.largest]
+    times = {n: {} for n in sizes}
+    for _ in range(args.passes):
+        for n in sizes:
+            problem = Problem(args, n)
+            candidates = problem.candidates()
+            del candidates[PRODUCT]  # it holds batch x n scores
+            measured = harness.alternate(problem.runs(candidates), rounds=3, warmups=1)
+            for name, seconds in measured.items():
+                times[n].setdefault(name, []).append(seconds["median"])
+            print(n, {k: f"{1e3 * s['median']:.1f} ms" for k, s in measured.items()}, flush=True)
+    seconds = {
+        n: {name: median(each) for name, each in found.items()} for n, found in times.items()
+    }
     return {"settings": vars(args), "seconds": seconds}
 
 
@@ -183,6 +189,7 @@ def main():
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--scaling", action="store_true", help="over the number of images instead")
     parser.add_argument("--largest", type=int, default=SCALING[-1], help="of the scaling")
+    parser.add_argument("--passes", type=int, default=3, help="of the scaling")
     parser.add_argument("--memory", help="only print the peak memory of this candidate")
     args = parser.parse_args()
     if args.memory:

@@ -1,6 +1,8 @@
 """What the benchmarks measured, in Markdown, from ``benchmarks/results/``."""
 
+import ast
 import json
+import re
 import sys
 from pathlib import Path
 
@@ -94,23 +96,18 @@ def objectives():
 
 
 def costs():
-    """The factors of ``relative_costs`` beside those that each framework measured."""
-    rows = []
+    """The factors of ``relative_costs``, and those that each framework measured."""
+    source = (ROOT / "instdisc_core" / "objectives" / "cost.py").read_text()
+    rule = ast.literal_eval(re.search(r"^ROW_COSTS = (.*)$", source, flags=re.MULTILINE)[1])["cpu"]
+    header = ("cost, in rows of the exact softmax", "exact softmax", "NCE", "NCE, shared negatives")
+    rows = [("the rule", "n", f"{rule['nce']:g} (m + 1)", f"{rule['shared_nce']:g} (m + B)")]
     for framework, found in stored("objectives").items():
         n, m, b = (found["settings"][k] for k in ("num_instances", "num_negatives", "batch_size"))
         seconds = {name: found["seconds"][name]["median"] for name in OBJECTIVES}
         a_row = seconds["exact softmax"] / n
-        own, shared = seconds["NCE"] / (m + 1), seconds["NCE, shared negatives"] / (m + b)
-        rows.append(
-            (
-                framework,
-                f"{own / a_row:.0f}",
-                f"{shared / a_row:.1f}",
-                f"{seconds['NCE'] / a_row:,.0f}",
-                f"{seconds['NCE, shared negatives'] / a_row:,.0f}",
-            )
-        )
-    header = ("", "NCE, a row", "shared, a row", "exact = NCE at n", "exact = shared at n")
+        own = seconds["NCE"] / (m + 1) / a_row
+        shared = seconds["NCE, shared negatives"] / (m + b) / a_row
+        rows.append((framework, "n", f"{own:.1f} (m + 1)", f"{shared:.1f} (m + B)"))
     return markdown(header, rows)
 
 
