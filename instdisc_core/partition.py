@@ -176,8 +176,8 @@ class ExactPartition(PartitionPolicy):
         every: batches from one computation to the next, at least 1.
 
     Source:
-        An addition to the paper. One pass of attention over the bank costs less than 4,096
-        gathered negatives an image up to about a hundred thousand images.
+        An addition to the paper. One pass of attention over the bank costs as much as the exact
+        softmax does; see ``relative_costs``.
 
     Example: ``NCE(partition=ExactPartition(every=10))``
     """
