@@ -21,6 +21,7 @@ FLOORS = {
     "partition": 2,
     "memory_bank": 3,
     "objectives": 4,
+    "augmentation": 4,
     "encoders": 4,
     "evaluation": 4,
     "callbacks": 5,
