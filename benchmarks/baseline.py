@@ -15,8 +15,9 @@ if BACKEND == "torch":
     class NCE:
         """The baseline in PyTorch."""
 
-        def __init__(self, rows, num_negatives, temperature, z):
+        def __init__(self, rows, num_negatives, temperature, z, keep_buffer=False):
             self.bank = torch.as_tensor(rows, device=keras.ops.ones(()).device)
+            self.buffer = self.bank.new_empty(0) if keep_buffer else None
             n, device = len(rows), self.bank.device
             self.threshold = torch.ones(n, device=device)  # of alias tables for uniform noise
             self.alias = torch.zeros(n, dtype=torch.int64, device=device)
@@ -33,7 +34,7 @@ if BACKEND == "torch":
 
         def losses(self, features, drawn):
             """The losses ``(B,)``."""
-            rows = self.bank.index_select(0, drawn.flatten()).view(*drawn.shape, -1)
+            rows = self.gather(drawn.flatten()).view(*drawn.shape, -1)
             p = (
                 torch.exp(torch.bmm(rows, features[:, :, None])[:, :, 0] / self.temperature)
                 / self.z
@@ -42,6 +43,13 @@ if BACKEND == "torch":
             positive = torch.log(p[:, 0] / (p[:, 0] + noise))
             negatives = torch.log(noise / (p[:, 1:] + noise))
             return -positive - negatives.sum(1)
+
+        def gather(self, drawn):
+            """The rows, in fresh memory or in a buffer that is kept from step to step."""
+            if self.buffer is None:
+                return self.bank.index_select(0, drawn)
+            self.buffer.resize_(len(drawn), self.bank.shape[1])
+            return torch.index_select(self.bank, 0, drawn, out=self.buffer)
 
         def step(self, features, indices):
             """Losses and gradient."""

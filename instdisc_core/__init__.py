@@ -1,6 +1,6 @@
 """Instance discrimination without labels, on PyTorch, TensorFlow and JAX through Keras 3."""
 
-from instdisc_core.bank_ops import BankOps, as_stored
+from instdisc_core.bank_ops import BankOps
 from instdisc_core.callbacks import KNNEvaluation
 from instdisc_core.evaluation import weighted_knn
 from instdisc_core.gradients import attach_gradient
@@ -47,7 +47,6 @@ __all__ = [
     "PartitionPolicy",
     "QuantizedRows",
     "UniformSampler",
-    "as_stored",
     "attach_gradient",
     "backends",
     "cheapest_objective",

@@ -106,13 +106,13 @@ class BankOps:
         return maximum + ops.log(total), weighted / total[:, None]
 
     def update_rows(self, bank, indices, rows):
-        """Write ``rows`` ``(K, embedding_dim)`` to ``bank[indices]``; ``bank`` holds variables.
+        """Write ``rows`` ``(K, width)`` to ``bank[indices]``.
 
-        An index that appears twice comes with the same row both times.
+        ``bank`` is one ``keras.Variable`` of any dtype; of ``QuantizedRows`` each part is written
+        by itself. An index that appears twice comes with the same row both times.
         """
-        for variable, stored in as_stored(bank, rows):
-            at = rearrange(indices, "row -> row 1")
-            variable.assign(ops.scatter_update(variable, at, stored))
+        rows = ops.cast(rows, bank.dtype)
+        bank.assign(ops.scatter_update(bank, rearrange(indices, "row -> row 1"), rows))
 
     def top_k(self, features, bank, k):
         """The ``k`` rows with the largest inner product, best first.
@@ -143,13 +143,6 @@ def gather_rows(bank, indices):
         return gather_rows(bank.values, indices) * gather_rows(bank.scale, indices)
     table = bank.value if isinstance(bank, keras.Variable) else bank
     return ops.cast(ops.take(table, indices, axis=0), "float32")
-
-
-def as_stored(bank, rows):
-    """The bank's variables, each with what it holds of these float rows, in its own dtype."""
-    if isinstance(bank, QuantizedRows):
-        return list(zip(bank, QuantizedRows.of(rows), strict=True))
-    return [(bank, ops.cast(rows, bank.dtype))]
 
 
 def _fits(indices, bank):

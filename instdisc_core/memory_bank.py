@@ -152,11 +152,11 @@ class MemoryBank(keras.layers.Layer):
         accepted = ops.logical_and(known, usable)
         indices = ops.cast(ops.where(known, indices, 0), "int32")
         indices = ops.where(accepted, indices, ops.take(indices, ops.argmax(accepted)))
-        rows = self._moved(
-            gather_rows(self.rows, indices),
-            *_means(indices, features, ops.cast(accepted, "float32")),
-        )
-        self._ops.update_rows(self.rows, indices, rows)
+        means, counts = _means(indices, features, ops.cast(accepted, "float32"))
+        rows, moves = self._moved(gather_rows(self.rows, indices), means, counts)
+        for variable, new in self._as_stored(rows):
+            old = ops.take(variable.value, indices, axis=0)  # what stays put keeps its every bit
+            self._ops.update_rows(variable, indices, ops.where(moves, new, old))
 
     def search(self, features, k):
         """The images whose rows are most similar to these embeddings.
@@ -205,11 +205,17 @@ class MemoryBank(keras.layers.Layer):
         }
 
     def _moved(self, rows, means, counts):
-        """``normalise(momentum v + (1 - momentum) f)``; ``v`` where that has no direction."""
+        """``normalise(momentum v + (1 - momentum) f)``, and whether that has a direction."""
         mixed = self.momentum * rows + (1 - self.momentum) * means
         length = ops.norm(mixed, axis=1, keepdims=True)
         moves = ops.logical_and(counts > 0, ops.logical_and(length > 0, length < math.inf))
-        return ops.where(moves, mixed / ops.where(moves, length, 1.0), rows)
+        return mixed / ops.where(moves, length, 1.0), moves
+
+    def _as_stored(self, rows):
+        """The bank's variables, each with what it holds of these rows, in its own dtype."""
+        if isinstance(self.rows, QuantizedRows):
+            return zip(self.rows, QuantizedRows.of(rows), strict=True)
+        return [(self.rows, ops.cast(rows, self.rows.dtype))]
 
     def _random_rows(self, dtype):
         rows = np.random.default_rng(self.seed).standard_normal(self.shape, dtype="float32")

@@ -33,9 +33,12 @@ class QuantizedRows(NamedTuple):
         The largest element of a row becomes 127 or -127.
         """
         rows = ops.cast(rows, "float32")
-        values, _ = keras.quantizers.abs_max_quantize(rows, axis=-1)
-        length = ops.norm(ops.cast(values, "float32"), axis=-1, keepdims=True)
-        return cls(values, ops.norm(rows, axis=-1, keepdims=True) / ops.maximum(length, 1.0))
+        largest = ops.max(ops.abs(rows), axis=-1, keepdims=True)
+        rows = rows / ops.where(largest > 0, largest, 1.0)
+        values = ops.round(127 * rows)
+        length = ops.norm(rows, axis=-1, keepdims=True)
+        stored_length = ops.maximum(ops.norm(values, axis=-1, keepdims=True), 1.0)
+        return cls(ops.cast(values, "int8"), largest * (length / stored_length))
 
     @property
     def shape(self):

@@ -45,7 +45,13 @@ def test_objectives(run):
     assert set(stored["errors"]) == set(stored["floor_seconds"]) < set(stored["seconds"])
     for name, seconds in stored["seconds"].items():
         assert 0 < seconds["fastest"] <= seconds["median"] <= seconds["slowest"], name
-    assert stored["times_faster"][objectives.BASELINE] == 1
+        ratio = stored["seconds"][objectives.BASELINE]["median"] / seconds["median"]
+        assert stored["times_faster"][name] == ratio
+    rates = stored["floors"]
+    exact = max(
+        4 * 8 * 500 * 128 / rates["operations_per_second"], 500 * 512 / rates["bytes_per_second"]
+    )
+    assert stored["floor_seconds"]["exact softmax"] == pytest.approx(exact)
     assert stored["machine"]["backend"] == keras.backend.backend()
 
 
@@ -66,10 +72,11 @@ def test_peak_memory_of_a_run(run, capsys):
     assert held(1) < 60 * 2**20 < held(100)
 
 
-def test_a_wrong_gradient_is_not_timed(run, monkeypatch):
+@pytest.mark.parametrize(("factor_of_losses", "factor_of_gradient"), [(1, 1.01), (1.01, 1)])
+def test_what_is_wrong_is_not_timed(run, monkeypatch, factor_of_losses, factor_of_gradient):
     def wrong(self, features, *args):
         losses, gradient = right(self, features, *args)
-        return losses, 1.01 * gradient
+        return factor_of_losses * losses, factor_of_gradient * gradient
 
     right = NonParametricSoftmax.losses_and_gradient
     monkeypatch.setattr(NonParametricSoftmax, "losses_and_gradient", wrong)
@@ -105,21 +112,33 @@ def test_search(run):
     stored = run(search, "--num-instances", 500, "--queries", 7, "--k", 5, "--rounds", 2)
     assert set(stored["seconds"]) == {search.OURS, search.FAISS, search.WHOLE}
     assert max(stored["errors"].values()) < 1e-5
+    for name, seconds in stored["seconds"].items():
+        ratio = stored["seconds"][search.FAISS]["median"] / seconds["median"]
+        assert stored["times_faster"][name] == ratio
 
 
-def test_a_search_that_misses_a_neighbour_is_not_timed(run, monkeypatch):
-    def short(args, bank, queries):
-        found = candidates(args, bank, queries)
+WRONG_SEARCHES = {
+    "missed a neighbour": lambda scores, indices: (scores[:, 1:], indices[:, 1:]),
+    "missed a neighbour, twice": lambda scores, indices: (
+        scores[:, :-1],
+        indices[:, [0, 0, 1, 2, 3]],
+    ),
+    "scores are off": lambda scores, indices: (1.001 * scores[:, :-1], indices[:, :-1]),
+}
 
-        def second_best(queries):
-            scores, indices = bank.search(queries, args.k + 1)
-            return scores[:, 1:], indices[:, 1:]
 
-        return {**found, search.OURS: second_best}
+@pytest.mark.parametrize("fault", WRONG_SEARCHES)
+def test_a_wrong_search_is_not_timed(run, monkeypatch, fault):
+    def wrong(args, bank, queries):
+        def ours(queries):
+            found = (keras.ops.convert_to_numpy(x) for x in bank.search(queries, args.k + 1))
+            return WRONG_SEARCHES[fault](*found)
+
+        return {**candidates(args, bank, queries), search.OURS: ours}
 
     candidates = search.candidates
-    monkeypatch.setattr(search, "candidates", short)
-    with pytest.raises(AssertionError, match=r"MemoryBank.search missed a neighbour"):
+    monkeypatch.setattr(search, "candidates", wrong)
+    with pytest.raises(AssertionError, match=f"MemoryBank.search('s)? {fault.split(',')[0]}"):
         run(search, "--num-instances", 500, "--queries", 7, "--k", 5, "--rounds", 1)
 
 
@@ -133,7 +152,9 @@ def test_bank(run, monkeypatch):
         gradient = {dtype: accuracy[dtype][kind]["gradient"] for dtype in bank.DTYPES}
         assert gradient["float32"] < 1e-5 < gradient["float16"] < gradient["int8"] < 0.1
         assert accuracy["float32"][kind]["recall_at_10"] == 1
-    assert stored["update"]["ratio"] > 0
+    update = stored["update"]
+    assert update["ratio"] == update["seconds"]["80"] / update["seconds"]["40"]
+    assert [accuracy[dtype]["bytes_per_image"] for dtype in bank.DTYPES] == [512, 256, 256, 132]
     assert set(stored["samplers"]["seconds"]) == {"UniformSampler", "AliasSampler"}
 
 

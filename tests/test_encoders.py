@@ -31,6 +31,17 @@ def test_the_stem_for_cifar_keeps_the_resolution():
     assert sizes == [32, 32, 16, 8, 4]
 
 
+def test_statistics_follow_the_batch_by_a_tenth():
+    encoder = resnet18((16, 16, 3), stem="cifar")
+    layer = next(x for x in encoder.layers if isinstance(x, keras.layers.BatchNormalization))
+    encoder(np.random.default_rng(0).standard_normal((4, 16, 16, 3)), training=True)
+    stem = keras.Model(encoder.input, layer.input)
+    images = np.random.default_rng(0).standard_normal((4, 16, 16, 3))
+    mean = numpy(stem(images)).mean(axis=(0, 1, 2))
+    np.testing.assert_allclose(numpy(layer.moving_mean), 0.1 * mean, atol=1e-5)
+    assert layer.epsilon == 1e-5
+
+
 def test_images_of_any_size():
     encoder = resnet18(stem="cifar")
     for size in (16, 21):

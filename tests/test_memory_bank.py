@@ -156,10 +156,22 @@ def test_eight_bits_hold_a_row_to_half_a_step_and_its_length(problem):
     np.testing.assert_allclose(np.linalg.norm(held, axis=1), lengths[:, 0], rtol=1e-5)
 
 
-def test_a_row_of_zeros_is_held_in_eight_bits():
-    rows = np.eye(3, dtype="float32")
-    rows[1] = 0
-    np.testing.assert_array_equal(everything(bank_of(rows, dtype="int8")), rows)
+@pytest.mark.parametrize("size", [0, 1e-30, 1e-9, 1.0, 1e30])
+def test_eight_bits_hold_rows_of_any_size(size):
+    rows = np.float32(size) * np.array([[1, 0.5, -1], [0, 0, 1]], "float32")
+    held = everything(bank_of(rows, dtype="int8"))
+    np.testing.assert_allclose(held, rows, rtol=1e-2, atol=0)
+
+
+@pytest.mark.parametrize("dtype", sorted(STORED))
+def test_a_refused_embedding_changes_no_bit(dtype):
+    bank = MemoryBank(300, 24, dtype=dtype, seed=0)
+    before = [numpy(v) for v in bank.variables[:-2]]
+    for i in range(30):
+        bank.update(np.array([i, i + 100]), np.full((2, 24), np.nan, "float32"))
+    for variable, value in zip(bank.variables, before, strict=False):
+        np.testing.assert_array_equal(numpy(variable), value)
+    assert int(numpy(bank.refused_embeddings)) == 60
 
 
 def test_eight_bits_take_a_byte_an_element_and_one_scale_a_row():

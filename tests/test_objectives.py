@@ -248,12 +248,20 @@ def test_the_cheapest_objective_is_the_one_with_the_least_work():
     assert cheapest_objective(1_000, num_negatives=1, batch_size=400) == "nce"
     costs = relative_costs(500, 99, 100, device={"nce": 10.0, "shared_nce": 2.0})
     assert costs == pytest.approx({"non_parametric_softmax": 1, "nce": 2, "shared_nce": 0.796})
+    assert relative_costs(10_000, 499, 1000)["nce"] == pytest.approx(0.7)
+    assert relative_costs(10_000, 499, 1001)["shared_nce"] == pytest.approx(0.3)
     for name in costs:
         assert objectives.get(name).temperature == 0.07
     assert objectives.get("shared_nce").shared_negatives
 
 
-@pytest.mark.parametrize("device", ["abacus", {"nce": 1.0}, {}])
+@pytest.mark.parametrize("device", ["abacus", {"nce": 1.0}, {}, ["cpu"], None])
 def test_costs_of_an_unknown_device_are_not_guessed(device):
     with pytest.raises(ValueError, match=r"Received: device=.*python -m benchmarks\.objectives"):
         relative_costs(10, device=device)
+
+
+@pytest.mark.parametrize("cost", [-1.0, 0.0, np.nan, "one"])
+def test_costs_of_a_device_are_numbers_above_0(cost):
+    with pytest.raises(ValueError, match=r"Received: nce=.*Expected a number"):
+        relative_costs(10, device={"nce": cost, "shared_nce": 1.0})

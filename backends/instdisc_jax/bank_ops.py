@@ -1,11 +1,12 @@
 """JaxBankOps: compiled passes over the bank, and updates that donate it."""
 
 from functools import partial, wraps
+from inspect import signature
 
 import jax
 import keras
 
-from instdisc_core import BankOps, as_stored
+from instdisc_core import BankOps
 
 
 def _compiled(body, static=("self",)):
@@ -17,25 +18,29 @@ def _compiled(body, static=("self",)):
         with jax.default_matmul_precision("highest"):
             return body(self, *args, **kwargs)
 
+    parameters = signature(body)
+
     @wraps(body)
-    def method(self, first, bank, *args, **kwargs):
-        bank = keras.tree.map_structure(keras.ops.convert_to_tensor, bank)
-        return run(self, first, bank, *args, **kwargs)
+    def method(*args, **kwargs):
+        given = parameters.bind(*args, **kwargs).arguments
+        tensors = keras.tree.map_structure(keras.ops.convert_to_tensor, given["bank"])
+        return run(**{**given, "bank": tensors})
 
     return method
 
 
 @partial(jax.jit, donate_argnums=0)
 def _overwrite(table, indices, rows):
-    return table.at[indices].set(rows)
+    return table.at[indices].set(rows.astype(table.dtype))
 
 
 class JaxBankOps(BankOps):
     """The five primitives on JAX arrays; see ``instdisc_core.BankOps`` for what each means.
 
     The bodies are the reference's, compiled. Outside a jitted step an update donates the bank's
-    old array, which can then no longer be read: take a copy of ``bank.rows`` before, if you need
-    one. Inside, donate the bank with the other state of the step.
+    old array, which can then no longer be read, even if it was yours and ``bank.rows.assign`` took
+    it: make a copy before, if you need one. Inside, donate the bank with the other state of the
+    step.
 
     Example: ``bank = MemoryBank(50_000, 128, backend="jax")``
     """
@@ -53,10 +58,7 @@ class JaxBankOps(BankOps):
 
     def update_rows(self, bank, indices, rows):
         """See ``BankOps.update_rows``. Writes in place, inside a jitted step and outside."""
-        stored = as_stored(bank, rows)
-        if any(variable.value is not variable._value for variable, _ in stored):
-            return super().update_rows(
-                bank, indices, rows
-            )  # stateless: the arrays are the caller's
-        for variable, values in stored:
-            variable.assign(_overwrite(variable.value, indices, values))
+        value = bank.value
+        if value is not bank._value:  # a stateless scope: the array is the caller's
+            return super().update_rows(bank, indices, rows)
+        bank.assign(_overwrite(value, indices, rows))

@@ -4,7 +4,10 @@ from functools import cache
 
 import tensorflow as tf
 
-from instdisc_core import BankOps, as_stored
+from instdisc_core import BankOps
+
+# Scores of a search from which on it is faster to build a graph first.
+TRACED_SCORES = 2**25
 
 
 class TensorflowBankOps(BankOps):
@@ -39,16 +42,15 @@ class TensorflowBankOps(BankOps):
 
     def update_rows(self, bank, indices, rows):
         """See ``BankOps.update_rows``. Scatters into the variable, in eager mode, graph and XLA."""
-        stored = as_stored(bank, rows)
-        if not all(isinstance(variable.value, tf.Variable) for variable, _ in stored):
-            return super().update_rows(bank, indices, rows)  # stateless: tensors of the caller's
-        for variable, values in stored:
-            variable.value.scatter_update(tf.IndexedSlices(values, indices))
+        variable = bank.value
+        if not isinstance(variable, tf.Variable):  # a stateless scope: a tensor of the caller's
+            return super().update_rows(bank, indices, rows)
+        variable.scatter_update(tf.IndexedSlices(tf.cast(rows, variable.dtype), indices))
 
     def top_k(self, features, bank, k):
-        """See ``BankOps.top_k``. A graph overlaps the blocks; a large bank is worth tracing one."""
+        """See ``BankOps.top_k``. A graph overlaps the blocks; many scores are worth tracing one."""
         body = super().top_k
-        if bank.shape[0] <= 4 * self.search_rows:
+        if features.shape[0] is None or features.shape[0] * bank.shape[0] < TRACED_SCORES:
             return body(features, bank, k)
         return tf.function(lambda f: body(f, bank, k))(features)
 

@@ -1,12 +1,12 @@
 """TorchBankOps: in-place updates, flash attention over the bank, products of chosen rows."""
 
 import math
-from functools import cache, partial
+from functools import cache, partial, wraps
 
 import keras
 import torch
 
-from instdisc_core import BankOps, QuantizedRows, as_stored
+from instdisc_core import BankOps, QuantizedRows
 from instdisc_torch import search
 from instdisc_torch.fused import attention, sampled_product
 
@@ -20,6 +20,17 @@ ATTENTION_QUERIES = 64
 SMALLEST_PART = 1024
 
 
+def _in_float32(method):
+    """The method as it is outside ``torch.autocast``, which would multiply in half precision."""
+
+    @wraps(method)
+    def run(*args, **kwargs):
+        with torch.autocast("cuda" if torch.cuda.is_available() else "cpu", enabled=False):
+            return method(*args, **kwargs)
+
+    return run
+
+
 class TorchBankOps(BankOps):
     """The five primitives on PyTorch tensors; see ``instdisc_core.BankOps`` for what each means.
 
@@ -28,6 +39,7 @@ class TorchBankOps(BankOps):
 
     keras_backend = "torch"
 
+    @_in_float32
     def scores(self, features, bank, indices):
         """See ``BankOps.scores``. On a CPU one sampled product, which gathers nothing."""
         if indices.ndim == 1:
@@ -50,6 +62,7 @@ class TorchBankOps(BankOps):
             )
         return scores
 
+    @_in_float32
     def combine(self, weights, bank, indices):
         """See ``BankOps.combine``. In float32 a weighted embedding bag, which gathers nothing."""
         if indices.ndim == 1:
@@ -71,10 +84,13 @@ class TorchBankOps(BankOps):
             )
         return combined
 
+    @_in_float32
     def attend(self, features, bank, temperature):
         """See ``BankOps.attend``. On a CPU PyTorch's flash attention, a part of the bank a core."""
         if kernels := _kernels(features, bank):
             return merged(*kernels.attend(features, *stored_parts(bank), temperature))
+        if len(features) == 0:
+            return features.new_empty(0), features.new_empty(features.shape)
         if features.device.type != "cpu" or attention is None:
             return super().attend(features, bank, temperature)
         n, width = bank.shape
@@ -92,13 +108,13 @@ class TorchBankOps(BankOps):
 
     def update_rows(self, bank, indices, rows):
         """See ``BankOps.update_rows``. Writes the rows in place."""
-        stored = as_stored(bank, rows)
-        if any(variable.value is not variable._value for variable, _ in stored):
-            return super().update_rows(bank, indices, rows)  # stateless: the caller's tensors
+        value = bank.value
+        if value is not bank._value:  # a stateless scope: the tensor is the caller's
+            return super().update_rows(bank, indices, rows)
         with torch.no_grad():
-            for variable, values in stored:
-                variable.value.index_copy_(0, indices.long(), values)
+            value.index_copy_(0, indices.long(), rows.to(value.dtype))
 
+    @_in_float32
     def top_k(self, features, bank, k):
         """See ``BankOps.top_k``. On a CPU most rows are only screened, in low precision."""
         if features.device.type != "cpu" or sampled_product is None:

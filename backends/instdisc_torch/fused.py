@@ -21,6 +21,7 @@ def _attention(queries, rows, temperature):
         ``(heads, B)`` and ``(heads, B, d)``.
     """
     kernel = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
+    queries, rows = queries.contiguous(), rows.contiguous()  # it takes the last stride for 1
     output, log_partition = kernel(queries[None], rows[None], rows[None], scale=1 / temperature)
     return log_partition.view(queries.shape[:2]), output[0]
 
@@ -43,7 +44,8 @@ def _sampled_product(left, right, starts, columns):
     """
     if len(columns) > len(left) * len(right):
         raise ValueError(
-            f"Received: {len(columns)} elements. Expected at most {len(left)} x {len(right)}."
+            f"Received: {len(columns)} elements. Expected at most {len(left)} x {len(right)}. "
+            "Ask for fewer at a time."
         )
     chosen = torch.sparse_csr_tensor(
         starts,

@@ -1,8 +1,9 @@
 """Triton kernels for a bank on a GPU: attention over all rows, products and sums of chosen ones.
 
 A bank is stored in float32, bfloat16 or float16, or in int8 with a scale for each row; ``scale`` is
-None but for the last. Results are as exact as float32: a half-precision row is multiplied as it is
-stored, with the other factor split into two halves, one for its rounding error.
+None but for the last. Products with a row in fewer bits than float32 take it as it is stored, and
+the other factor in two halves of the same bits, one for the rounding error of the first: sixteen
+bits together in bfloat16, twenty-two in float16. Sums are float32.
 """
 
 import os
@@ -77,7 +78,8 @@ def _attend(
         total = total * shrink + tl.sum(p, axis=1)
         if scale is not None:
             p *= size[None, :]
-        weighted = weighted * shrink[:, None] + _product(p, v, SPLIT)
+        # Scaled, so that float16 holds small shares too.
+        weighted = weighted * shrink[:, None] + _product(4096 * p, v, SPLIT) / 4096
         maximum = new_maximum
 
     at = part * num_images + image
@@ -163,7 +165,7 @@ def attend(features, bank, scale, temperature):
     expected_rows = features.new_empty(parts, images, dim)
     _attend[blocks, parts](
         features.contiguous(),
-        bank,
+        bank.contiguous(),
         scale,
         log_partitions,
         expected_rows,
@@ -186,7 +188,7 @@ def scores(features, bank, scale, indices):
     scores = features.new_empty(images, chosen)
     _scores[images, triton.cdiv(chosen, ROWS)](
         features.contiguous(),
-        bank,
+        bank.contiguous(),
         scale,
         indices.contiguous(),
         scores,
@@ -205,7 +207,7 @@ def combine(weights, bank, scale, indices):
     sums = weights.new_empty(images, parts, dim)
     _combine[images, parts](
         weights.contiguous(),
-        bank,
+        bank.contiguous(),
         scale,
         indices.contiguous(),
         sums,

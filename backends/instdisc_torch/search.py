@@ -71,7 +71,7 @@ class Best:
         self.minus = minus.view(torch.int64).item()
 
     def screen(self, read, parts):
-        """Which rows may beat which query's worst, or None if they are many.
+        """Which rows may beat which query's worst, or None if they are many or not comparable.
 
         The rows are those from the first part's start to the last part's end. A hit of row ``r``
         and query ``q`` is the number ``r * width + q``.
@@ -81,7 +81,13 @@ class Best:
         margins = torch.empty(size, self.width, dtype=self.low)
         hits = []
         for start, end in parts:
-            some = self._margins(read(start, end), worst, margins[: end - start])
+            rows = read(start, end)
+            bound = self._bound(rows, worst)
+            if not bound.isfinite().all():
+                return None
+            some = margins[: end - start]
+            bias = pad(-bound, (0, self.padding), value=-math.inf).to(self.low)
+            torch.addmm(bias, rows.to(self.low), self.low_queries, out=some)
             passed = self._positive(some)
             if len(passed) > SPARSE * some.numel():
                 return None
@@ -95,11 +101,14 @@ class Best:
         starts = pad(torch.bincount(row, minlength=len(rows)).cumsum(0), (1, 0))
         scores = sampled_product(rows, self.queries, starts, query)
         better = (scores > self.scores.amin(dim=1)[query]).nonzero()[:, 0]
-        query, order = query[better].sort()
-        better = better[order]
-        counts = torch.bincount(query, minlength=len(self.queries))
+        counts = torch.bincount(query[better], minlength=len(self.queries))
+        widest = int(counts.max())
+        if widest > self.k:  # its best k will do: rows may lie in the order of their scores
+            better = better[scores[better].argsort(descending=True)]
+        query, order = query[better].sort(stable=True)
         line = torch.arange(len(query)) - (counts.cumsum(0) - counts)[query]
-        shape = len(self.queries), int(counts.max())
+        better, query, line = (x[line < self.k] for x in (better[order], query, line))
+        shape = len(self.queries), min(widest, self.k)
         at = query * shape[1] + line
         self._merge(
             torch.full(shape, -math.inf).put_(at, scores[better]),
@@ -116,18 +125,16 @@ class Best:
         scores, order = self.scores.sort(dim=1, descending=True)
         return scores, self.indices.gather(1, order).int()
 
-    def _margins(self, rows, worst, out):
-        """By how much each score may beat the worst: positive, or zero, wherever it does.
+    def _bound(self, rows, worst):
+        """What a score must reach, in low precision, to beat the worst: nothing less can.
 
-        The bound is the bias of the product. It lies below the worst by the largest error of the
-        product in low precision, and is itself rounded down.
+        It lies below the worst by the largest error of a product in low precision, and is itself
+        rounded down. It is the bias of the product, so that what fails has a minus sign.
         """
         epsilon = torch.finfo(self.low).eps
         error = 1.25 * epsilon + rows.shape[1] * torch.finfo(torch.float32).eps
         bound = worst - error * self.lengths * rows.norm(dim=1).max()
-        bound = bound - epsilon * bound.abs()
-        bias = pad(-bound, (0, self.padding), value=-math.inf).to(self.low)
-        return torch.addmm(bias, rows.to(self.low), self.low_queries, out=out)
+        return bound - epsilon * bound.abs()
 
     def _positive(self, margins):
         """The flat positions of elements without a minus sign. Overwrites the margins.
@@ -153,7 +160,7 @@ def screening_dtype():
     """bfloat16 where this processor multiplies it faster than float32, else float32."""
     seconds = {}
     for dtype in (torch.bfloat16, torch.float32):
-        rows, queries = torch.ones(2048, 128, dtype=dtype), torch.ones(128, 256, dtype=dtype)
+        rows, queries = torch.ones(8192, 128, dtype=dtype), torch.ones(128, 512, dtype=dtype)
         times = []
         for _ in range(5):
             start = time.perf_counter()

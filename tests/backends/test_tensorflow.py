@@ -105,3 +105,25 @@ def test_a_wrong_index_in_a_compiled_step_shows_and_trains_nothing(make, wrong, 
     np.testing.assert_array_equal(moved, np.delete(np.arange(BATCH), 3))
     assert int(numpy(bank.refused_indices)) == 1
     assert int(numpy(bank.refused_embeddings)) == 0
+
+
+def test_loops_over_the_bank_are_compiled_inside_a_plain_graph():
+    bank = MemoryBank(N, D, seed=0)
+    step = tf.function(training_step(OBJECTIVES["exact"](), bank)).get_concrete_function(*batch())
+    functions = step.graph.as_graph_def().library.function
+    assert any(f.attr["_XlaMustCompile"].b for f in functions)
+
+
+def test_a_large_search_is_a_graph_and_finds_the_same(monkeypatch):
+    from instdisc_tensorflow import bank_ops
+
+    bank = MemoryBank(20_000, D, seed=0)
+    features, _ = batch()
+    eager = bank.search(features, 7)
+    traced = []
+    function = tf.function
+    monkeypatch.setattr(bank_ops, "TRACED_SCORES", 1)
+    monkeypatch.setattr(tf, "function", lambda f: traced.append(f) or function(f))
+    for one, other in zip(eager, bank.search(features, 7), strict=True):
+        np.testing.assert_allclose(one, other, atol=1e-6)
+    assert traced

@@ -142,3 +142,63 @@ def test_scores_hold_no_gathered_batch():
     assert largest["combine"] < gathered / 20
     assert largest["attend"] < 64 * 2000 * 4
     assert numpy(operations["combine"]()).shape == (64, 32)
+
+
+@pytest.mark.parametrize("threads", [3, 64])
+@pytest.mark.parametrize("dtype", ["float32", "int8"])
+def test_attention_in_parts_for_many_cores(monkeypatch, threads, dtype):
+    monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
+    bank = MemoryBank(20_011, 16, dtype=dtype, seed=0)
+    features = unit_rows(RNG, 70, 16)
+    parts = []
+
+    def counted(queries, rows, temperature):
+        parts.append(len(rows))
+        return fused.attention(queries, rows, temperature)
+
+    monkeypatch.setattr(bank_ops, "attention", counted)
+    log_z, expected_row = bank.attend(torch.tensor(features), 0.07)
+    assert max(parts) == min(-(-threads // 2), 20_011 // bank_ops.SMALLEST_PART)
+    expected = reference.attend(features, numpy(bank.lookup(np.arange(20_011))), 0.07)
+    np.testing.assert_allclose(log_z, expected[0], rtol=1e-5)
+    np.testing.assert_allclose(expected_row, expected[1], atol=1e-5)
+
+
+def test_a_kernel_that_does_something_else_is_not_used():
+    one = torch.ones(2)
+    assert fused._checked(torch.negative, (one,), (-one,)) is torch.negative
+    assert fused._checked(torch.negative, (one,), (one,)) is None
+    assert fused._checked(torch.negative, (one,), (-one[:1],)) is None
+    assert fused._checked(torch.negative, (None,), (one,)) is None
+
+
+def test_a_sampled_product_writes_nothing_beyond_its_memory():
+    left, right = torch.ones(2, 3), torch.ones(2, 3)
+    starts, columns = torch.tensor([0, 3, 6]), torch.zeros(6, dtype=torch.int64)
+    with pytest.raises(ValueError, match=r"Received: 6 elements\. Expected at most 2 x 2"):
+        fused.sampled_product(left, right, starts, columns)
+
+
+def test_autocast_changes_nothing():
+    bank = MemoryBank(3000, 32, seed=0)
+    features = torch.tensor(unit_rows(RNG, 8, 32))
+    indices = torch.tensor(RNG.integers(0, 3000, (8, 9)), dtype=torch.int32)
+
+    def everything():
+        scores = bank.scores(features, indices)
+        shared = bank.scores(features, indices[0])
+        sums = bank.combine(scores, indices), bank.combine(scores, indices[0])
+        return scores, shared, *sums, *bank.attend(features, 0.1), *bank.search(features, 5)
+
+    plain = everything()
+    with torch.autocast("cpu", torch.bfloat16):
+        cast = everything()
+    for one, other in zip(plain, cast, strict=True):
+        assert one.dtype == other.dtype
+        assert torch.equal(one, other)
+
+
+def test_an_empty_batch_attends_to_nothing():
+    log_z, expected_row = MemoryBank(30, 4, seed=0).attend(torch.zeros(0, 4), 0.1)
+    assert log_z.shape == (0,)
+    assert expected_row.shape == (0, 4)

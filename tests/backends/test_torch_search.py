@@ -27,12 +27,16 @@ def rows_of(kind, n, dim, queries, rng):
         rows = rows[:1] + 1e-4 * rows
     elif kind == "all opposed":
         rows = -np.abs(rows) * np.sign(queries[0])
+    elif kind == "better by less than bfloat16 tells":
+        rows -= (rows @ queries[0] / (queries[0] @ queries[0]))[:, None] * queries[0]
+        rows += 1e-3 * rng.standard_normal((n, 1)) * queries[0]
     elif kind == "of many lengths":
         rows *= np.exp(rng.normal(size=(n, 1))).astype("float32")
     return np.ascontiguousarray(rows, dtype="float32")
 
 
 KINDS = (
+    "better by less than bfloat16 tells",
     "random",
     "ever better",
     "all the same",
@@ -73,7 +77,7 @@ def test_it_finds_what_float64_finds(kind, low, n, count, dim, share, seed):
 def test_few_rows_are_scored_in_float32(monkeypatch):
     """Or the screen would be of no use: after the first block a small share passes."""
     rng = np.random.default_rng(0)
-    queries, rows = torch.tensor(unit_rows(rng, 64, 32)), torch.tensor(unit_rows(rng, 50_000, 32))
+    queries, rows = torch.tensor(unit_rows(rng, 65, 32)), torch.tensor(unit_rows(rng, 50_000, 32))
     scored = []
 
     def product(left, right, starts, columns):
@@ -84,6 +88,30 @@ def test_few_rows_are_scored_in_float32(monkeypatch):
     monkeypatch.setattr(search, "sampled_product", product)
     TorchBankOps().top_k(queries, rows, 10)
     assert 0 < sum(scored) < 64 * 50_000 / 100
+
+
+@pytest.mark.parametrize("low", [torch.bfloat16, torch.float32])
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+@pytest.mark.parametrize("at", [3, 3000])
+def test_a_row_that_is_not_finite_is_found_and_hides_no_other(monkeypatch, low, value, at):
+    monkeypatch.setattr(search, "screening_dtype", lambda: low)
+    rng = np.random.default_rng(0)
+    rows, queries = unit_rows(rng, 5000, 16), np.abs(unit_rows(rng, 33, 16))
+    best = np.argsort(-(queries @ rows.T), axis=1)[:, :4].tolist()
+    rows[at] = value
+    found = TorchBankOps().top_k(torch.tensor(queries), torch.tensor(rows), 4)[1].tolist()
+    for ours, theirs in zip(found, best, strict=True):
+        assert ours[0] == at
+        assert ours[1:] == [i for i in theirs if i != at][:3]
+
+
+def test_rows_in_the_order_of_their_scores_take_no_more_memory():
+    rng = np.random.default_rng(0)
+    queries, rows = unit_rows(rng, 500, 16), unit_rows(rng, 100_000, 16)
+    rows = torch.tensor(rows[np.argsort(rows @ queries[0])])
+    with torch.profiler.profile(profile_memory=True) as profile:
+        TorchBankOps().top_k(torch.tensor(queries), rows, 5)
+    assert max(event.cpu_memory_usage for event in profile.events()) < 500 * 100_000 * 4 / 5
 
 
 def test_no_queries():
