@@ -4,6 +4,7 @@ Symbols, after Wu et al.: ``f_i`` the unit embedding of image ``i``, ``v_j`` row
 bank, ``s_ij = v_j . f_i / temperature``, ``n`` images, ``m`` negatives, ``P_n`` the noise.
 """
 
+from collections.abc import Callable
 from functools import partial
 
 import keras
@@ -29,7 +30,7 @@ __all__ = [
     "relative_costs",
 ]
 
-_NAMES = {
+_NAMES: dict[str, Callable[..., Objective]] = {
     "nce": NCE,
     "shared_nce": partial(NCE, shared_negatives=True),
     "non_parametric_softmax": NonParametricSoftmax,
