@@ -95,6 +95,7 @@ def test_few_rows_are_scored_in_float32(monkeypatch):
 @pytest.mark.parametrize("at", [3, 3000])
 def test_a_row_that_is_not_finite_is_found_and_hides_no_other(monkeypatch, low, value, at):
     monkeypatch.setattr(search, "screening_dtype", lambda: low)
+    monkeypatch.setattr(TorchBankOps, "search_rows", 64)
     rng = np.random.default_rng(0)
     rows, queries = unit_rows(rng, 5000, 16), np.abs(unit_rows(rng, 33, 16))
     best = np.argsort(-(queries @ rows.T), axis=1)[:, :4].tolist()
