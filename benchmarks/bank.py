@@ -1,6 +1,8 @@
 """The memory bank: updates of small and large banks, what each storage costs, set-up of samplers.
 
-KERAS_BACKEND=torch python -m benchmarks.bank
+    KERAS_BACKEND=torch python -m benchmarks.bank
+
+The three parts are timed one after the other and stored together.
 """
 
 import argparse

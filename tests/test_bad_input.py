@@ -214,8 +214,11 @@ def test_an_integer_is_an_index_whatever_its_width(dtype, instances):
 
 
 def test_an_empty_batch_moves_nothing(bank):
+    before = [numpy(variable) for variable in bank.variables]
     bank.update([], np.zeros((0, D), "float32"))
     bank.update(np.zeros(0, "int64"), keras.ops.zeros((0, D)))
+    for variable, value in zip(bank.variables, before, strict=True):
+        np.testing.assert_array_equal(numpy(variable), value)
 
 
 def test_noise_for_another_number_of_instances(bank):
