@@ -96,3 +96,20 @@ class RefusedIndices(keras.callbacks.Callback):
 
     def _count(self):
         return int(keras.ops.convert_to_numpy(self.model.memory_bank.refused_indices))
+
+
+class DataOrder(keras.callbacks.Callback):
+    """Tells the batches which epoch it is, and the model which data its bank belongs to.
+
+    Args:
+        batches: the ImageBatches that ``fit`` was given.
+    """
+
+    def __init__(self, batches):
+        super().__init__()
+        self.batches = batches
+
+    def on_epoch_begin(self, epoch, logs=None):
+        """Set the epoch; a checkpoint that another callback restored has been read by now."""
+        self.model.check_data(self.batches.manifest)
+        self.batches.epoch = epoch

@@ -3,76 +3,91 @@
 import keras
 from keras import layers
 
-from instdisc_core.validation import require
+from instdisc_core.validation import require, require_count
 
 # Blocks in each of the four stages, and whether a block is a bottleneck.
-DEPTHS = {18: ((2, 2, 2, 2), False), 50: ((3, 4, 6, 3), True)}
+DEPTHS = {10: ((1, 1, 1, 1), False), 18: ((2, 2, 2, 2), False), 50: ((3, 4, 6, 3), True)}
+STEMS = ("imagenet", "cifar", "patch")
 STAGES = ("conv2", "conv3", "conv4", "conv5")
 
 
-def resnet18(input_shape=(None, None, 3), stem="imagenet", name="resnet18"):
+def resnet18(input_shape=(None, None, 3), stem="imagenet", **kwargs):
     """ResNet-18, from images to 512 pooled features.
 
     See ``resnet``.
 
     Example: ``encoder = resnet18((32, 32, 3), stem="cifar")``
     """
-    return resnet(18, input_shape, stem, name)
+    return resnet(18, input_shape, stem, **kwargs)
 
 
-def resnet50(input_shape=(None, None, 3), stem="imagenet", name="resnet50"):
+def resnet50(input_shape=(None, None, 3), stem="imagenet", **kwargs):
     """ResNet-50, from images to 2048 pooled features.
 
     See ``resnet``.
 
     Example: ``encoder = resnet50((224, 224, 3))``
     """
-    return resnet(50, input_shape, stem, name)
+    return resnet(50, input_shape, stem, **kwargs)
 
 
-def resnet(depth, input_shape=(None, None, 3), stem="imagenet", name=None):
+def resnet(
+    depth,
+    input_shape=(None, None, 3),
+    stem="imagenet",
+    width=64,
+    include_preprocessing=False,
+    name=None,
+):
     """A residual network without its classifier.
 
     The outputs of its stages are layers named ``conv1`` to ``conv5``, for
     ``keras.Model(encoder.input, encoder.get_layer("conv3").output)``.
 
     Args:
-        depth: 18, of pairs of 3x3 convolutions, or 50, of bottlenecks, which stride in their 3x3
-            convolution.
+        depth: 10 or 18, of pairs of 3x3 convolutions, or 50, of bottlenecks, which stride in their
+            3x3 convolution.
         input_shape: ``(height, width, channels)``; None where it may vary.
-        stem: ``"imagenet"``, a 7x7 convolution of stride 2 and a 3x3 maximum of stride 2; or
-            ``"cifar"``, one 3x3 convolution, for images of about 32 pixels.
+        stem: ``"imagenet"``, a 7x7 convolution of stride 2 and a 3x3 maximum of stride 2;
+            ``"cifar"``, one 3x3 convolution, for images of about 32 pixels; or ``"patch"``, a 2x2
+            convolution of stride 2, for such images on a processor without much time.
+        width: channels of the stem and of the first stage; each further stage doubles them.
+        include_preprocessing: begin by bringing pixels in ``[0, 255]`` to ``[-1, 1]``.
         name: of the model.
 
     Returns:
-        A ``keras.Model`` from ``(batch, height, width, channels)`` to ``(batch, features)``, 512
-        features at depth 18 and 2048 at depth 50.
+        A ``keras.Model`` from ``(batch, height, width, channels)`` to ``(batch, features)``: with
+        ``width=64``, 512 features at depths 10 and 18 and 2048 at depth 50.
 
     Raises:
-        ValueError: an unknown depth or stem.
+        ValueError: an unknown depth or stem, or a width below 1.
 
     Source:
         He et al., CVPR 2016, table 1; the stem for CIFAR is that of Wu et al.'s code. Bottlenecks
-        stride as torchvision's "v1.5" do.
+        stride as torchvision's "v1.5" do. Depth 10 and the patch stem are no network of theirs.
 
     Example: ``encoder = resnet(50, (224, 224, 3))``
     """
     require(depth in DEPTHS, f"depth={depth!r}", f"one of {sorted(DEPTHS)}")
-    require(stem in ("imagenet", "cifar"), f"stem={stem!r}", "'imagenet' or 'cifar'")
+    require(stem in STEMS, f"stem={stem!r}", f"one of {', '.join(map(repr, STEMS))}")
+    require_count("width", width)
     blocks, bottleneck = DEPTHS[depth]
-    images = keras.Input(input_shape)
+    images = x = keras.Input(input_shape)
+    if include_preprocessing:
+        x = layers.Rescaling(1 / 127.5, -1)(x)
     if stem == "imagenet":
-        x = _normalized(images, 64, 7, strides=2)
+        x = _normalized(x, width, 7, strides=2)
         x = layers.ReLU(name="conv1")(x)
         x = layers.ZeroPadding2D(1)(x)  # after a ReLU a zero is as good as nothing
         x = layers.MaxPooling2D(3, strides=2)(x)
     else:
-        x = layers.ReLU(name="conv1")(_normalized(images, 64, 3))
-    for stage, count, filters in zip(STAGES, blocks, (64, 128, 256, 512), strict=True):
+        size, strides = (3, 1) if stem == "cifar" else (2, 2)
+        x = layers.ReLU(name="conv1")(_normalized(x, width, size, strides))
+    for i, (stage, count) in enumerate(zip(STAGES, blocks, strict=True)):
         for block in range(count):
             strides = 2 if block == 0 and stage != "conv2" else 1
             last = stage if block == count - 1 else None
-            x = _block(x, filters, strides, bottleneck, last)
+            x = _block(x, width * 2**i, strides, bottleneck, last)
     return keras.Model(images, layers.GlobalAveragePooling2D()(x), name=name or f"resnet{depth}")
 
 
@@ -96,12 +111,13 @@ def _normalized(x, filters, size, strides=1):
     Padded alike on both sides, as in the paper's network; Keras's "same" would pad one side more
     where it strides.
     """
-    if size > 1:
+    if size > 2 and strides > 1:
         x = layers.ZeroPadding2D(size // 2)(x)
     x = layers.Conv2D(
         filters,
         size,
         strides,
+        padding="same" if strides == 1 else "valid",
         use_bias=False,
         kernel_initializer=keras.initializers.VarianceScaling(2.0, "fan_out"),
     )(x)

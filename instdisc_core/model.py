@@ -4,7 +4,8 @@ import keras
 from keras import ops
 
 from instdisc_core import objectives
-from instdisc_core.callbacks import RefusedIndices
+from instdisc_core.callbacks import DataOrder, RefusedIndices
+from instdisc_core.data import ImageBatches, Manifest
 from instdisc_core.memory_bank import MemoryBank
 from instdisc_core.validation import check_indices, require
 
@@ -14,9 +15,10 @@ class InstanceDiscrimination(keras.Model):
     """Learns an embedding in which every image is a class of its own.
 
     ``fit(images, indices)`` trains it: the target of an image is its index, 0 to
-    ``num_instances - 1``, the same in every epoch. ``predict(images)`` gives unit embeddings,
-    ``evaluate(images, indices)`` the mean loss in nats, and moves nothing. ``compile`` takes an
-    optimizer and no loss: the objective is the loss.
+    ``num_instances - 1``, the same in every epoch. ``fit(source.batches())`` trains it on an
+    ``instdisc_core.data.ImageSource``, whose manifest it then keeps and checks.
+    ``predict(images)`` gives unit embeddings, ``evaluate(images, indices)`` the mean loss in nats,
+    and moves nothing. ``compile`` takes an optimizer and no loss: the objective is the loss.
 
     Args:
         encoder: from a batch of images to ``(batch, features)``: any Keras model or layer, or,
@@ -36,6 +38,7 @@ class InstanceDiscrimination(keras.Model):
     Attributes:
         memory_bank: the MemoryBank.
         objective: the Objective.
+        manifest: the Manifest of the images that the bank's rows belong to, or None.
 
     Raises:
         ValueError: an argument out of its range, or an unknown objective. ``fit``, ``evaluate``
@@ -82,6 +85,7 @@ class InstanceDiscrimination(keras.Model):
         self.projector = keras.layers.Dense(embedding_dim) if projector is None else projector
         self.augmenter = augmenter
         self.seed = seed
+        self.manifest = None
         if hasattr(self.objective, "partition"):
             self.log_partition_tracker = keras.metrics.Mean(name="log_partition")
 
@@ -133,16 +137,22 @@ class InstanceDiscrimination(keras.Model):
         self, x=None, y=None, batch_size=None, epochs=1, verbose="auto", callbacks=None, **kwargs
     ):
         """Train; see ``keras.Model.fit``. ``y`` holds the instance index of each image."""
-        refused = RefusedIndices()
+        own = [RefusedIndices()]
+        if isinstance(x, ImageBatches):
+            own.append(DataOrder(x))
+            kwargs = {**kwargs, "shuffle": False}  # the batches have an order of their own
         if isinstance(callbacks, keras.callbacks.CallbackList):
-            refused.set_model(self)
-            callbacks.callbacks.append(refused)
+            for callback in own:
+                callback.set_model(self)
+                callbacks.callbacks.append(callback)
         else:
-            callbacks = [refused, *keras.tree.flatten(callbacks or [])]
+            callbacks = [*own, *keras.tree.flatten(callbacks or [])]
         return super().fit(x, self._checked(y), batch_size, epochs, verbose, callbacks, **kwargs)
 
     def evaluate(self, x=None, y=None, batch_size=None, verbose="auto", **kwargs):
         """The loss in nats; see ``keras.Model.evaluate``. Nothing moves."""
+        if isinstance(x, ImageBatches):
+            self.check_data(x.manifest)
         return super().evaluate(x, self._checked(y), batch_size, verbose, **kwargs)
 
     def train_on_batch(self, x, y=None, *args, **kwargs):
@@ -153,19 +163,49 @@ class InstanceDiscrimination(keras.Model):
         """The loss of one batch; see ``keras.Model.test_on_batch``."""
         return super().test_on_batch(x, self._checked(y), *args, **kwargs)
 
+    def check_data(self, manifest):
+        """Raise unless the data are those that the bank was trained on.
+
+        The first data set of ``fit`` that has a manifest is remembered, and saved with the model.
+
+        Args:
+            manifest: the Manifest of the data at hand.
+
+        Raises:
+            ValueError: it names the images that differ, or says how many rows the bank has.
+        """
+        n = self.memory_bank.num_instances
+        require(
+            len(manifest) == n,
+            f"a data set with {len(manifest)} images",
+            f"{n}, one for each row of the memory bank",
+            f"Build the model with num_instances={len(manifest)}.",
+        )
+        if self.manifest is None:
+            self.manifest = manifest
+        self.manifest.check(manifest)
+
     def save_own_variables(self, store):
-        """Save the states of all random generators too, which Keras leaves out."""
+        """Save the manifest, and the states of all random generators, which Keras leaves out."""
         super().save_own_variables(store)
+        if self.manifest is not None:
+            store["manifest"] = self.manifest.to_array()
         for name, state in self._random_states():
             store[name] = state.numpy()
 
     def load_own_variables(self, store):
         """Restore what ``save_own_variables`` saved; a generator that is new keeps its state."""
         names = set(store.keys())
+        if "manifest" in names:
+            self.manifest = Manifest.from_array(store["manifest"])
         for name, state in self._random_states():
             if name in names:
                 state.assign(store[name])
-        own = {name: store[name] for name in names if not name.startswith("random_state")}
+        own = {
+            name: store[name]
+            for name in names
+            if name != "manifest" and not name.startswith("random_state")
+        }
         super().load_own_variables(own)
 
     def get_config(self):

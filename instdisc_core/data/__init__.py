@@ -1,0 +1,21 @@
+"""Images that know their instance index: folders, arrays, data sets, and batches of them."""
+
+from instdisc_core.data.batches import ImageBatches
+from instdisc_core.data.manifest import Manifest
+from instdisc_core.data.sources import (
+    ImageArray,
+    ImageDataset,
+    ImageFolder,
+    ImageSource,
+    image_source,
+)
+
+__all__ = [
+    "ImageArray",
+    "ImageBatches",
+    "ImageDataset",
+    "ImageFolder",
+    "ImageSource",
+    "Manifest",
+    "image_source",
+]
