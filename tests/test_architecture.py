@@ -23,10 +23,12 @@ FLOORS = {
     "objectives": 4,
     "augmentation": 4,
     "encoders": 4,
-    "evaluation": 4,
-    "callbacks": 5,
-    "model": 6,
-    "testing": 7,
+    "data": 4,
+    "evaluation": 5,
+    "callbacks": 6,
+    "model": 7,
+    "recipes": 8,
+    "testing": 8,
 }
 
 

@@ -23,6 +23,8 @@ class ImageBatches(keras.utils.PyDataset):
         drop_remainder: leave out what does not fill a batch: other images in each epoch. It saves
             a compilation for the odd shape.
         prefetch: batches that are decoded ahead.
+        on_device: keep all images where Keras computes, and gather batches there. It spares the
+            way from the host's memory, for a set that fits an accelerator's.
 
     Attributes:
         epoch: which epoch the batches are of, from 0.
@@ -34,11 +36,20 @@ class ImageBatches(keras.utils.PyDataset):
     ```
     """
 
-    def __init__(self, source, batch_size=128, seed=0, drop_remainder=False, prefetch=2):
+    def __init__(
+        self,
+        source,
+        batch_size=128,
+        seed=0,
+        drop_remainder=False,
+        prefetch=2,
+        on_device=False,
+    ):
         super().__init__()
         require_count("batch_size", batch_size)
         self.source, self.batch_size, self.seed = source, batch_size, seed
         self.drop_remainder, self.prefetch = drop_remainder, prefetch
+        self._resident = keras.ops.convert_to_tensor(source.images()) if on_device else None
         self.epoch = 0
         self._order = (None, None)
         self._ahead = OrderedDict()
@@ -69,15 +80,22 @@ class ImageBatches(keras.utils.PyDataset):
         """``(images, indices)`` of one batch of this epoch; ``(images,)`` without a seed."""
         if not 0 <= step < len(self):
             raise IndexError(f"Received: batch {step}. Expected one of 0 to {len(self) - 1}.")
+        indices = self.indices(self.epoch, step)
+        images = self._decoded(step) if self._resident is None else self._gathered(indices)
+        return (images,) if self.seed is None else (images, indices)
+
+    def _gathered(self, indices):
+        return keras.ops.take(self._resident, indices, axis=0)
+
+    def _decoded(self, step):
+        """The images of a batch, and begin to decode the next ones."""
         wanted = [(self.epoch, s) for s in range(step, min(step + 1 + self.prefetch, len(self)))]
         for key in [key for key in self._ahead if key not in wanted]:
             del self._ahead[key]
         for key in wanted:
             if key not in self._ahead:
                 self._ahead[key] = self.source.start(self.indices(*key))
-        images = self._ahead.pop(wanted[0])()
-        indices = self.indices(*wanted[0])
-        return (images,) if self.seed is None else (images, indices)
+        return self._ahead.pop(wanted[0])()
 
     def on_epoch_end(self):
         """Forget what was decoded ahead."""

@@ -62,6 +62,13 @@ class ImageSource:
         """
         return self.start(np.arange(len(self)) if indices is None else np.asarray(indices))()
 
+    def subset(self, indices):
+        """Some of the images as a source of its own, in which they are numbered anew from 0.
+
+        Example: ``tenth = source.subset(range(0, len(source), 10))``
+        """
+        return _Subset(self, np.asarray(indices))
+
     def start(self, indices):
         """Begin to decode images, and return a function that waits for them and returns them."""
         if self._pixels is not None:
@@ -93,7 +100,7 @@ class ImageSource:
             self._executor = ThreadPoolExecutor(self.workers, "instdisc-decode")
         return self._executor
 
-    def batches(self, batch_size=128, seed=None, drop_remainder=False, prefetch=2):
+    def batches(self, batch_size=128, seed=None, **kwargs):
         """Batches of ``(images, indices)`` for ``fit``, every epoch in another order.
 
         See ``ImageBatches``.
@@ -104,11 +111,11 @@ class ImageSource:
             "at least 2 to train on: with one there is nothing to tell it from",
         )
         seed = int(np.random.SeedSequence().generate_state(1)[0]) if seed is None else seed
-        return ImageBatches(self, batch_size, seed, drop_remainder, prefetch)
+        return ImageBatches(self, batch_size, seed, **kwargs)
 
-    def ordered(self, batch_size=256, prefetch=2):
+    def ordered(self, batch_size=256, **kwargs):
         """Batches of images alone, in the order of their indices, for ``predict``."""
-        return ImageBatches(self, batch_size, None, False, prefetch)
+        return ImageBatches(self, batch_size, None, **kwargs)
 
     def __getstate__(self):
         return {**self.__dict__, "_executor": None}
@@ -394,6 +401,34 @@ class ImageDataset(ImageSource):
                 raise ValueError(f"a dict with {sorted(element)} and without {' or '.join(names)}")
             return element[found[0]]
         return element[0] if isinstance(element, (tuple, list)) else element
+
+
+class _Subset(ImageSource):
+    """Some images of another source."""
+
+    def __init__(self, whole, indices):
+        require(
+            indices.ndim == 1 and indices.dtype.kind in "iu" and len(indices) > 0,
+            f"indices of dtype {indices.dtype} and shape {indices.shape}",
+            "integers, at least one",
+        )
+        require(
+            indices.min() >= 0 and indices.max() < len(whole),
+            f"indices from {indices.min()} to {indices.max()}",
+            f"values in [0, {len(whole)})",
+        )
+        self.whole, self.indices = whole, indices
+        super().__init__(
+            whole.manifest.subset(indices),
+            whole.size,
+            None if whole.labels is None else whole.labels[indices],
+            whole.class_names,
+            whole.workers,
+            None if whole._pixels is None else whole._pixels[indices],
+        )
+
+    def _decode(self, index):
+        return self.whole.image(int(self.indices[index]))
 
 
 def image_source(data, size=None, labels=None, **kwargs):

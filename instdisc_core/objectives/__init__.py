@@ -39,7 +39,7 @@ _NAMES: dict[str, Callable[..., Objective]] = {
 }
 
 
-def get(identifier, seed=None):
+def get(identifier, seed=None, **settings):
     """The objective meant by a name, a class's configuration, or an objective itself.
 
     Args:
@@ -48,19 +48,28 @@ def get(identifier, seed=None):
             the objective with its defaults (underscores and capitals don't matter); a serialised
             objective; or an Objective.
         seed: of an objective that is built from its name.
+        **settings: its other arguments, such as ``temperature=0.1``.
 
     Returns:
         An Objective.
 
     Raises:
-        ValueError: the name is unknown, or the argument is none of these.
+        ValueError: the name is unknown, the argument is none of these, or there are settings that
+            the objective does not have, or settings for an objective that is built already.
     """
     if isinstance(identifier, dict):
         identifier = keras.saving.deserialize_keras_object(identifier)
     if isinstance(identifier, Objective):
+        require(not settings, f"settings {settings} beside an objective", "a name, or no settings")
         return identifier
     by_key = {name.replace("_", ""): objective for name, objective in _NAMES.items()}
     key = identifier.replace("_", "").lower() if isinstance(identifier, str) else ""
     require(key in by_key, f"objective={identifier!r}", f"one of {tuple(_NAMES)}, or an Objective")
     drawing = {} if by_key[key] is NonParametricSoftmax else {"seed": seed}
-    return by_key[key](**drawing)
+    try:
+        return by_key[key](**drawing, **settings)
+    except TypeError as error:
+        raise ValueError(
+            f"Received: {identifier} with settings {settings}. Expected arguments of that "
+            f"objective ({error})."
+        ) from error

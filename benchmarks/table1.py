@@ -1,0 +1,69 @@
+"""Table 1 of Wu et al.: the objectives compared on CIFAR-10, by SVM and by nearest neighbours.
+
+    KERAS_BACKEND=torch python -m benchmarks.table1                           # the paper's: a GPU
+    KERAS_BACKEND=torch python -m benchmarks.table1 --budget --data cifar10   # two processor cores
+
+One JSON file a row and seed, under `results/table1-...`. A row whose file is there is not run
+again, and one that was interrupted goes on after its last whole epoch.
+"""
+
+import argparse
+
+import keras
+
+from benchmarks import cifar, frameworks, harness
+from instdisc_core import recipes
+
+NCE = "nce"
+ROWS = {  # the paper's rows, with the changes that they make to the recipe
+    "untrained": {"epochs": 0},
+    "exact": {"objective": "non_parametric_softmax"},
+    "nce-4096": {"objective": NCE, "objective_settings": (("num_negatives", 4096),)},
+    "nce-512": {"objective": NCE, "objective_settings": (("num_negatives", 512),)},
+    "nce-10": {"objective": NCE, "objective_settings": (("num_negatives", 10),)},
+    "nce-1": {"objective": NCE, "objective_settings": (("num_negatives", 1),)},
+    "parametric": {"objective": "parametric_softmax"},
+}
+
+
+def main():
+    """Run the rows that are missing, and print the table."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    cifar.add_arguments(parser)
+    parser.add_argument("--rows", nargs="+", choices=ROWS, default=list(ROWS))
+    args = parser.parse_args()
+
+    base = "small-cifar10" if args.budget else "paper-cifar10"
+    size = "small" if args.budget else "full"
+    kind = "cuda" if frameworks.on_accelerator() else "cpu"
+    folder = harness.RESULTS / f"table1-{size}-{keras.backend.backend()}-{kind}"
+    train, test = cifar.load(
+        args.data,
+        args.images or (10_000 if args.budget else None),
+        cifar.TEST_IMAGES if args.budget else None,
+    )
+    results = []
+    for seed in args.seeds:
+        for row in args.rows:
+            changes = {"epochs": args.epochs} if args.epochs else {}
+            if frameworks.on_accelerator():
+                changes["dtype_policy"] = "mixed_bfloat16"
+            recipe = recipes.get(base, **{**changes, **ROWS[row]})
+            results.append(cifar.run(folder, row, seed, recipe, train, test, args))
+    harness.table(
+        ("row", "seed", "kNN", "kNN, bank", "SVM", "pixels, kNN", "s"),
+        [
+            (
+                result["row"],
+                result["seed"],
+                *(f"{result['accuracies'][key]:.3f}" for key in ("knn", "knn_bank", "svm")),
+                f"{result['pixels']['knn']:.3f}",
+                f"{result['training_seconds']:.0f}",
+            )
+            for result in results
+        ],
+    )
+
+
+if __name__ == "__main__":
+    main()
