@@ -49,7 +49,7 @@ def evenly(source, count):
 
 
 def measured(model, train, test, recipe):
-    """kNN and SVM accuracies of a model on the test images.
+    """Accuracies of a model by kNN and SVM on the test images.
 
     Neighbours are training images, embedded anew without augmentation, or as the bank has them.
     """

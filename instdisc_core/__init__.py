@@ -1,7 +1,7 @@
 """Instance discrimination without labels, on PyTorch, TensorFlow and JAX through Keras 3."""
 
 from instdisc_core.bank_ops import BankOps
-from instdisc_core.callbacks import KNNEvaluation
+from instdisc_core.callbacks import BankHealth, KNNEvaluation, TensorBoardLogger
 from instdisc_core.evaluation import weighted_knn
 from instdisc_core.gradients import attach_gradient
 from instdisc_core.memory_bank import MemoryBank
@@ -31,6 +31,7 @@ __version__ = "0.1.0"
 __all__ = [
     "NCE",
     "AliasSampler",
+    "BankHealth",
     "BankOps",
     "ConstantPartition",
     "ExactPartition",
@@ -46,6 +47,7 @@ __all__ = [
     "ParametricSoftmax",
     "PartitionPolicy",
     "QuantizedRows",
+    "TensorBoardLogger",
     "UniformSampler",
     "attach_gradient",
     "backends",

@@ -190,7 +190,7 @@ class InstanceDiscrimination(keras.Model):
         super().save_own_variables(store)
         if self.manifest is not None:
             store["manifest"] = self.manifest.to_array()
-        for name, state in self._random_states():
+        for name, state in self.random_states():
             store[name] = state.numpy()
 
     def load_own_variables(self, store):
@@ -198,7 +198,7 @@ class InstanceDiscrimination(keras.Model):
         names = set(store.keys())
         if "manifest" in names:
             self.manifest = Manifest.from_array(store["manifest"])
-        for name, state in self._random_states():
+        for name, state in self.random_states():
             if name in names:
                 state.assign(store[name])
         own = {
@@ -253,8 +253,8 @@ class InstanceDiscrimination(keras.Model):
             }
         return {**config, "jit_compile": "auto"} if config else config
 
-    def _random_states(self):
-        """Name and variable of every random generator's state, by the part that draws from it."""
+    def random_states(self):
+        """Name and variable of the state of every random generator, part by part."""
         for part in ("augmenter", "encoder", "projector", "objective"):
             layer = getattr(self, part)
             if layer is not None:

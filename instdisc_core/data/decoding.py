@@ -42,6 +42,8 @@ def decode(image, size):
             if size is not None and image.size != (size[1], size[0]):
                 image = ImageOps.fit(image, (size[1], size[0]), Image.Resampling.BILINEAR)
             return np.asarray(image)
+    except Image.UnidentifiedImageError as error:
+        raise ValueError("not an image of a kind that Pillow reads") from error
     except Exception as error:  # Pillow's readers fail with exceptions of many types
         raise ValueError(f"{type(error).__name__}: {error}") from error
 

@@ -94,7 +94,7 @@ class Manifest:
 
     def save(self, path):
         """Write it as CSV: index, name, bytes, modified, blake2b; skipped files have no index."""
-        Path(path).write_text(self._text(), encoding="utf-8")
+        Path(path).write_bytes(self._text().encode())
 
     @classmethod
     def load(cls, path):
@@ -103,7 +103,7 @@ class Manifest:
         Raises:
             ValueError: the file is no manifest.
         """
-        text = Path(path).read_text(encoding="utf-8")
+        text = Path(path).read_bytes().decode()
         require(
             text.splitlines()[:1] == [",".join(COLUMNS)],
             f"{path}, which does not begin with {','.join(COLUMNS)!r}",
@@ -125,7 +125,7 @@ class Manifest:
 
     def _text(self):
         text = io.StringIO(newline="")
-        writer = csv.writer(text, lineterminator="\n")
+        writer = csv.writer(text)
         writer.writerow(COLUMNS)
         columns = (self.names, self.sizes, self.modified, self.digests)
         writer.writerows(zip(range(len(self)), *columns, strict=True))

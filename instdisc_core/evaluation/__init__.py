@@ -1,15 +1,24 @@
 """What an embedding is worth: by its neighbours, by linear classifiers, by clusters, by eye."""
 
 from instdisc_core.evaluation.clustering import cluster, clustering_scores
+from instdisc_core.evaluation.embedding_map import embedding_map
 from instdisc_core.evaluation.linear import linear_accuracy
 from instdisc_core.evaluation.low_shot import fine_tuned_accuracy
 from instdisc_core.evaluation.neighbours import knn_accuracy, weighted_knn
+from instdisc_core.evaluation.report import MEASURES, Report, evaluate
+from instdisc_core.evaluation.retrieval import Retrieval, retrieve
 
 __all__ = [
+    "MEASURES",
+    "Report",
+    "Retrieval",
     "cluster",
     "clustering_scores",
+    "embedding_map",
+    "evaluate",
     "fine_tuned_accuracy",
     "knn_accuracy",
     "linear_accuracy",
+    "retrieve",
     "weighted_knn",
 ]

@@ -1,0 +1,130 @@
+"""The health of embedding and bank, without labels."""
+
+import warnings
+
+import keras
+import numpy as np
+from keras import ops
+
+from instdisc_core import health
+from instdisc_core.data import ImageSource
+from instdisc_core.validation import require, require_count
+
+
+class BankHealth(keras.callbacks.Callback):
+    """Logs how the embedding and the bank are doing, without labels, and names a collapse.
+
+    Put it before the callbacks that write logs down. It draws nothing from the random states of the
+    training, so a run is the same with it and without.
+
+    Into the logs of an epoch go
+
+    - ``health_log_z`` and ``health_log_z_exact``, in nats: the log Z in use, where the objective
+      has one, and ``log mean_i Z_i`` over the whole bank;
+    - ``health_bank_age``: epochs since a row last moved, the mean over the sample; 0 where all
+      images are seen in every epoch;
+    - ``health_uniformity``, ``health_alignment`` (of two augmentations of an image; only with an
+      augmenter) and ``health_effective_rank``;
+    - ``health_positive_rank``: the median place of an image's own row among all rows, 1 the best;
+    - ``health_neighbour_agreement``: with the neighbours of the look before; not in the first;
+    - ``health_collapsed``: 1 if ``health.collapse`` sees a collapse, which is also warned of, once.
+
+    Args:
+        images: training images, an array in the form that ``predict`` takes, or an
+            ``instdisc_core.data.ImageSource``, of which ``sample`` images are taken.
+        indices: their instance indices; None is 0, 1, 2, ...
+        sample: how many images are looked at, spread evenly over those given.
+        k: neighbours whose agreement is logged.
+        every: epochs from one look to the next.
+        batch_size: of ``predict``.
+
+    Source:
+        See ``instdisc_core.health`` for each measure.
+
+    Example:
+    ```python
+    model.fit(images, indices, callbacks=[BankHealth(images), keras.callbacks.CSVLogger("log.csv")])
+    ```
+    """
+
+    def __init__(self, images, indices=None, sample=512, k=10, every=1, batch_size=256):
+        super().__init__()
+        for name, value in (("sample", sample), ("k", k), ("every", every)):
+            require_count(name, value)
+        count = len(images)
+        require(count > 1, f"{count} images", "at least 2")
+        indices = np.arange(count) if indices is None else np.asarray(indices)
+        require(len(indices) == count, f"{len(indices)} indices of {count} images", "one for each")
+        chosen = np.unique(np.linspace(0, count - 1, min(sample, count)).astype("int64"))
+        self.images = images.images(chosen) if isinstance(images, ImageSource) else images[chosen]
+        self.indices = indices[chosen].astype("int32")
+        self.k, self.every, self.batch_size = k, every, batch_size
+        self._warned = False
+
+    def on_train_begin(self, logs=None):
+        """Remember the rows of the sample."""
+        self._rows = self._sampled_rows()
+        self._moved = np.full(len(self.indices), -1)
+        self._neighbours = None
+
+    def on_epoch_end(self, epoch, logs=None):
+        """Look, if it is this epoch's turn."""
+        rows = self._sampled_rows()
+        self._moved[np.any(rows != self._rows, axis=1)] = epoch
+        self._rows = rows
+        if (epoch + 1) % self.every or logs is None:
+            return
+        measured = self._measure(epoch)
+        logs.update({f"health_{name}": value for name, value in measured.items()})
+
+    def _measure(self, epoch):
+        model, bank = self.model, self.model.memory_bank
+        f = model.predict(self.images, batch_size=self.batch_size, verbose=0)
+        found = health.collapse(f)
+        if found and not self._warned:
+            self._warned = True
+            warnings.warn(
+                f"Collapse after epoch {epoch + 1}: {found}. Lower the learning rate, put batch "
+                "normalisation into the encoder, or look at Z in the logs.",
+                stacklevel=2,
+            )
+        if not np.all(np.isfinite(f)):
+            return {"collapsed": 1.0}
+        measured = {"collapsed": float(found is not None)}
+        temperature = getattr(model.objective, "temperature", 1.0)
+        log_z = ops.convert_to_numpy(bank.attend(ops.convert_to_tensor(f), temperature)[0])
+        if hasattr(model.objective, "partition"):
+            measured["log_z"] = float(ops.convert_to_numpy(model.objective.partition.log_partition))
+        measured["log_z_exact"] = float(np.logaddexp.reduce(log_z) - np.log(len(log_z)))
+        measured["bank_age"] = float(np.mean(epoch - self._moved))
+        measured["uniformity"] = health.uniformity(f)
+        if model.augmenter is not None:
+            measured["alignment"] = health.alignment(*self._two_views())
+        measured["effective_rank"] = health.effective_rank(f)
+        measured["positive_rank"] = float(np.median(health.positive_ranks(f, self.indices, bank)))
+        neighbours = ops.convert_to_numpy(bank.search(f, min(self.k, bank.num_instances))[1])
+        if self._neighbours is not None:
+            agreement = health.neighbour_agreement(self._neighbours, neighbours)
+            measured["neighbour_agreement"] = agreement
+        self._neighbours = neighbours
+        return measured
+
+    def _sampled_rows(self):
+        return ops.convert_to_numpy(self.model.memory_bank.lookup(self.indices))
+
+    def _two_views(self):
+        """Embeddings of two augmentations; the augmenter's random states are put back."""
+        augmenter = self.model.augmenter
+        states = [state for _, state in self.model.random_states()]
+        before = [state.numpy() for state in states]
+        views = []
+        for _ in range(2):
+            parts = [
+                ops.convert_to_numpy(augmenter(self.images[s : s + self.batch_size], training=True))
+                for s in range(0, len(self.images), self.batch_size)
+            ]
+            view = np.concatenate(parts)
+            views.append(self.model.predict(view, batch_size=self.batch_size, verbose=0))
+        for state, value in zip(states, before, strict=True):
+            state.assign(value)
+        return views

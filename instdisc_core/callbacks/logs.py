@@ -1,0 +1,91 @@
+"""Logs for TensorBoard, and pictures of logs."""
+
+import csv
+
+import keras
+import numpy as np
+
+from instdisc_core.validation import require
+
+
+class TensorBoardLogger(keras.callbacks.Callback):
+    """Writes the logs of every epoch for TensorBoard, on every framework, without TensorFlow.
+
+    Args:
+        folder: to write to; ``tensorboard --logdir FOLDER`` shows it.
+
+    Raises:
+        ImportError: tensorboardX is not installed (``pip install tensorboardX``).
+
+    Source:
+        ``keras.callbacks.TensorBoard`` needs TensorFlow; this uses tensorboardX.
+
+    Example: ``model.fit(images, indices, callbacks=[TensorBoardLogger("runs/first")])``
+    """
+
+    def __init__(self, folder):
+        super().__init__()
+        self.folder = str(folder)
+
+    def on_train_begin(self, logs=None):
+        """Open the file."""
+        from tensorboardX import SummaryWriter
+
+        self._writer = SummaryWriter(self.folder)
+
+    def on_epoch_end(self, epoch, logs=None):
+        """Write what the logs hold."""
+        for name, value in (logs or {}).items():
+            if np.ndim(value) == 0:
+                self._writer.add_scalar(name, float(value), epoch + 1)
+        self._writer.flush()
+
+    def on_train_end(self, logs=None):
+        """Close the file."""
+        self._writer.close()
+
+
+def plot_log(log, path):
+    """Draw every column of a ``CSVLogger``'s file over the epochs, one panel each, as PNG.
+
+    Args:
+        log: the CSV file.
+        path: of the PNG file.
+
+    Raises:
+        ValueError: a file without an epoch.
+
+    Example: ``plot_log("runs/photos/log.csv", "runs/photos/log.png")``
+    """
+    from matplotlib.figure import Figure
+
+    with open(log, encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    require(bool(rows) and "epoch" in rows[0], f"{log}, without epochs", "a log of CSVLogger")
+    epochs = [int(row["epoch"]) + 1 for row in rows]
+    columns = {
+        name: [_number(row[name]) for row in rows]
+        for name in rows[0]
+        if name not in (None, "epoch")
+    }
+    columns = {name: values for name, values in columns.items() if np.any(np.isfinite(values))}
+    across = min(3, len(columns))
+    down = -(-len(columns) // across)
+    figure = Figure((4 * across, 2.6 * down), layout="constrained")
+    axes = figure.subplots(down, across, squeeze=False).ravel()
+    for axis, (name, values) in zip(axes, columns.items(), strict=False):
+        axis.plot(epochs, values, marker="." if len(epochs) < 40 else None)
+        axis.set_title(name.removeprefix("health_").replace("_", " "), fontsize=10)
+        axis.grid(alpha=0.3)
+    for axis in axes[len(columns) :]:
+        axis.set_visible(False)
+    for axis in axes[max(0, len(columns) - across) : len(columns)]:
+        axis.set_xlabel("epoch")
+    figure.savefig(path, dpi=110)
+
+
+def _number(text):
+    try:
+        return float(text)
+    except (TypeError, ValueError):
+        return np.nan

@@ -1,0 +1,78 @@
+"""The embedding as a picture."""
+
+import numpy as np
+
+from instdisc_core.validation import require, require_count
+
+# Ten colours that stay apart in the common kinds of colour blindness.
+COLOURS = ["#0173B2", "#DE8F05", "#029E73", "#D55E00", "#CC78BC"]
+COLOURS += ["#8C564B", "#F2A6D9", "#7F7F7F", "#B8A900", "#56B4E9"]
+
+
+def embedding_map(embeddings, source, path, num_images=2000, seed=0, title=""):
+    """Draw a map of the embeddings by t-SNE, as PNG: points by class, or the images themselves.
+
+    Args:
+        embeddings: unit rows ``(n, embedding_dim)``.
+        source: the ImageSource of the images. With labels for up to ten classes points are drawn;
+            otherwise thumbnails.
+        path: of the PNG file.
+        num_images: at most so many are drawn, chosen at random.
+        seed: of the choice and of the map.
+        title: above the map.
+
+    Returns:
+        The positions ``(m, 2)`` and the indices ``(m,)`` of what was drawn.
+
+    Raises:
+        ValueError: embeddings that are not those of the source, or fewer than 4 images.
+
+    Source:
+        van der Maaten and Hinton, JMLR 2008; scikit-learn's implementation.
+
+    Example: ``embedding_map(model.predict(photos.ordered()), photos, "map.png")``
+    """
+    from matplotlib.figure import Figure
+    from sklearn.manifold import TSNE
+
+    require(
+        len(embeddings) == len(source),
+        f"{len(embeddings)} embeddings of {len(source)} images",
+        "one for each image",
+    )
+    require(len(source) >= 4, f"{len(source)} images", "at least 4, for a map to mean something")
+    require_count("num_images", num_images)
+    count = min(max(num_images, 4), len(source))
+    chosen = np.sort(np.random.default_rng(seed).permutation(len(source))[:count])
+    perplexity = min(30.0, (count - 1) / 3)
+    t_sne = TSNE(perplexity=perplexity, init="pca", random_state=seed)
+    positions = t_sne.fit_transform(np.asarray(embeddings)[chosen])
+
+    figure = Figure((8, 8), layout="constrained")
+    axis = figure.subplots()
+    axis.set(xticks=[], yticks=[], title=title, aspect="equal")
+    classes = [] if source.labels is None else np.unique(source.labels)
+    if 0 < len(classes) <= len(COLOURS):
+        for label, colour in zip(classes, COLOURS, strict=False):
+            name = label if source.class_names is None else source.class_names[label]
+            members = source.labels[chosen] == label
+            axis.scatter(*positions[members].T, s=8, color=colour, label=str(name), linewidths=0)
+        figure.legend(loc="outside lower center", ncols=5, markerscale=2.5, frameon=False)
+    else:
+        _draw_thumbnails(axis, positions, source, chosen)
+    figure.savefig(path, dpi=110)
+    return positions, chosen
+
+
+def _draw_thumbnails(axis, positions, source, chosen):
+    """The images at their places, none on top of one that is there already."""
+    low, high = positions.min(axis=0), positions.max(axis=0)
+    side = (high - low).max() / 30
+    axis.set(xlim=(low[0] - side, high[0] + side), ylim=(low[1] - side, high[1] + side))
+    taken = set()
+    for (x, y), i in zip(positions, chosen, strict=True):
+        cell = int(x // side), int(y // side)
+        if cell not in taken:
+            taken.add(cell)
+            left, bottom = cell[0] * side, cell[1] * side
+            axis.imshow(source.image(i), extent=(left, left + side, bottom, bottom + side))

@@ -1,0 +1,222 @@
+"""The nearest images of a few queries, as a list, as a picture and as a page to click through."""
+
+import base64
+import html
+import io
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from keras import ops
+
+from instdisc_core.registry import get_bank_ops
+from instdisc_core.validation import check_features, require, require_count
+
+AGREEING, DIFFERING = "#029E73", "#D55E00"
+
+
+@dataclass(frozen=True)
+class Retrieval:
+    """Queries, and the images that were found for each, best first.
+
+    Attributes:
+        queries: the ImageSource that the queries are from.
+        gallery: the ImageSource that was searched.
+        indices: of the queries in their source, ``(q,)``.
+        neighbours: indices in the gallery, ``(q, k)``.
+        similarities: cosines, ``(q, k)``.
+    """
+
+    queries: object
+    gallery: object
+    indices: np.ndarray
+    neighbours: np.ndarray
+    similarities: np.ndarray
+
+    @property
+    def agreement(self):
+        """The share of each query's neighbours with its label, ``(q,)``; None without labels."""
+        if self.queries.labels is None or self.gallery.labels is None:
+            return None
+        same = self.gallery.labels[self.neighbours] == self.queries.labels[self.indices][:, None]
+        return same.mean(axis=1)
+
+    def best(self, count):
+        """The queries that fare best, first; by agreement, and then by similarity."""
+        return self._ranked(count, -1)
+
+    def worst(self, count):
+        """The queries that fare worst, the worst first."""
+        return self._ranked(count, 1)
+
+    def names(self):
+        """Of each query, its name and the names found: a list of pairs."""
+        return [
+            (self.queries.names[i], [self.gallery.names[j] for j in found])
+            for i, found in zip(self.indices, self.neighbours, strict=True)
+        ]
+
+    def plot(self, path, title=""):
+        """Draw a query a row, its neighbours beside it, with names and similarities, as PNG.
+
+        Where labels are known a frame says whether a neighbour has the query's.
+        """
+        from matplotlib.figure import Figure
+
+        queries, k = self.neighbours.shape
+        figure = Figure((1.3 * (k + 1), 1.55 * queries + 0.5), layout="constrained")
+        figure.suptitle(title)
+        axes = figure.subplots(queries, k + 1, squeeze=False)
+        for row, (i, found, cosines) in enumerate(self._rows()):
+            _show(axes[row, 0], self.queries.image(i), self.queries.names[i], "#000000")
+            for axis, j, cosine in zip(axes[row, 1:], found, cosines, strict=True):
+                name = f"{self.gallery.names[j]}\n{cosine:.2f}"
+                _show(axis, self.gallery.image(j), name, self._colour(i, j))
+        figure.savefig(path, dpi=110)
+
+    def page(self, path, title="Nearest neighbours"):
+        """Write one HTML file, pictures and all, with a row for each query."""
+        rows = []
+        for i, found, cosines in self._rows():
+            cells = [_figure(self.queries.image(i), self.queries.names[i], "", "query")]
+            for j, cosine in zip(found, cosines, strict=True):
+                style = f"border-color: {self._colour(i, j)}"
+                name = self.gallery.names[j]
+                cells.append(_figure(self.gallery.image(j), name, f"{cosine:.3f}", "", style))
+            rows.append(f'<div class="row">{"".join(cells)}</div>')
+        note = "" if self.agreement is None else _LEGEND
+        text = _PAGE.format(title=html.escape(title), rows="\n".join(rows), legend=note)
+        Path(path).write_text(text, encoding="utf-8")
+
+    def _rows(self):
+        return zip(self.indices, self.neighbours, self.similarities, strict=True)
+
+    def _colour(self, query, neighbour):
+        if self.agreement is None:
+            return "#888888"
+        same = self.gallery.labels[neighbour] == self.queries.labels[query]
+        return AGREEING if same else DIFFERING
+
+    def _ranked(self, count, sign):
+        require_count("count", count)
+        agreement = np.zeros(len(self.indices)) if self.agreement is None else self.agreement
+        order = np.lexsort((sign * self.similarities.mean(axis=1), sign * agreement))[:count]
+        return Retrieval(
+            self.queries,
+            self.gallery,
+            self.indices[order],
+            self.neighbours[order],
+            self.similarities[order],
+        )
+
+
+def retrieve(features, queries, gallery_features, gallery, k=10, indices=None, backend=None):
+    """Find the ``k`` nearest images of each query.
+
+    Args:
+        features: unit embeddings of all images in ``queries``, ``(q, embedding_dim)``.
+        queries: their ImageSource.
+        gallery_features: unit embeddings of the images in ``gallery``, such as a bank's ``rows``.
+        gallery: their ImageSource. Where it is ``queries`` itself, an image is not its own
+            neighbour.
+        k: how many to find, less than there are.
+        indices: which of the queries to look up; None is all.
+        backend: see ``registry.get_bank_ops``.
+
+    Returns:
+        A Retrieval.
+
+    Raises:
+        ValueError: embeddings that are not those of the sources, or too large a ``k``.
+
+    Source:
+        Wu et al., figure 4: ten neighbours of queries, best and worst cases.
+
+    Example:
+    ```python
+    found = retrieve(model.predict(photos.ordered()), photos, model.memory_bank.rows, photos, k=5)
+    found.worst(10).plot("worst.png")
+    found.page("neighbours.html")
+    ```
+    """
+    itself = queries is gallery
+    for name, rows, source in (
+        ("features", features, queries),
+        ("gallery_features", gallery_features, gallery),
+    ):
+        require(
+            len(rows.shape) == 2 and rows.shape[0] == len(source),
+            f"{name} of shape {tuple(rows.shape)} for {len(source)} images",
+            "one embedding for each image",
+        )
+    require_count("k", k)
+    require(k + itself <= len(gallery), f"k={k}", f"at most {len(gallery) - itself}")
+    indices = np.arange(len(queries)) if indices is None else np.asarray(indices)
+    features = check_features(features, gallery_features.shape[1])
+    chosen = ops.take(ops.convert_to_tensor(features, "float32"), indices, axis=0)
+    found = get_bank_ops(backend).top_k(chosen, gallery_features, k + itself)
+    similarities, neighbours = (ops.convert_to_numpy(part) for part in found)
+    if itself:
+        other = neighbours != indices[:, None]
+        other[other.all(axis=1), -1] = False  # crowded out by its equals: leave out the last
+        shape = len(indices), k
+        similarities, neighbours = (
+            similarities[other].reshape(shape),
+            neighbours[other].reshape(shape),
+        )
+    return Retrieval(queries, gallery, indices, neighbours, similarities)
+
+
+def _show(axis, image, name, colour):
+    axis.imshow(image)
+    axis.set_xticks([])
+    axis.set_yticks([])
+    axis.set_xlabel(_shortened(name), fontsize=6)
+    for spine in axis.spines.values():
+        spine.set(color=colour, linewidth=2)
+
+
+def _shortened(name, length=22):
+    """A name whose first line fits below a picture."""
+    first, *rest = name.split("\n")
+    first = first if len(first) <= length else "..." + first[3 - length :]
+    return "\n".join([first, *rest])
+
+
+def _figure(image, name, caption, kind, style=""):
+    from PIL import Image
+
+    data = io.BytesIO()
+    Image.fromarray(np.asarray(image)).save(data, "PNG")
+    source = base64.b64encode(data.getvalue()).decode()
+    name = html.escape(name)
+    return (
+        f'<figure class="{kind}" style="{style}"><img src="data:image/png;base64,{source}" '
+        f'alt="{name}" title="{name}"><figcaption>{name}<br>{caption}</figcaption></figure>'
+    )
+
+
+_LEGEND = (
+    f'<p>Frames: <b style="color: {AGREEING}">the class of the query</b>, '
+    f'<b style="color: {DIFFERING}">another</b>.</p>'
+)
+_PAGE = """<!DOCTYPE html>
+<html lang="en">
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width">
+<title>{title}</title>
+<style>
+body {{ font: 14px/1.4 system-ui, sans-serif; margin: 2rem; color: #222; background: #fff; }}
+.row {{ display: flex; flex-wrap: wrap; gap: .5rem; padding: .6rem 0; border-top: 1px solid #ddd; }}
+figure {{ margin: 0; padding: 2px; width: 112px; border: 3px solid #888; border-radius: 4px; }}
+figure.query {{ border-color: #000; margin-right: 1.5rem; }}
+img {{ width: 100%; display: block; image-rendering: auto; }}
+figcaption {{ font-size: 11px; overflow-wrap: anywhere; text-align: center; }}
+</style>
+<h1>{title}</h1>
+<p>The first image of a row is the query; beside it its neighbours, the most similar first, with
+their cosines.</p>
+{legend}
+{rows}
+</html>
+"""

@@ -1,0 +1,129 @@
+"""How an embedding is doing, measured without labels, and whether it has collapsed."""
+
+import numpy as np
+from keras import ops
+
+from instdisc_core.validation import require
+
+BLOCK = 65_536  # rows of the bank that are scored at a time
+ALIKE = 0.95  # mean cosine of two images from which all embeddings are one
+FLAT = 0.02  # effective rank, as a share of the dimensions, from which they lie on a line
+
+
+def uniformity(embeddings):
+    """``log mean exp(-2 |f_i - f_j|^2)`` over all pairs, in nats: 0 if all are one, less if spread.
+
+    Args:
+        embeddings: unit rows ``(n, embedding_dim)``, at least 2.
+
+    Source:
+        Wang and Isola, ICML 2020, with ``t = 2``.
+
+    Example: ``uniformity(model.predict(images[:512]))``
+    """
+    f = np.asarray(embeddings, "float64")
+    require(len(f) > 1, f"{len(f)} embeddings", "at least 2")
+    squares = 2 - 2 * (f @ f.T)
+    pairs = squares[np.triu_indices(len(f), 1)]
+    return float(np.log(np.mean(np.exp(-2 * pairs))))
+
+
+def alignment(embeddings, others):
+    """``mean |f_i - g_i|^2`` of two embeddings of the same images: 0 if equal, 2 if unrelated.
+
+    Args:
+        embeddings, others: unit rows ``(n, embedding_dim)`` of the same images, say, augmented
+            twice.
+
+    Source:
+        Wang and Isola, ICML 2020, with ``alpha = 2``.
+
+    Example: ``alignment(first_views, second_views)``
+    """
+    f, g = np.asarray(embeddings, "float64"), np.asarray(others, "float64")
+    require(f.shape == g.shape, f"shapes {f.shape} and {g.shape}", "one shape")
+    return float(np.mean(np.sum(np.square(f - g), axis=1)))
+
+
+def effective_rank(embeddings):
+    """In how many dimensions the embeddings lie: the exponential of the entropy of the spectrum.
+
+    Args:
+        embeddings: rows ``(n, embedding_dim)``.
+
+    Returns:
+        A float from 1 to ``min(n, embedding_dim)``: ``exp(-sum_i p_i log p_i)`` with ``p`` the
+        singular values of the rows divided by their sum.
+
+    Source:
+        Roy and Vetterli, EUSIPCO 2007.
+
+    Example: ``effective_rank(model.memory_bank.rows)``
+    """
+    singular = np.linalg.svd(np.asarray(embeddings, "float64"), compute_uv=False)
+    p = singular / singular.sum()
+    p = p[p > 0]
+    return float(np.exp(-np.sum(p * np.log(p))))
+
+
+def positive_ranks(embeddings, indices, bank):
+    """The place of each image's own row among all rows, by similarity: 1 is the most similar.
+
+    Args:
+        embeddings: unit rows ``(batch, embedding_dim)``.
+        indices: which image each one is, ``(batch,)``.
+        bank: the MemoryBank.
+
+    Returns:
+        Integers ``(batch,)`` from 1 to ``n``.
+
+    Example: ``np.median(positive_ranks(model.predict(images), indices, model.memory_bank))``
+    """
+    f = ops.convert_to_tensor(embeddings, "float32")
+    own = ops.convert_to_numpy(bank.scores(f, np.asarray(indices, "int32")[:, None]))
+    ranks = np.ones(len(own), "int64")
+    for start in range(0, bank.num_instances, BLOCK):
+        block = np.arange(start, min(start + BLOCK, bank.num_instances), dtype="int32")
+        scores = ops.convert_to_numpy(bank.scores(f, block))
+        others = block[None] != np.asarray(indices)[:, None]
+        ranks += np.sum((scores > own) & others, axis=1)
+    return ranks
+
+
+def neighbour_agreement(neighbours, others):
+    """The share of neighbours that two lists have in common, the mean over images, in ``[0, 1]``.
+
+    Args:
+        neighbours, others: indices ``(n, k)``, each row without repetition.
+
+    Example: ``neighbour_agreement(before, after)``
+    """
+    shared = [len(np.intersect1d(a, b)) for a, b in zip(neighbours, others, strict=True)]
+    return float(np.mean(shared) / np.shape(neighbours)[1])
+
+
+def collapse(embeddings):
+    """What kind of collapse the embeddings show, in words, or None.
+
+    ``"all embeddings are alike"`` where the mean cosine of two images is above 0.95;
+    ``"the embeddings lie in few dimensions"`` where, less their mean, their effective rank is below
+    2 % of what it could be, and below 2 in any case; ``"embeddings are not finite"``.
+
+    Args:
+        embeddings: unit rows ``(n, embedding_dim)``, at least 2.
+
+    Source:
+        Thresholds of this project's own: a random or trained embedding is far from them.
+
+    Example: ``assert collapse(model.predict(images)) is None``
+    """
+    f = np.asarray(embeddings, "float64")
+    if not np.all(np.isfinite(f)):
+        return "embeddings are not finite"
+    n = len(f)
+    cosine = (np.sum(np.square(f.sum(axis=0))) - n) / (n * (n - 1))
+    if cosine > ALIKE:
+        return "all embeddings are alike"
+    if effective_rank(f - f.mean(axis=0)) < max(2.0, FLAT * min(f.shape)):
+        return "the embeddings lie in few dimensions"
+    return None
