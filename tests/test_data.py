@@ -198,7 +198,7 @@ def test_no_folder_at_all(tmp_path):
 
 def test_only_broken_files(tmp_path):
     truncated(tmp_path / "x.jpg")
-    with pytest.raises(ValueError, match="all of whose 1 image files are broken: x.jpg"):
+    with pytest.raises(ValueError, match=r"all of whose 1 image files are broken: x\.jpg"):
         ImageFolder(tmp_path, 8, corrupt="skip")
 
 
@@ -281,11 +281,13 @@ def test_a_folder_that_changed_since_its_manifest(folder, tmp_path, cache):
     write(folder / "a" / "4.png", COLOURS[21])
     with (
         pytest.warns(UserWarning, match="left out"),
-        pytest.raises(ValueError, match="1 changed: a/4.png"),
+        pytest.raises(ValueError, match=r"1 changed: a/4\.png"),
     ):
         ImageFolder(folder, 8, manifest=path, cache=cache)
     (folder / "b" / "7.png").unlink()
-    with pytest.raises(ValueError, match="1 of the manifest's 12 files are missing|in which 1"):
+    with pytest.raises(
+        ValueError, match=r"in which 1 of the manifest's 12 files are missing: b/7\.png"
+    ):
         ImageFolder(folder, 8, manifest=path, cache=cache)
     assert path.read_text() == written, "the manifest is never overwritten"
 
@@ -363,7 +365,7 @@ def test_data_sets_that_can_be_indexed(wrap):
 
 
 def test_data_sets_that_cannot():
-    with pytest.raises(ValueError, match="a generator. Expected a data set with len"):
+    with pytest.raises(ValueError, match=r"a generator\. Expected a data set with len"):
         ImageDataset((x for x in ()), 4)
     with pytest.raises(ValueError, match="an empty data set"):
         ImageDataset([], 4)
@@ -425,7 +427,7 @@ def test_images_alone_in_order():
 
 
 def test_an_index_beyond_the_end():
-    with pytest.raises(IndexError, match="batch 2. Expected one of 0 to 1"):
+    with pytest.raises(IndexError, match=r"batch 2\. Expected one of 0 to 1"):
         ImageArray(numbered(5)).ordered(3)[2]
 
 
