@@ -113,7 +113,7 @@ def color_jitter(brightness, contrast, saturation, hue, seed=None):
     common = {"value_range": (0, 1), "dtype": "float32"}
     made = {
         "RandomBrightness": (brightness, brightness),
-        "RandomContrast": (contrast, contrast),
+        "RandomContrast": (contrast, (contrast, contrast)),  # one number would only add contrast
         "RandomSaturation": (saturation, (low / (1 + low), high / (1 + high))),
         "RandomHue": (hue, min(1.0, 2 * hue)),  # Keras turns by half of its factor
     }

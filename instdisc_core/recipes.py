@@ -348,7 +348,7 @@ _RECIPES = (
         optimizer="adamw",
         learning_rate=2e-3,
         weight_decay=0.01,
-        warmup_epochs=2,
+        warmup_epochs=5,
         milestones=(),
         dtype_policy="mixed_bfloat16",
     ),

@@ -1,4 +1,6 @@
-"""The random resized crop: what it cuts, how it resizes, and that every image gets its own."""
+"""The random resized crop and the recipes: what they draw, and that every image gets its own."""
+
+import colorsys
 
 import keras
 import numpy as np
@@ -7,7 +9,14 @@ from differentiation import numpy
 from hypothesis import given
 from hypothesis import strategies as st
 
-from instdisc_core.augmentation import RandomResizedCrop, _interpolation
+from instdisc_core.augmentation import (
+    RandomApply,
+    RandomResizedCrop,
+    _interpolation,
+    color_jitter,
+    paper_augmentation,
+    simclr_augmentation,
+)
 
 RNG = np.random.default_rng(0)
 
@@ -126,3 +135,142 @@ def test_arguments_out_of_range_are_named(argument, value):
 def test_images_of_another_rank_are_refused():
     with pytest.raises(ValueError, match=r"Received: images of shape \(8, 8, 3\)"):
         RandomResizedCrop(8, 8)(np.zeros((8, 8, 3), "float32"), training=True)
+
+
+# -- the recipes
+
+
+def same_photograph(n, size=16):
+    """One image of smooth colours, n times, uint8."""
+    ramp = np.linspace(40, 215, size)
+    image = np.stack(np.broadcast_arrays(ramp[:, None], ramp[None], 128), axis=-1)
+    return np.tile(image.astype("uint8"), (n, 1, 1, 1))
+
+
+@pytest.mark.parametrize(
+    "augmenter",
+    [
+        paper_augmentation(12, seed=0),
+        paper_augmentation((12, 12), flip=False, seed=0),
+        simclr_augmentation(12, seed=0),
+        simclr_augmentation(12, strength=0.5, blur=False, seed=0),
+    ],
+)
+def test_a_recipe_gives_every_image_its_own_pixels_in_range(augmenter):
+    images = same_photograph(64)
+    before = images.copy()
+    out = augmenter(images, training=True)
+    assert keras.backend.standardize_dtype(out.dtype) == "float32"
+    out = numpy(out)
+    assert out.shape == (64, 12, 12, 3)
+    assert np.array_equal(images, before), "the input is not written into"
+    assert out.min() >= -1e-3
+    assert out.max() <= 255 + 1e-3
+    assert 60 < out.mean() < 190
+    assert len(np.unique(out.mean(axis=(1, 2, 3)).round(3))) > 55, "one draw for several images"
+    assert not np.array_equal(numpy(augmenter(images, training=True)), out)
+
+
+def test_float_images_are_not_written_into_either():
+    images = keras.ops.convert_to_tensor(same_photograph(8).astype("float32"))
+    before = numpy(images).copy()
+    simclr_augmentation(16, seed=0)(images, training=True)
+    assert np.array_equal(numpy(images), before)
+
+
+def test_out_of_training_a_recipe_only_resizes():
+    images = same_photograph(4, 12)
+    for augmenter in (paper_augmentation(12, seed=0), simclr_augmentation(12, seed=0)):
+        np.testing.assert_allclose(numpy(augmenter(images, training=False)), images, atol=1e-2)
+
+
+def test_a_fifth_of_the_images_is_gray():
+    images = same_photograph(600)
+    images[..., 2] = 255 - images[..., 0]
+    out = numpy(paper_augmentation(8, seed=1)(images, training=True))
+    gray = np.abs(out.max(axis=-1) - out.min(axis=-1)).max(axis=(1, 2)) < 0.5
+    assert 0.13 < gray.mean() < 0.27
+
+
+def channels(images):
+    """Hue as a share of the circle, saturation and value, of the first pixel of each image."""
+    return np.array([colorsys.rgb_to_hsv(*image[0, 0]) for image in numpy(images)]).T
+
+
+@pytest.mark.parametrize(
+    ("amounts", "channel", "low", "high"),
+    [
+        ((0, 0, 0.4, 0), 1, 0.6 * 0.5, 1.4 * 0.5),
+        ((0, 0, 0, 0.1), 0, 0.5 - 0.1, 0.5 + 0.1),
+        ((0.2, 0, 0, 0), 2, 0.6 - 0.2, 0.6 + 0.2),
+    ],
+)
+def test_colours_change_by_the_amounts_that_were_asked_for(amounts, channel, low, high):
+    colour = np.array(colorsys.hsv_to_rgb(0.5, 0.5, 0.6), "float32")
+    images = np.tile(colour, (2000, 2, 2, 1))
+    out = channels(keras.Sequential(color_jitter(*amounts, seed=0))(images, training=True))
+    assert low - 1e-3 < out[channel].min() < low + 0.02 * (high - low) + 1e-3
+    assert high - 0.02 * (high - low) - 1e-3 < out[channel].max() < high + 1e-3
+    assert abs(out[channel].mean() - (low + high) / 2) < 0.1 * (high - low)
+
+
+def test_contrast_is_about_the_mean():
+    images = np.zeros((500, 4, 4, 3), "float32") + 0.5
+    images[:, :2] += 0.1
+    images[:, 2:] -= 0.1
+    out = numpy(keras.Sequential(color_jitter(0, 0.5, 0, 0, seed=0))(images, training=True))
+    factors = (out[:, 0, 0, 0] - out[:, 2, 0, 0]) / 0.2
+    np.testing.assert_allclose(out.mean(axis=(1, 2, 3)), 0.5, atol=1e-4)
+    assert 0.5 - 1e-3 < factors.min() < 0.53
+    assert 1.47 < factors.max() < 1.5 + 1e-3
+
+
+def test_no_amount_is_no_layer():
+    assert color_jitter(0, 0, 0, 0) == []
+    assert len(color_jitter(0.1, 0, 0.1, 0)) == 2
+
+
+class WritesIntoItsInput(keras.layers.Layer):
+    """As some of Keras's layers do under PyTorch."""
+
+    def call(self, images):
+        if keras.backend.backend() == "torch":
+            images += 1
+            return images
+        return images + 1
+
+
+def test_apply_to_some_changes_some_and_leaves_the_others():
+    images = np.zeros((1000, 2, 2, 1), "float32")
+    out = numpy(RandomApply(WritesIntoItsInput(), 0.8, seed=0)(images, training=True))
+    changed = out[:, 0, 0, 0]
+    assert np.array_equal(out, np.broadcast_to(changed[:, None, None, None], out.shape))
+    assert set(changed) == {0, 1}
+    assert 0.75 < changed.mean() < 0.85
+    assert np.array_equal(numpy(RandomApply(WritesIntoItsInput(), 0.8)(images)), images)
+
+
+def test_a_recipe_is_saved_and_repeats_itself(tmp_path):
+    images = same_photograph(4)
+    augmenter = simclr_augmentation(8, seed=3)
+    augmenter.build(images.shape)
+    augmenter.save(tmp_path / "augmenter.keras")
+    loaded = keras.saving.load_model(tmp_path / "augmenter.keras")
+    assert loaded(images, training=True).shape == (4, 8, 8, 3)
+    first, second = (numpy(simclr_augmentation(8, seed=3)(images, training=True)) for _ in range(2))
+    np.testing.assert_array_equal(first, second)
+
+
+@pytest.mark.parametrize(
+    ("build", "name"),
+    [
+        (lambda: simclr_augmentation(8, strength=-1), "strength=-1"),
+        (lambda: color_jitter(2, 0, 0, 0), "brightness=2"),
+        (lambda: color_jitter(0, 0, 0, 1.5), "hue=1.5"),
+        (lambda: RandomApply(WritesIntoItsInput(), 1.5), "rate=1.5"),
+        (lambda: paper_augmentation(0), "height=0"),
+    ],
+)
+def test_amounts_out_of_range_are_named(build, name):
+    with pytest.raises(ValueError, match=f"Received: {name}. Expected"):
+        build()

@@ -66,10 +66,4 @@ def get(identifier, seed=None, **settings):
     key = identifier.replace("_", "").lower() if isinstance(identifier, str) else ""
     require(key in by_key, f"objective={identifier!r}", f"one of {tuple(_NAMES)}, or an Objective")
     drawing = {} if by_key[key] is NonParametricSoftmax else {"seed": seed}
-    try:
-        return by_key[key](**drawing, **settings)
-    except TypeError as error:
-        raise ValueError(
-            f"Received: {identifier} with settings {settings}. Expected arguments of that "
-            f"objective ({error})."
-        ) from error
+    return by_key[key](**drawing, **settings)
