@@ -12,7 +12,7 @@ from instdisc_core.data import ImageArray, ImageFolder
 from instdisc_core.evaluation import knn_accuracy, linear_accuracy
 from instdisc_core.evaluation.features import embeddings, encoder_features, pixels, unit
 
-TEST_IMAGES = 5_000  # of the small version
+TRAIN_IMAGES, TEST_IMAGES = 10_000, 5_000  # of the small version
 
 
 def add_arguments(parser):
@@ -24,6 +24,28 @@ def add_arguments(parser):
     add("--epochs", type=int, help="instead of the recipe's")
     add("--seeds", type=int, nargs="+", default=[0])
     add("--work", type=Path, default="build/runs", help="where unfinished runs are kept")
+
+
+def folder(name, args):
+    """Where the results of an experiment are."""
+    size = "small" if args.budget else "full"
+    kind = "cuda" if frameworks.on_accelerator() else "cpu"
+    return harness.RESULTS / f"{name}-{size}-{keras.backend.backend()}-{kind}"
+
+
+def load_for(args):
+    """Training and test images as the flags say."""
+    small = args.budget
+    images = args.images or (TRAIN_IMAGES if small else None)
+    return load(args.data, images, TEST_IMAGES if small else None)
+
+
+def changes(args, row, epochs=None):
+    """A row's changes to the recipe, with those that the flags and the device make."""
+    common = {"epochs": args.epochs or epochs} if args.epochs or epochs else {}
+    if frameworks.on_accelerator():
+        common["dtype_policy"] = "mixed_bfloat16"
+    return {**common, **row}
 
 
 def load(data, num_train=None, num_test=None):
@@ -127,3 +149,20 @@ def run(folder, name, seed, recipe, train, test, args, callbacks=()):
     path.write_text(json.dumps(result, indent=1) + "\n")
     print(f"{path.name}: {result['accuracies']} in {seconds:.0f} s", flush=True)
     return result
+
+
+def print_table(results):
+    """Print the results of all rows."""
+    harness.table(
+        ("row", "seed", "kNN", "kNN, bank", "SVM", "pixels, kNN", "s"),
+        [
+            (
+                result["row"],
+                result["seed"],
+                *(f"{result['accuracies'][key]:.3f}" for key in ("knn", "knn_bank", "svm")),
+                f"{result['pixels']['knn']:.3f}",
+                f"{result['training_seconds']:.0f}",
+            )
+            for result in results
+        ],
+    )

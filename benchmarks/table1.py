@@ -9,9 +9,7 @@ again, and one that was interrupted goes on after its last whole epoch.
 
 import argparse
 
-import keras
-
-from benchmarks import cifar, frameworks, harness
+from benchmarks import cifar
 from instdisc_core import recipes
 
 NCE = "nce"
@@ -34,35 +32,14 @@ def main():
     args = parser.parse_args()
 
     base = "small-cifar10" if args.budget else "paper-cifar10"
-    size = "small" if args.budget else "full"
-    kind = "cuda" if frameworks.on_accelerator() else "cpu"
-    folder = harness.RESULTS / f"table1-{size}-{keras.backend.backend()}-{kind}"
-    train, test = cifar.load(
-        args.data,
-        args.images or (10_000 if args.budget else None),
-        cifar.TEST_IMAGES if args.budget else None,
-    )
+    folder = cifar.folder("table1", args)
+    train, test = cifar.load_for(args)
     results = []
     for seed in args.seeds:
         for row in args.rows:
-            changes = {"epochs": args.epochs} if args.epochs else {}
-            if frameworks.on_accelerator():
-                changes["dtype_policy"] = "mixed_bfloat16"
-            recipe = recipes.get(base, **{**changes, **ROWS[row]})
+            recipe = recipes.get(base, **cifar.changes(args, ROWS[row]))
             results.append(cifar.run(folder, row, seed, recipe, train, test, args))
-    harness.table(
-        ("row", "seed", "kNN", "kNN, bank", "SVM", "pixels, kNN", "s"),
-        [
-            (
-                result["row"],
-                result["seed"],
-                *(f"{result['accuracies'][key]:.3f}" for key in ("knn", "knn_bank", "svm")),
-                f"{result['pixels']['knn']:.3f}",
-                f"{result['training_seconds']:.0f}",
-            )
-            for result in results
-        ],
-    )
+    cifar.print_table(results)
 
 
 if __name__ == "__main__":

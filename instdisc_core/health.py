@@ -80,13 +80,13 @@ def positive_ranks(embeddings, indices, bank):
     Example: ``np.median(positive_ranks(model.predict(images), indices, model.memory_bank))``
     """
     f = ops.convert_to_tensor(embeddings, "float32")
-    own = ops.convert_to_numpy(bank.scores(f, np.asarray(indices, "int32")[:, None]))
+    own = np.asarray(indices, "int32")[:, None]
+    score = ops.convert_to_numpy(bank.scores(f, ops.convert_to_tensor(own)))
     ranks = np.ones(len(own), "int64")
     for start in range(0, bank.num_instances, BLOCK):
         block = np.arange(start, min(start + BLOCK, bank.num_instances), dtype="int32")
-        scores = ops.convert_to_numpy(bank.scores(f, block))
-        others = block[None] != np.asarray(indices)[:, None]
-        ranks += np.sum((scores > own) & others, axis=1)
+        scores = ops.convert_to_numpy(bank.scores(f, ops.convert_to_tensor(block)))
+        ranks += np.sum((scores > score) & (block != own), axis=1)
     return ranks
 
 

@@ -5,7 +5,7 @@ import math
 import keras
 from keras import ops
 
-from instdisc_core.validation import require_count, require_number
+from instdisc_core.validation import require, require_count, require_number
 
 
 class PartitionPolicy(keras.layers.Layer):
@@ -200,3 +200,32 @@ class ExactPartition(PartitionPolicy):
     def get_config(self):
         """The arguments that rebuild this policy."""
         return {**super().get_config(), "every": self.every}
+
+
+NAMES = {
+    "first_batches": FirstBatches,
+    "moving_average": MovingAveragePartition,
+    "exact": ExactPartition,
+}
+
+
+def get(identifier):
+    """The policy meant by a name, or a policy itself.
+
+    Args:
+        identifier: ``"first_batches"``, ``"moving_average"`` or ``"exact"``, each with its
+            defaults, or a PartitionPolicy.
+
+    Raises:
+        ValueError: an unknown name, or something else.
+
+    Example: ``NCE(partition="exact")``
+    """
+    if isinstance(identifier, str) and identifier in NAMES:
+        return NAMES[identifier]()
+    require(
+        isinstance(identifier, PartitionPolicy),
+        f"partition={identifier!r}",
+        f"one of {', '.join(map(repr, NAMES))}, or a PartitionPolicy",
+    )
+    return identifier

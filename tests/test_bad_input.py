@@ -135,7 +135,7 @@ def test_negatives_where_none_are_used(bank, make):
             "shared negatives.*exclude_positive=True",
         ),
         (lambda: NCE(sampler="uniform"), "sampler='uniform'.*UniformSampler"),
-        (lambda: NCE(partition="exact"), "partition='exact'.*ExactPartition"),
+        (lambda: NCE(partition="last"), "partition='last'.*a PartitionPolicy"),
         (lambda: MemoryBank(0, 4), "num_instances=0"),
         (lambda: MemoryBank(4, True), "embedding_dim=True"),
         (lambda: MemoryBank(4, 4, momentum=1), r"momentum=1.*\[0, 1\)"),

@@ -139,3 +139,10 @@ def test_the_estimate_of_z_is_unbiased_and_exact_when_every_index_is_drawn_once(
 )
 def test_configuration_survives_a_round_trip(policy):
     assert type(policy).from_config(policy.get_config()).get_config() == policy.get_config()
+
+
+def test_a_policy_by_name():
+    assert isinstance(NCE(partition="first_batches").partition, FirstBatches)
+    assert isinstance(NCE(partition="exact").partition, ExactPartition)
+    with pytest.raises(ValueError, match=r"partition='last'\. Expected one of 'first_batches'"):
+        NCE(partition="last")

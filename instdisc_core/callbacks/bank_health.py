@@ -14,8 +14,9 @@ from instdisc_core.validation import require, require_count
 class BankHealth(keras.callbacks.Callback):
     """Logs how the embedding and the bank are doing, without labels, and names a collapse.
 
-    Put it before the callbacks that write logs down. It draws nothing from the random states of the
-    training, so a run is the same with it and without.
+    Put it before the callbacks that write logs down. It leaves the model's random states as they
+    were, so a run on an ImageSource is the same with it and without. (Under PyTorch Keras's
+    ``predict`` draws from the global generator, by which ``fit`` shuffles arrays.)
 
     Into the logs of an epoch go
 

@@ -96,7 +96,7 @@ class _Function(keras.Model):
     """A function as a model, so that ``predict`` compiles it and keeps no gradients."""
 
     def __init__(self, function):
-        super().__init__(dtype="float32", autocast=False)
+        super().__init__(name="function", dtype="float32", autocast=False)
         self.function = function
 
     def call(self, images):

@@ -67,8 +67,8 @@ def fine_tuned_accuracy(
         )
     require_count("epochs", epochs)
     classes = np.unique(train.labels)
-    unknown = sorted(set(np.unique(test.labels)) - set(classes))
-    require(not unknown, f"test labels {unknown}", f"those of the training images: {classes}")
+    unknown = np.setdiff1d(test.labels, classes).tolist()
+    require(not unknown, f"test labels {unknown}", f"those of training: {classes.tolist()}")
     indices = labelled_subset(train.labels, fraction, seed)
     images, targets = train.images(indices), np.searchsorted(classes, train.labels[indices])
     before = model.encoder.get_weights()
@@ -92,7 +92,7 @@ class _Classifier(keras.Model):
     """The encoder with a linear classifier on its features, behind the augmentation."""
 
     def __init__(self, encoder, augmenter, num_classes):
-        super().__init__()
+        super().__init__(name="classifier")
         self.encoder, self.augmenter = encoder, augmenter
         self.head = keras.layers.Dense(num_classes, dtype="float32")
 

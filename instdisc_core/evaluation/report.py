@@ -146,9 +146,7 @@ def evaluate(
         "labels for both, or for none",
     )
     if labelled:
-        unseen = sorted(
-            set(np.unique(test.labels).tolist()) - set(np.unique(train.labels).tolist())
-        )
+        unseen = np.setdiff1d(test.labels, train.labels).tolist()
         require(not unseen, f"test labels {unseen}", "labels that the training images have too")
     start = time.perf_counter()
     report = Report()
@@ -217,7 +215,7 @@ def _measure_stages(report, model, train, test, seed):
         value, strength = linear_accuracy(
             maps[0], train.labels, maps[1], test.labels, "logistic", seed=seed
         )
-        report.add("linear, logistic", stage, value, C=strength, features=maps[0].shape[1])
+        report.add("linear, logistic", stage, value, C=strength, dimensions=maps[0].shape[1])
 
 
 def _draw(report, output, train, test, embedded, measures, seed):

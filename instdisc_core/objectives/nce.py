@@ -6,8 +6,8 @@ import keras
 from keras import ops
 
 from instdisc_core.objectives.sampled import SampledObjective
-from instdisc_core.partition import MovingAveragePartition, PartitionPolicy
-from instdisc_core.validation import require
+from instdisc_core.partition import MovingAveragePartition
+from instdisc_core.partition import get as get_partition
 
 
 @keras.saving.register_keras_serializable(package="instdisc_core")
@@ -26,8 +26,9 @@ class NCE(SampledObjective):
         temperature: greater than 0.
         proximal_weight: see ``Objective``.
         sampler: the noise; None is ``UniformSampler()``, the paper's.
-        partition: the policy for Z; None is ``MovingAveragePartition(decay=0.9)``. Its state is
-            readable as ``objective.partition.log_partition``.
+        partition: the policy for Z, or its name, see ``partition.get``; None is
+            ``MovingAveragePartition(decay=0.9)``. Its state is readable as
+            ``objective.partition.log_partition``.
         shared_negatives: one set of negatives for the whole batch, many times faster.
         seed: of the default sampler.
 
@@ -57,12 +58,8 @@ class NCE(SampledObjective):
         super().__init__(
             num_negatives, temperature, proximal_weight, sampler, shared_negatives, seed, **kwargs
         )
-        self.partition = MovingAveragePartition(decay=0.9) if partition is None else partition
-        require(
-            isinstance(self.partition, PartitionPolicy),
-            f"partition={partition!r}",
-            "a PartitionPolicy, such as ExactPartition()",
-        )
+        default = MovingAveragePartition(decay=0.9)
+        self.partition = default if partition is None else get_partition(partition)
 
     def losses_and_gradient(self, features, indices, bank, negatives, training):
         """See ``Objective.losses_and_gradient``."""

@@ -1,0 +1,61 @@
+"""What one setting at a time does on CIFAR-10: the paper's ablations, and those of its estimator.
+
+    KERAS_BACKEND=torch python -m benchmarks.ablations                           # a GPU
+    KERAS_BACKEND=torch python -m benchmarks.ablations --budget --data cifar10   # two cores
+
+Like `benchmarks.table1`: a JSON file a row and seed, none that is there is run again.
+"""
+
+import argparse
+
+from benchmarks import cifar
+from instdisc_core import recipes
+
+BUDGET_EPOCHS = 10
+PARTITIONS = ("first_batches", "moving_average", "exact")
+
+
+def nce(num_negatives=512, **settings):
+    """A recipe's changes for NCE."""
+    pairs = (("num_negatives", num_negatives), *settings.items())
+    return {"objective": "nce", "objective_settings": pairs}
+
+
+ROWS = {
+    "embedding": {f"embedding-{d}": {"embedding_dim": d} for d in (32, 64, 128, 256)},
+    "images": {f"images-{share}": {} for share in (10, 50, 100)},  # per cent
+    "proximal": {f"proximal-{w}": nce(proximal_weight=float(w)) for w in (0, 10, 30, 50)},
+    "momentum": {f"momentum-{mu}": {"momentum": mu} for mu in (0.0, 0.5, 0.9)},
+    "partition": {f"partition-{name}": nce(partition=name) for name in PARTITIONS},
+}
+
+
+def rows(names):
+    """Name and changes of every row of these ablations."""
+    return [row for name in names for row in ROWS[name].items()]
+
+
+def main():
+    """Run the rows that are missing, and print the table."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    cifar.add_arguments(parser)
+    parser.add_argument("--ablations", nargs="+", choices=ROWS, default=list(ROWS))
+    args = parser.parse_args()
+
+    base = "small-cifar10" if args.budget else "paper-cifar10"
+    epochs = args.epochs or (BUDGET_EPOCHS if args.budget else None)
+    folder = cifar.folder("ablations", args)
+    train, test = cifar.load_for(args)
+    results = []
+    for seed in args.seeds:
+        for row, changes in rows(args.ablations):
+            recipe = recipes.get(base, **cifar.changes(args, changes, epochs))
+            images = train
+            if row.startswith("images-"):
+                images = cifar.evenly(train, len(train) * int(row.removeprefix("images-")) // 100)
+            results.append(cifar.run(folder, row, seed, recipe, images, test, args))
+    cifar.print_table(results)
+
+
+if __name__ == "__main__":
+    main()

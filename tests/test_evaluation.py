@@ -1,0 +1,349 @@
+"""Linear classifiers, clusters, few labels, retrieval, maps, and the report of them all."""
+
+import csv
+import itertools
+import json
+
+import keras
+import numpy as np
+import pytest
+from differentiation import numpy
+from hypothesis import given
+from hypothesis import strategies as st
+
+from instdisc_core import InstanceDiscrimination, NonParametricSoftmax
+from instdisc_core.data import ImageArray
+from instdisc_core.encoders import resnet
+from instdisc_core.evaluation import (
+    cluster,
+    clustering_scores,
+    embedding_map,
+    evaluate,
+    fine_tuned_accuracy,
+    linear_accuracy,
+    retrieve,
+)
+from instdisc_core.evaluation.features import (
+    embeddings,
+    encoder_features,
+    pixels,
+    stage_features,
+    stage_names,
+    unit,
+)
+from instdisc_core.evaluation.low_shot import labelled_subset
+
+RNG = np.random.default_rng(0)
+PNG = b"\x89PNG"
+
+
+def blobs(n=120, classes=3, spread=0.1, seed=0):
+    """Points around one centre a class: features and labels."""
+    rng = np.random.default_rng(seed)
+    centres = np.eye(classes, 8)
+    labels = np.arange(n) % classes
+    return centres[labels] + spread * rng.standard_normal((n, 8)), labels
+
+
+def colours(n=24, size=16, seed=0):
+    """Images of noise around one of two colours, in two classes."""
+    rng = np.random.default_rng(seed)
+    labels = np.arange(n) % 2
+    base = np.array([[200, 60, 60], [60, 60, 200]])[labels][:, None, None]
+    images = np.clip(base + rng.normal(0, 20, (n, size, size, 3)), 0, 255)
+    return ImageArray(images.astype("uint8"), labels, class_names=["red", "blue"])
+
+
+@pytest.fixture(scope="module")
+def model():
+    """An untrained model that knows the images of ``colours()``."""
+    keras.utils.set_random_seed(0)
+    encoder = resnet(10, (16, 16, 3), "cifar", width=4, include_preprocessing=True)
+    model = InstanceDiscrimination(encoder, 24, 8, NonParametricSoftmax(0.1), seed=0)
+    model.compile(optimizer="sgd")
+    model.check_data(colours().manifest)
+    model.build((None, 16, 16, 3))
+    return model
+
+
+# -- linear classifiers
+
+
+@pytest.mark.parametrize("classifier", ["svm", "logistic"])
+def test_separable_classes_are_separated_and_noise_is_not(classifier):
+    features, labels = blobs()
+    test, test_labels = blobs(seed=1)
+    assert linear_accuracy(features, labels, test, test_labels, classifier)[0] == 1
+    noise, _ = blobs(600, 3, 50.0)
+    answers = np.random.default_rng(1).integers(0, 3, 600)
+    assert linear_accuracy(noise, np.arange(600) % 3, noise, answers, classifier)[0] < 0.5
+
+
+def test_the_strength_is_chosen_without_the_test_images():
+    """Whatever the test labels say, the same strength is chosen."""
+    features, labels = blobs(spread=0.8)
+    chosen = {
+        linear_accuracy(features, labels, features, np.roll(labels, shift))[1] for shift in (0, 1)
+    }
+    assert len(chosen) == 1
+    assert linear_accuracy(features, labels, features, labels, strengths=(0.5,))[1] == 0.5
+
+
+def test_features_of_any_scale():
+    features, labels = blobs(spread=0.3)
+    scaled = features * np.logspace(-4, 4, 8) + 100
+    assert linear_accuracy(scaled, labels, scaled, labels)[0] > 0.95
+
+
+@pytest.mark.parametrize(
+    ("change", "match"),
+    [
+        ({"train_labels": np.zeros(7)}, r"train_features of shape \(120, 8\) and labels"),
+        ({"labels": np.zeros((120, 1))}, "features of shape"),
+        ({"classifier": "tree"}, "classifier='tree'"),
+        ({"train_labels": np.zeros(120)}, "labels of one class"),
+    ],
+)
+def test_linear_arguments_are_checked(change, match):
+    features, labels = blobs()
+    arguments = {"train_labels": labels, "features": features, "labels": labels, **change}
+    with pytest.raises(ValueError, match=match):
+        linear_accuracy(features, **arguments)
+
+
+# -- clusters
+
+
+def test_blobs_are_found():
+    features, labels = blobs()
+    scores = clustering_scores(cluster(features, 3), labels)
+    assert scores == pytest.approx({"accuracy": 1, "nmi": 1, "ari": 1})
+
+
+@given(st.lists(st.tuples(st.integers(0, 3), st.integers(0, 3)), min_size=1, max_size=30))
+def test_accuracy_is_that_of_the_best_matching(pairs):
+    clusters, labels = map(np.array, zip(*pairs, strict=True))
+    best = max(
+        np.mean(np.array(naming)[clusters] == labels) for naming in itertools.permutations(range(4))
+    )
+    assert clustering_scores(clusters, labels)["accuracy"] == pytest.approx(best)
+    renamed = clustering_scores(3 - clusters, labels)
+    assert renamed == pytest.approx(clustering_scores(clusters, labels), abs=1e-9)
+
+
+def test_clusters_are_checked():
+    with pytest.raises(ValueError, match=r"num_clusters=5. Expected at most the 3"):
+        cluster(np.eye(3), 5)
+    with pytest.raises(ValueError, match="one of each for every image"):
+        clustering_scores([0, 1], [0])
+
+
+# -- features
+
+
+def test_stage_features_are_the_averaged_maps(model):
+    source = colours()
+    assert stage_names(model) == ["conv1", "conv2", "conv3", "conv4", "conv5"]
+    layer = keras.Model(model.encoder.input, model.encoder.get_layer("conv2").output)
+    maps = numpy(layer(source.images().astype("float32")))  # 16 x 16 x 4
+    whole = stage_features(model, source, "conv2", max_features=1024)
+    np.testing.assert_allclose(whole, maps.reshape(24, -1), rtol=1e-4, atol=1e-5)
+    quarters = maps.reshape(24, 4, 4, 4, 4, 4).mean(axis=(2, 4))
+    pooled = stage_features(model, source, "conv2", max_features=64)
+    np.testing.assert_allclose(pooled, quarters.reshape(24, -1), rtol=1e-4, atol=1e-5)
+    uneven = stage_features(model, source, "conv2", max_features=4 * 9)  # squares of 6 out of 16
+    np.testing.assert_allclose(
+        uneven[:, -4:], maps[:, 11:, 11:].mean(axis=(1, 2)), rtol=1e-4, atol=1e-5
+    )
+    with pytest.raises(ValueError, match=r"stage='conv9'\. Expected the name of one of"):
+        stage_features(model, source, "conv9")
+    with pytest.raises(ValueError, match="max_features=3"):
+        stage_features(model, source, "conv2", max_features=3)
+
+
+def test_encoder_features_and_pixels(model):
+    source = colours()
+    expected = numpy(model.encoder(source.images().astype("float32"), training=False))
+    np.testing.assert_allclose(encoder_features(model, source, 7), expected, rtol=1e-4, atol=1e-5)
+    rows, mean = pixels(source)
+    flat = source.images().reshape(24, -1).astype("float64")
+    centred = flat - flat.mean(axis=0)
+    expected = centred / np.linalg.norm(centred, axis=1, keepdims=True)
+    np.testing.assert_allclose(rows, expected, atol=1e-5)
+    np.testing.assert_allclose(mean, flat.mean(axis=0), rtol=1e-5)
+    assert np.array_equal(unit(np.zeros((1, 3))), np.zeros((1, 3)))
+
+
+# -- few labels
+
+
+@given(st.integers(1, 40), st.sampled_from([0.01, 0.1, 0.25, 1.0]), st.integers(0, 3))
+def test_every_class_gets_its_share_and_less_is_a_part_of_more(each, fraction, seed):
+    labels = np.repeat([3, 5, 9], each)
+    chosen = labelled_subset(labels, fraction, seed)
+    counts = np.unique(labels[chosen], return_counts=True)[1]
+    assert counts.tolist() == [max(1, round(fraction * each))] * 3
+    assert set(labelled_subset(labels, fraction / 2, seed)) <= set(chosen)
+
+
+def test_fine_tuning_learns_and_leaves_the_model_as_it_was(model):
+    before = [numpy(w) for w in model.weights]
+    accuracy = fine_tuned_accuracy(
+        model, colours(), colours(seed=1), 0.5, epochs=12, learning_rate=0.05, batch_size=4
+    )
+    assert accuracy > 0.9
+    for old, new in zip(before, model.weights, strict=True):
+        np.testing.assert_array_equal(old, numpy(new))
+
+
+def test_fine_tuning_needs_labels_that_match(model):
+    bare = ImageArray(colours().images())
+    with pytest.raises(ValueError, match="train images without labels"):
+        fine_tuned_accuracy(model, bare, colours(), 0.5)
+    other = ImageArray(colours().images(), np.arange(24))
+    with pytest.raises(ValueError, match=r"test labels \[2, 3"):
+        fine_tuned_accuracy(model, colours(), other, 0.5)
+
+
+# -- retrieval
+
+
+def on_a_circle(n):
+    angles = np.linspace(0, np.pi, n)
+    return np.stack([np.cos(angles), np.sin(angles)], axis=1).astype("float32")
+
+
+def named(n, labels=None):
+    images = np.zeros((n, 4, 4, 3), "uint8")
+    images[:, 0, 0, 0] = np.arange(n)
+    return ImageArray(images, labels, names=[f"<{i}>.jpg" for i in range(n)])
+
+
+def test_neighbours_are_the_nearest_and_never_the_query_itself():
+    source = named(9)
+    found = retrieve(on_a_circle(9), source, on_a_circle(9), source, k=2, indices=[4, 0])
+    assert [set(row) for row in found.neighbours.tolist()] == [{3, 5}, {1, 2}]
+    assert found.names()[1] == ("<0>.jpg", ["<1>.jpg", "<2>.jpg"])
+    np.testing.assert_allclose(found.similarities[0], np.cos(np.pi / 8), rtol=1e-5)
+    other = retrieve(on_a_circle(9), named(9), on_a_circle(9), source, k=1)
+    assert other.neighbours[:, 0].tolist() == list(range(9))
+
+
+def test_of_many_equal_images_none_is_its_own_neighbour():
+    source, same = named(5), np.tile(np.float32([[1, 0]]), (5, 1))
+    found = retrieve(same, source, same, source, k=2)
+    assert found.neighbours.shape == (5, 2)
+    assert not np.any(found.neighbours == np.arange(5)[:, None])
+
+
+def test_best_and_worst_are_by_agreement():
+    source = named(6, labels=[0, 0, 0, 1, 0, 1])
+    found = retrieve(on_a_circle(6), source, on_a_circle(6), source, k=1)
+    assert found.agreement[5] == 0
+    assert found.agreement[0] == 1
+    assert found.worst(1).agreement[0] == 0
+    assert found.best(2).agreement.tolist() == [1, 1]
+    assert len(found.best(100).indices) == 6
+
+
+def test_pictures_and_pages_of_neighbours(tmp_path):
+    for labels in (None, [0, 0, 0, 1, 0, 1]):
+        source = named(6, labels)
+        found = retrieve(on_a_circle(6), source, on_a_circle(6), source, k=3)
+        found.plot(tmp_path / "found.png", "title")
+        assert (tmp_path / "found.png").read_bytes()[:4] == PNG
+        found.page(tmp_path / "found.html", "A & B")
+        page = (tmp_path / "found.html").read_text()
+        assert page.count("<img") == 6 * 4
+        assert "&lt;3&gt;.jpg" in page
+        assert "<3>.jpg" not in page
+        assert "<h1>A &amp; B</h1>" in page
+        assert ("the class of the query" in page) == (labels is not None)
+
+
+def test_retrieval_is_checked():
+    source = named(5)
+    with pytest.raises(ValueError, match=r"features of shape \(4, 2\) for 5 images"):
+        retrieve(on_a_circle(4), source, on_a_circle(5), source)
+    with pytest.raises(ValueError, match=r"k=5. Expected at most 4"):
+        retrieve(on_a_circle(5), source, on_a_circle(5), source, k=5)
+
+
+# -- maps
+
+
+def test_a_map_shows_points_by_class_or_the_images(tmp_path):
+    rows, labels = blobs(30)
+    images = RNG.integers(0, 256, (30, 4, 4, 3)).astype("uint8")
+    for source in (ImageArray(images, labels), ImageArray(images)):
+        places, chosen = embedding_map(unit(rows), source, tmp_path / "map.png", num_images=20)
+        assert places.shape == (20, 2)
+        assert len(set(chosen)) == 20
+        assert (tmp_path / "map.png").read_bytes()[:4] == PNG
+    with pytest.raises(ValueError, match=r"3 images\. Expected at least 4"):
+        embedding_map(unit(rows[:3]), ImageArray(images[:3]), tmp_path / "map.png")
+
+
+# -- the report
+
+
+def test_one_call_measures_everything(model, tmp_path):
+    train, test = colours(), colours(seed=1)
+    report = evaluate(model, train, test, tmp_path, low_shot=(0.5,), low_shot_epochs=2)
+    assert report.about["trained_on_train"]
+    rows = {(row["measure"], row["features"]): row["value"] for row in report.rows}
+    expected = {
+        *((m, f) for m in ("kNN", "1-NN") for f in ("bank rows", "embedding", "encoder", "pixels")),
+        *(("linear, logistic", f) for f in ("embedding", "conv1", "conv3", "conv5")),
+        *((f"clustering {m}", "embedding") for m in ("accuracy", "nmi", "ari")),
+        ("linear, svm", "embedding"),
+        ("fine-tuned, 50% of labels", "encoder"),
+    }
+    assert expected <= set(rows)
+    assert rows["1-NN", "pixels"] == 1, "two colours are easy"
+    assert all(-1 <= value <= 1 for value in rows.values())
+    assert report.value("1-NN", "pixels") == 1
+    with pytest.raises(ValueError, match=r"'2-NN' of 'pixels'\. Expected one of 'kNN' of"):
+        report.value("2-NN", "pixels")
+
+    stored = json.loads((tmp_path / "report.json").read_text())
+    assert stored["rows"] == report.rows
+    with open(tmp_path / "report.csv", newline="") as file:
+        lines = list(csv.DictReader(file))
+    assert [float(line["value"]) for line in lines] == [row["value"] for row in report.rows]
+    text = (tmp_path / "report.txt").read_text()
+    assert str(report) in text
+    assert len(text.splitlines()) == len(report.rows) + 1
+    assert len(report.pictures) == 4
+    for path in report.pictures:
+        assert path.stat().st_size > 1000
+
+
+def test_on_other_images_nothing_is_said_of_the_bank(model):
+    report = evaluate(model, colours(seed=2), colours(seed=1), measures=["knn"])
+    assert not report.about["trained_on_train"]
+    assert "bank rows" not in {row["features"] for row in report.rows}
+
+
+def test_without_labels_there_are_pictures(model, tmp_path):
+    train, test = (ImageArray(colours(seed=s).images()) for s in (0, 1))
+    report = evaluate(model, train, test, tmp_path, measures=["knn", "retrieval"])
+    assert report.rows == []
+    assert len(report.pictures) == 3
+
+
+def test_a_report_s_arguments_are_checked(model):
+    bare = ImageArray(colours().images())
+    with pytest.raises(ValueError, match=r"measures \['magic'\]"):
+        evaluate(model, colours(), colours(), measures=["magic"])
+    with pytest.raises(ValueError, match="labels for train, no labels for test"):
+        evaluate(model, colours(), bare)
+    with pytest.raises(ValueError, match=r"test labels \[2, 3"):
+        evaluate(model, colours(), ImageArray(colours().images(), np.arange(24)))
+
+
+def test_embeddings_are_those_of_predict(model):
+    source = colours()
+    np.testing.assert_allclose(
+        embeddings(model, source, 7), model.predict(source.images(), verbose=0), atol=1e-5
+    )

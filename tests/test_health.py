@@ -1,0 +1,214 @@
+"""Health: each measure against its formula, collapses that are seen, and logs on all frameworks."""
+
+import struct
+import warnings
+
+import keras
+import numpy as np
+import pytest
+from differentiation import numpy
+from hypothesis import given
+from hypothesis import strategies as st
+
+from instdisc_core import (
+    NCE,
+    BankHealth,
+    InstanceDiscrimination,
+    MemoryBank,
+    NonParametricSoftmax,
+    TensorBoardLogger,
+    health,
+)
+from instdisc_core.callbacks import plot_log
+
+seeds = st.integers(0, 2**16)
+
+
+def unit(rows):
+    return rows / np.linalg.norm(rows, axis=1, keepdims=True)
+
+
+def random_rows(n, d, seed=0):
+    return unit(np.random.default_rng(seed).standard_normal((n, d)))
+
+
+# -- measures
+
+
+@given(seeds)
+def test_uniformity_pair_by_pair(seed):
+    f = random_rows(7, 3, seed)
+    pairs = [np.exp(-2 * np.sum((f[i] - f[j]) ** 2)) for i in range(7) for j in range(i)]
+    assert health.uniformity(f) == pytest.approx(np.log(np.mean(pairs)))
+    assert health.uniformity(np.ones((4, 1))) == pytest.approx(0)
+
+
+def test_alignment_of_equal_and_of_unrelated_embeddings():
+    f = random_rows(4000, 16)
+    assert health.alignment(f, f) == 0
+    assert health.alignment(f, random_rows(4000, 16, 1)) == pytest.approx(2, abs=0.05)
+    with pytest.raises(ValueError, match="one shape"):
+        health.alignment(f, f[1:])
+
+
+@pytest.mark.parametrize("rank", [1, 3, 8])
+def test_effective_rank_counts_equal_directions(rank):
+    assert health.effective_rank(np.tile(np.eye(rank, 10), (4, 1))) == pytest.approx(rank)
+
+
+def test_effective_rank_by_its_definition():
+    """Singular values 3 and 1: p = (3/4, 1/4)."""
+    expected = np.exp(-(0.75 * np.log(0.75) + 0.25 * np.log(0.25)))
+    assert health.effective_rank(np.diag([3.0, 1.0])) == pytest.approx(expected)
+
+
+def test_positive_ranks_count_the_rows_that_are_nearer(monkeypatch):
+    monkeypatch.setattr(health, "BLOCK", 4)  # several blocks
+    bank = MemoryBank(10, 4, seed=0)
+    f, indices = random_rows(10, 4, 1).astype("float32"), np.arange(10)[::-1].copy()
+    scores = f @ numpy(bank.rows).T
+    expected = [1 + np.sum(scores[i] > scores[i, indices[i]]) for i in range(10)]
+    assert health.positive_ranks(f, indices, bank).tolist() == expected
+    assert np.all(health.positive_ranks(numpy(bank.rows), np.arange(10), bank) == 1)
+
+
+def test_neighbour_agreement():
+    assert health.neighbour_agreement([[1, 2], [3, 4]], [[2, 1], [3, 5]]) == 0.75
+
+
+def test_collapses_are_told_apart():
+    spread, alike = random_rows(200, 32), unit(random_rows(200, 32) * 0.1 + np.eye(1, 32))
+    assert health.collapse(spread) is None
+    assert health.collapse(alike) == "all embeddings are alike"
+    line = np.zeros((200, 32))
+    line[:, 0] = np.where(np.arange(200) % 2, 1, -1)
+    assert health.collapse(line) == "the embeddings lie in few dimensions"
+    spread[3, 3] = np.nan
+    assert health.collapse(spread) == "embeddings are not finite"
+
+
+# -- in training
+
+
+class Constant(keras.layers.Layer):
+    """The same embedding for every image."""
+
+    def build(self, shape):
+        self.scale = self.add_weight(shape=(1, 8), initializer="ones")
+
+    def call(self, x):
+        return keras.ops.ones_like(x[:, :8]) * self.scale
+
+
+class Flat(keras.layers.Layer):
+    def call(self, x):
+        return keras.ops.reshape(x, (-1, 48))
+
+
+def images(n=16):
+    return np.random.default_rng(0).random((n, 4, 4, 3)).astype("float32")
+
+
+def model_of(objective=None, projector=None):
+    keras.utils.set_random_seed(0)
+    augmenter = keras.Sequential([keras.layers.RandomFlip("horizontal", seed=0)])
+    model = InstanceDiscrimination(
+        Flat(), 16, 8, objective or NCE(4, 0.5, seed=0), 0.5, projector, augmenter, seed=0
+    )
+    model.compile(optimizer=keras.optimizers.SGD(0.1))
+    return model
+
+
+def test_a_run_is_the_same_with_it_and_without_and_everything_is_logged():
+    settings = {"batch_size": 8, "epochs": 3, "verbose": 0, "shuffle": False}
+    watched, alone = model_of(), model_of()
+    callbacks = [BankHealth(images())]
+    logs = watched.fit(images(), np.arange(16), callbacks=callbacks, **settings).history
+    alone.fit(images(), np.arange(16), **settings)
+    for ours, theirs in zip(watched.variables, alone.variables, strict=True):
+        np.testing.assert_array_equal(numpy(ours), numpy(theirs))
+
+    every = "log_z log_z_exact bank_age uniformity alignment effective_rank positive_rank collapsed"
+    for name in every.split():
+        assert len(logs[f"health_{name}"]) == 3, name
+        assert np.all(np.isfinite(logs[f"health_{name}"])), name
+    assert len(logs["health_neighbour_agreement"]) == 2
+    assert logs["health_bank_age"] == [0, 0, 0]
+    assert logs["health_collapsed"] == [0, 0, 0]
+    f, v = watched.predict(images(), verbose=0), numpy(watched.memory_bank.rows)
+    log_z = np.log(np.mean(np.sum(np.exp(f @ v.T / 0.5), axis=1)))
+    assert logs["health_log_z_exact"][-1] == pytest.approx(log_z, abs=1e-4)
+    assert logs["health_log_z"][-1] == pytest.approx(logs["log_partition"][-1], abs=0.5)
+    assert logs["health_effective_rank"][-1] == pytest.approx(health.effective_rank(f), abs=1e-3)
+
+
+def test_rows_that_nothing_moves_grow_old():
+    logs = model_of(NonParametricSoftmax(0.5)).fit(
+        images()[:8], np.arange(8), epochs=3, verbose=0, callbacks=[BankHealth(images())]
+    )
+    assert logs.history["health_bank_age"] == [0.5, 1.0, 1.5]
+
+
+def test_it_looks_when_it_is_told_to():
+    logs = model_of().fit(
+        images(), np.arange(16), epochs=4, verbose=0, callbacks=[BankHealth(images(), every=2)]
+    )
+    assert len(logs.history["health_uniformity"]) == 2
+
+
+def test_a_collapse_is_named_once():
+    model = model_of(projector=Constant())
+    watch = [BankHealth(images())]
+    with warnings.catch_warnings(record=True) as seen:
+        warnings.simplefilter("ignore")
+        warnings.filterwarnings("always", "Collapse")
+        logs = model.fit(images(), np.arange(16), epochs=2, verbose=0, callbacks=watch)
+    assert [str(w.message)[:46] for w in seen] == ["Collapse after epoch 1: all embeddings are ali"]
+    assert logs.history["health_collapsed"] == [1, 1]
+
+
+def scalars(path):
+    """Step, name and value of the scalars in an event file, read without any library's reader."""
+    from tensorboardX.proto.event_pb2 import Event
+
+    data, found = path.read_bytes(), []
+    while data:
+        (length,) = struct.unpack("<Q", data[:8])
+        event, data = Event.FromString(data[12 : 12 + length]), data[16 + length :]
+        found += [(event.step, value.tag, value.simple_value) for value in event.summary.value]
+    return found
+
+
+def test_logs_for_tensorboard(tmp_path):
+    logs = model_of().fit(
+        images(), np.arange(16), epochs=2, verbose=0, callbacks=[TensorBoardLogger(tmp_path)]
+    )
+    found = scalars(next(tmp_path.glob("events*")))
+    losses = [(step, value) for step, name, value in found if name == "loss"]
+    assert losses == [(i + 1, pytest.approx(loss)) for i, loss in enumerate(logs.history["loss"])]
+
+
+def test_a_log_becomes_a_picture(tmp_path):
+    log, picture = tmp_path / "log.csv", tmp_path / "log.png"
+    logger = keras.callbacks.CSVLogger(log)
+    model_of().fit(
+        images(),
+        np.arange(16),
+        epochs=2,
+        verbose=0,
+        callbacks=[BankHealth(images(), every=2), logger],
+    )
+    plot_log(log, picture)
+    assert picture.read_bytes()[:4] == b"\x89PNG"
+    log.write_text("a,b\n")
+    with pytest.raises(ValueError, match="without epochs"):
+        plot_log(log, picture)
+
+
+def test_the_sample_is_checked():
+    with pytest.raises(ValueError, match="15 indices of 16 images"):
+        BankHealth(images(), np.arange(15))
+    with pytest.raises(ValueError, match=r"1 images\. Expected at least 2"):
+        BankHealth(images(1))
+    with pytest.raises(ValueError, match="sample=0"):
+        BankHealth(images(), sample=0)
