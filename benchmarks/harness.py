@@ -87,6 +87,11 @@ def peak_extra_bytes(run, warm_up):
     return max(0, _resident("VmHWM") - before)
 
 
+def resident_bytes():
+    """The memory that this process holds now, in bytes."""
+    return _resident("VmRSS")
+
+
 def _resident(field):
     for line in Path("/proc/self/status").read_text().splitlines():
         if line.startswith(field):

@@ -7,7 +7,6 @@ import argparse
 import math
 import os
 from dataclasses import dataclass
-from pathlib import Path
 
 # Threads that wait should sleep: spinning, they slow a busy machine down tenfold. OpenMP reads this
 # when scikit-learn or PyTorch loads it.
@@ -20,9 +19,9 @@ from sklearn.datasets import load_digits
 from sklearn.model_selection import train_test_split
 
 from instdisc_core import NCE, InfoNCE, NonParametricSoftmax, ParametricSoftmax
+from instdisc_core.data import ImageFolder
 from instdisc_core.evaluation import knn_accuracy
 
-IMAGE_SUFFIXES = {".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"}
 OBJECTIVES = ("softmax", "nce", "info_nce", "parametric_softmax")
 
 
@@ -76,14 +75,16 @@ def load_images(data="digits", image_size=32, seed=0):
         seed: of the split.
 
     Raises:
-        SystemExit: the folder has no images.
+        ValueError: the folder has no images, or broken ones.
     """
     if data == "digits":
         digits = load_digits()
         images = (digits.images[..., None] / 16).astype("float32")
         names, labels = [f"digit {i}" for i in range(len(images))], digits.target
     else:
-        images, names, labels = _load_folder(Path(data), image_size)
+        folder = ImageFolder(data, image_size, duplicates="keep")
+        images = folder.images().astype("float32") / 255
+        names, labels = folder.names, folder.labels
     if labels is None:
         return Images(images, names)
     train, test = train_test_split(
@@ -91,25 +92,6 @@ def load_images(data="digits", image_size=32, seed=0):
     )
     names = [names[i] for i in train]
     return Images(images[train], names, labels[train], images[test], labels[test])
-
-
-def _load_folder(folder, image_size):
-    from PIL import Image
-
-    files = sorted(f for f in folder.rglob("*") if f.suffix.lower() in IMAGE_SUFFIXES)
-    if not files:
-        raise SystemExit(
-            f"Received: --data {folder}, which holds no images. Expected 'digits', or a folder of "
-            f"{', '.join(sorted(IMAGE_SUFFIXES))} files, flat or in one subfolder per class."
-        )
-    images = np.empty((len(files), image_size, image_size, 3), "float32")
-    for i, file in enumerate(files):
-        with Image.open(file) as image:
-            images[i] = np.asarray(image.convert("RGB").resize((image_size, image_size))) / 255
-    names = [str(file.relative_to(folder)) for file in files]
-    classes = np.array([Path(name).parts[0] for name in names])
-    is_flat = any(file.parent == folder for file in files) or len(set(classes)) == 1
-    return images, names, None if is_flat else classes
 
 
 class Batches:

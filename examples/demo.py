@@ -26,14 +26,14 @@ import matplotlib
 import numpy as np
 import scipy
 import sklearn
-from scipy.optimize import linear_sum_assignment
-from sklearn.cluster import KMeans
 from sklearn.manifold import TSNE
 from tqdm import tqdm
 
 import instdisc_core
 from instdisc_core import InstanceDiscrimination, KNNEvaluation, NonParametricSoftmax
-from instdisc_core.evaluation import knn_accuracy
+from instdisc_core.evaluation import cluster, clustering_scores, knn_accuracy
+from instdisc_core.evaluation.embedding_map import COLOURS
+from instdisc_core.evaluation.features import unit
 
 matplotlib.use("Agg")  # draws without a display
 from matplotlib import patheffects
@@ -45,9 +45,6 @@ BATCH_SIZE = 128
 LEARNING_RATE = 1e-3
 NEIGHBOURS = 10
 DRAWS = 50
-# Ten colours that stay apart in the common kinds of colour blindness.
-COLOURS = ["#0173B2", "#DE8F05", "#029E73", "#D55E00", "#CC78BC"]
-COLOURS += ["#8C564B", "#F2A6D9", "#7F7F7F", "#B8A900", "#56B4E9"]
 WRONG = "#E00000"
 
 
@@ -113,11 +110,6 @@ def train(model, digits, epochs):
     return {"loss": history["loss"], "knn": history["val_knn_accuracy"]}
 
 
-def unit_rows(rows):
-    """The rows, each divided by its length."""
-    return rows / np.linalg.norm(rows, axis=1, keepdims=True)
-
-
 def embed(model, digits):
     """Unit embeddings of the training and of the held-out images."""
     return model.predict(digits.train, verbose=0), model.predict(digits.test, verbose=0)
@@ -125,7 +117,7 @@ def embed(model, digits):
 
 def raw_pixels(digits):
     """The pixels themselves as unit rows: of the training and of the held-out images."""
-    return tuple(unit_rows(x.reshape(len(x), -1)) for x in (digits.train, digits.test))
+    return tuple(unit(x.reshape(len(x), -1)) for x in (digits.train, digits.test))
 
 
 def one_label_accuracies(rows, digits, seed):
@@ -145,11 +137,7 @@ def one_label_accuracies(rows, digits, seed):
 def clustering_accuracy(rows, digits, seed):
     """Share of all images in the right cluster, under the best matching of clusters to digits."""
     labels = np.concatenate([digits.train_labels, digits.test_labels])
-    k_means = KMeans(n_clusters=10, n_init=10, random_state=seed)
-    clusters = k_means.fit_predict(np.concatenate(rows))
-    counts = sklearn.metrics.confusion_matrix(labels, clusters)
-    matched = linear_sum_assignment(counts, maximize=True)
-    return counts[matched].sum() / len(labels)
+    return clustering_scores(cluster(np.concatenate(rows), 10, seed), labels)["accuracy"]
 
 
 def evaluate(rows, digits, seed):
@@ -160,7 +148,7 @@ def evaluate(rows, digits, seed):
         "knn": knn_accuracy(test, digits.test_labels, train, digits.train_labels, k=NEIGHBOURS),
         "one_label": float(np.mean(one_label)),
         "one_label_std": float(np.std(one_label)),
-        "clustering": float(clustering_accuracy(rows, digits, seed)),
+        "clustering": clustering_accuracy(rows, digits, seed),
     }
 
 
@@ -172,7 +160,7 @@ def evaluate_baseline(rows, digits, seed):
     """
     mean = rows[0].mean(axis=0)
     as_is = evaluate(rows, digits, seed)
-    centred = evaluate(tuple(unit_rows(r - mean) for r in rows), digits, seed)
+    centred = evaluate(tuple(unit(r - mean) for r in rows), digits, seed)
     better = {
         score: centred if centred[score] > as_is[score] else as_is
         for score in ("knn", "one_label", "clustering")

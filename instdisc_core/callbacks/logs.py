@@ -69,6 +69,7 @@ def plot_log(log, path):
         if name not in (None, "epoch")
     }
     columns = {name: values for name, values in columns.items() if np.any(np.isfinite(values))}
+    columns = dict(sorted(columns.items(), key=lambda column: column[0] != "loss"))
     across = min(3, len(columns))
     down = -(-len(columns) // across)
     figure = Figure((4 * across, 2.6 * down), layout="constrained")

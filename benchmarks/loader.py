@@ -1,0 +1,117 @@
+"""How many photographs a second the loader reads, at ImageNet's size, and whether memory stays flat.
+
+    KERAS_BACKEND=torch python -m benchmarks.loader --names 1281167
+
+Makes JPEG files of 500 x 375 pixels, links them under as many names as ImageNet has images, lists
+that folder, and reads part of an epoch at 256 x 256 pixels. Linked files stay in the system's cache,
+so a disk's speed is not in it.
+"""
+
+import argparse
+import os
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from benchmarks import harness
+from instdisc_core.data import ImageFolder
+
+MIB = 2**20
+
+
+def write_photographs(folder, count, seed=0):
+    """JPEG files that compress as photographs do: smooth shapes with some noise."""
+    rng = np.random.default_rng(seed)
+    folder.mkdir()
+    for i in range(count):
+        coarse = Image.fromarray(rng.integers(0, 256, (12, 16, 3)).astype("uint8"))
+        smooth = np.asarray(coarse.resize((500, 375), Image.Resampling.BICUBIC), "int16")
+        noisy = np.clip(smooth + rng.normal(0, 12, smooth.shape), 0, 255).astype("uint8")
+        Image.fromarray(noisy).save(folder / f"{i}.jpg", quality=90)
+
+
+def link(originals, folder, count, per_class=1300):
+    """As many names as wanted for the same files, in one folder a class."""
+    files = sorted(originals.iterdir())
+    for i in range(count):
+        place = folder / f"n{i // per_class:08d}"
+        if i % per_class == 0:
+            place.mkdir(parents=True)
+        os.link(files[i % len(files)], place / f"{i:07d}.jpg")
+
+
+def main():
+    """Make the files, measure, write."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    add = parser.add_argument
+    add("--names", type=int, default=100_000, help="ImageNet has 1,281,167")
+    add("--files", type=int, default=500, help="different files that the names stand for")
+    add("--size", type=int, default=256)
+    add("--batch-size", type=int, default=256)
+    add("--read", type=int, default=20_000, help="images of the epoch that are read")
+    add("--workers", type=int, default=harness.cores())
+    args = parser.parse_args()
+
+    with tempfile.TemporaryDirectory() as folder:
+        folder = Path(folder)
+        write_photographs(folder / "originals", args.files)
+        link(folder / "originals", folder / "images", args.names)
+        start = time.perf_counter()
+        source = ImageFolder(
+            folder / "images",
+            args.size,
+            duplicates="keep",
+            cache=False,
+            manifest=folder / "manifest.csv",
+            workers=args.workers,
+        )
+        listing = time.perf_counter() - start
+        start = time.perf_counter()
+        ImageFolder(
+            folder / "images",
+            args.size,
+            duplicates="keep",
+            cache=False,
+            manifest=folder / "manifest.csv",
+            workers=args.workers,
+        )
+        checking = time.perf_counter() - start
+        batches = source.batches(args.batch_size, seed=0)
+        resident, seconds = [], []
+        for step in range(min(len(batches), args.read // args.batch_size)):
+            start = time.perf_counter()
+            batches[step]
+            seconds.append(time.perf_counter() - start)
+            resident.append(harness.resident_bytes())
+    warm = len(seconds) // 10
+    rate = args.batch_size * len(seconds[warm:]) / sum(seconds[warm:])
+    results = {
+        "settings": vars(args),
+        "listing_seconds": listing,
+        "checking_seconds": checking,
+        "images_per_second": rate,
+        "images_per_second_and_worker": rate / args.workers,
+        "resident_bytes_after_a_tenth": resident[warm],
+        "resident_bytes_at_the_end": resident[-1],
+    }
+    harness.table(
+        ("names", "listed s", "checked s", "images/s", "per worker", "memory grew"),
+        [
+            (
+                f"{args.names:,}",
+                f"{listing:.0f}",
+                f"{checking:.0f}",
+                f"{rate:.0f}",
+                f"{rate / args.workers:.0f}",
+                f"{(resident[-1] - resident[warm]) / MIB:.1f} MiB",
+            )
+        ],
+    )
+    harness.write("loader", results)
+
+
+if __name__ == "__main__":
+    main()
