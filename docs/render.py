@@ -1,6 +1,6 @@
 """Writes the numbers of stored results into the documents.
 
-    python docs/render.py            # the tables, and the plot
+    python docs/render.py            # the tables, and the plots
     python docs/render.py --check    # only looks whether the tables say what is stored
 
 A document marks a table's place by ``<!-- name -->`` and ``<!-- /name -->``.
@@ -11,10 +11,11 @@ import sys
 from pathlib import Path
 
 import digits_tables
+import experiment_tables
 import performance_tables
 
 DOCS = Path(__file__).parent
-DOCUMENTS = (DOCS.parent / "README.md", DOCS / "performance.md")
+DOCUMENTS = (DOCS.parent / "README.md", DOCS / "performance.md", DOCS / "experiments.md")
 TABLES = {
     "digits": digits_tables.digits_table,
     "speed": performance_tables.summary,
@@ -27,6 +28,11 @@ TABLES = {
     "samplers": performance_tables.samplers,
     "step": performance_tables.step,
     "machines": performance_tables.machines,
+    "table1": experiment_tables.table1,
+    "frameworks": experiment_tables.frameworks,
+    "ablations": experiment_tables.ablations,
+    "loader": experiment_tables.loader,
+    "beaten": experiment_tables.pixels_beaten,
 }
 
 
@@ -53,6 +59,7 @@ def main():
     for path, new in stale.items():
         path.write_text(new)
     performance_tables.plot_scaling(DOCS / "scaling.png")
+    experiment_tables.plot_experiments(DOCS / "experiments.png")
 
 
 if __name__ == "__main__":

@@ -1,11 +1,13 @@
 """The README's Python runs as it stands, on a folder of small photos."""
 
+import ast
 import re
 from pathlib import Path
 
 import keras
 import numpy as np
 import pytest
+from PIL import Image
 
 README = (Path(__file__).parent.parent / "README.md").read_text()
 BLOCKS = re.findall(r"```python\n(.*?)```", README, flags=re.S)
@@ -13,27 +15,32 @@ BLOCKS = re.findall(r"```python\n(.*?)```", README, flags=re.S)
 
 @pytest.fixture
 def photos(tmp_path, monkeypatch):
-    image = pytest.importorskip("PIL.Image", reason="the README's own-images block reads files")
-    (tmp_path / "photos").mkdir()
+    """Nine photos, and training and test images of two classes, in the working directory."""
     rng = np.random.default_rng(0)
-    for name in range(9):
+    folders = ["photos"] * 9 + [f"{split}/{c}" for split in ("train", "test") for c in "ab"] * 4
+    for number, folder in enumerate(folders):
+        (tmp_path / folder).mkdir(parents=True, exist_ok=True)
         pixels = rng.integers(0, 256, (20, 30, 3), dtype="uint8")
-        image.fromarray(pixels).save(tmp_path / "photos" / f"{name}.jpg")
+        Image.fromarray(pixels).save(tmp_path / folder / f"{number}.jpg")
     monkeypatch.chdir(tmp_path)
 
 
 def test_its_python_runs(photos, capsys):
     namespace: dict = {}
-    ran = 0
     for block in BLOCKS:
         needs = re.match(r"# (torch|tensorflow|jax)\n", block)
         if needs and needs[1] != keras.backend.backend():
             continue
         exec(compile(block.replace("epochs=200", "epochs=1"), "README.md", "exec"), namespace)
-        ran += 1
-    assert ran >= 1
-    assert len(re.findall(r"^photos/\d\.jpg$", capsys.readouterr().out, flags=re.M)) == 5
-    assert Path("model.keras").exists()
+    printed = capsys.readouterr().out
+    names = next(line for line in printed.splitlines() if line.startswith("('"))
+    query, neighbours = ast.literal_eval(names)
+    assert query == "0.jpg"
+    assert len(set(neighbours) - {query}) == 5
+    assert "recipe small-cifar10" in printed
+    assert re.search(r"^kNN +bank rows +0\.\d{3} +k=8", printed, flags=re.M)
+    written = ["model.keras", "neighbours.html", "photos.csv", "runs/photos/recipe.json"]
+    assert [Path(name).exists() for name in [*written, "report/map.png"]] == [True] * 5
 
 
 def test_the_files_that_it_points_to_exist():

@@ -85,7 +85,7 @@ class Manifest:
             ValueError: it names the images that differ.
         """
         require(
-            self.fingerprint == other.fingerprint,
+            self is other or self.fingerprint == other.fingerprint,
             f"{whose} with {len(other)} images that is not the one of the manifest, "
             f"with {len(self)}; {'; '.join(self.differences(other))}",
             "the same images in the same order: each row of a memory bank belongs to one of them",

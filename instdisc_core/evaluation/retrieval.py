@@ -207,8 +207,9 @@ _PAGE = """<!DOCTYPE html>
 <title>{title}</title>
 <style>
 body {{ font: 14px/1.4 system-ui, sans-serif; margin: 2rem; color: #222; background: #fff; }}
-.row {{ display: flex; flex-wrap: wrap; gap: .5rem; padding: .6rem 0; border-top: 1px solid #ddd; }}
-figure {{ margin: 0; padding: 2px; width: 112px; border: 3px solid #888; border-radius: 4px; }}
+.row {{ display: flex; gap: .5rem; padding: .6rem 0; border-top: 1px solid #ddd; }}
+figure {{ margin: 0; padding: 2px; flex: 0 1 112px; min-width: 48px; border: 3px solid #888;
+  border-radius: 4px; }}
 figure.query {{ border-color: #000; margin-right: 1.5rem; }}
 img {{ width: 100%; display: block; image-rendering: auto; }}
 figcaption {{ font-size: 11px; overflow-wrap: anywhere; text-align: center; }}

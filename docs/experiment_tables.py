@@ -1,0 +1,191 @@
+"""The paper's experiments beside what was measured here, in Markdown, from stored results."""
+
+import json
+import math
+from statistics import mean
+
+from performance_tables import FRAMEWORKS, RESULTS, markdown, stored
+
+# Wu et al., table 1: accuracies on CIFAR-10 of a linear SVM and of the 200 nearest neighbours.
+PAPER = {
+    "parametric": ("60.3", "63.0"),
+    "exact": ("75.4", "80.8"),
+    "nce-1": ("", "42.5"),
+    "nce-10": ("", "63.4"),
+    "nce-512": ("", "78.4"),
+    "nce-4096": ("", "80.4"),
+}
+NAMES = {
+    "pixels": "pixels, less their mean",
+    "untrained": "untrained encoder",
+    "parametric": "parametric softmax",
+    "exact": "non-parametric softmax, exact",
+    "nce-1": "NCE, m = 1",
+    "nce-10": "NCE, m = 10",
+    "nce-512": "NCE, m = 512",
+    "nce-4096": "NCE, m = 4096",
+}
+ABLATIONS = {
+    "embedding": ("embedding size", "embedding-{}", (32, 64, 128, 256)),
+    "images": ("images to train on, %", "images-{}", (10, 50, 100)),
+    "proximal": ("proximal weight, NCE with m = 512", "proximal-{}", (0, 10, 30, 50)),
+    "momentum": ("momentum of the bank", "momentum-{}", (0.0, 0.5, 0.9)),
+    "partition": (
+        "Z of NCE with m = 512",
+        "partition-{}",
+        ("first_batches", "moving_average", "exact"),
+    ),
+}
+
+
+def rows_of(experiment, backend="torch"):
+    """The stored results of an experiment, by row: a list of one dict a seed."""
+    found = {}
+    for path in sorted((RESULTS / f"{experiment}-small-{backend}-cpu").glob("*.json")):
+        result = json.loads(path.read_text())
+        found.setdefault(result["row"], []).append(result)
+    return found
+
+
+def accuracy(results, key):
+    """The mean over the seeds in per cent, with the values where there are several."""
+    values = [100 * result["accuracies"][key] for result in results]
+    if len(values) == 1:
+        return f"{values[0]:.1f}"
+    return f"{mean(values):.1f} ({', '.join(f'{value:.1f}' for value in values)})"
+
+
+def table1():
+    """The small Table 1 beside the paper's."""
+    found = rows_of("table1")
+    pixels = 100 * found["exact"][0]["pixels"]["knn"]
+    rows = [(NAMES["pixels"], "", "", "", f"{pixels:.1f}", "", "")]
+    for row, name in NAMES.items():
+        if row in found:
+            measured = (accuracy(found[row], key) for key in ("svm", "knn", "knn_bank"))
+            minutes = f"{mean(r['training_seconds'] for r in found[row]) / 60:.1f}"
+            rows.append((name, *PAPER.get(row, ("", "")), *measured, minutes))
+    header = (
+        "",
+        "paper: SVM",
+        "paper: kNN",
+        "here, small: SVM",
+        "here, small: kNN",
+        "kNN, bank rows",
+        "minutes",
+    )
+    return f"{markdown(header, rows)}\n\n{_how(found['exact'])}"
+
+
+def frameworks():
+    """The exact row on each framework."""
+    rows = []
+    for backend, framework in FRAMEWORKS.items():
+        found = rows_of("table1", backend)
+        if "exact" in found:
+            results = found["exact"]
+            minutes = f"{mean(r['training_seconds'] for r in results) / 60:.1f}"
+            seeds = ", ".join(str(r["seed"]) for r in results)
+            rows.append((framework, seeds, accuracy(results, "knn"), minutes))
+    return markdown(("framework", "seeds", "kNN", "minutes"), rows)
+
+
+def ablations():
+    """One setting at a time."""
+    found = rows_of("ablations")
+    rows = []
+    for what, pattern, values in ABLATIONS.values():
+        for value in values:
+            name = pattern.format(value)
+            if name in found:
+                measured = (accuracy(found[name], key) for key in ("svm", "knn"))
+                rows.append((what, str(value).replace("_", " "), *measured))
+    how = _how(next(iter(found.values())))
+    return f"{markdown(('setting', 'value', 'SVM', 'kNN'), rows)}\n\n{how}"
+
+
+def loader():
+    """The loader's rate and memory."""
+    rows = []
+    for framework, result in stored("loader").items():
+        settings = result["settings"]
+        grown = result["resident_bytes_at_the_end"] - result["resident_bytes_after_a_tenth"]
+        rows.append(
+            (
+                framework,
+                f"{settings['names']:,}",
+                f"{result['listing_seconds']:.0f}",
+                f"{result['checking_seconds']:.0f}",
+                f"{settings['read']:,}",
+                f"{result['images_per_second_and_worker']:.0f}",
+                f"{grown / 2**20:.1f}",
+            )
+        )
+    header = (
+        "process of",
+        "files",
+        "listed and hashed, s",
+        "checked again, s",
+        "images read",
+        "images/s and core",
+        "memory grew, MiB",
+    )
+    return markdown(header, rows)
+
+
+def pixels_beaten():
+    """The sentence of the README."""
+    found = rows_of("table1")["exact"]
+    knn = mean(result["accuracies"]["knn"] for result in found)
+    pixels = found[0]["pixels"]["knn"]
+    minutes = max(result["training_seconds"] for result in found) / 60
+    images = found[0]["images"]
+    return (
+        f"On {images['train']:,} images of CIFAR-10 (JPEG copy), in {minutes:.0f} minutes on one "
+        f"processor core, the 200 nearest neighbours classify {knn:.1%} of {images['test']:,} test "
+        f"images rightly, against {pixels:.1%} among raw pixels."
+    )
+
+
+def _how(results):
+    """What the numbers of these results are."""
+    first = results[0]
+    recipe, images, machine = first["recipe"], first["images"], first["machine"]
+    versions = machine["versions"]
+    return (
+        f"Small version: {images['train']:,} training and {images['test']:,} test images of "
+        f"CIFAR-10 ({first['data']}), recipe `{recipe['name']}` for {recipe['epochs']} epochs, "
+        f"PyTorch {versions['torch']}, Keras {versions['keras']}, one processor core a run, two runs at a "
+        f"time. Accuracies in per cent, the mean over seeds "
+        f"{', '.join(str(r['seed']) for r in results)} (and each). kNN: k = "
+        f"{recipe['num_neighbours']}, training images embedded anew, not augmented, or as the "
+        "bank has them. The SVM's strength is chosen on a fifth of the training images."
+    )
+
+
+def plot_experiments(path):
+    """Draw the small Table 1 and the ablations, as PNG; each result is a dot, a bar is the mean."""
+    from matplotlib.figure import Figure
+
+    found, ablated = rows_of("table1"), rows_of("ablations")
+    panels = {"Table 1, small version": [(NAMES[r], found[r]) for r in NAMES if r in found]}
+    for what, pattern, values in ABLATIONS.values():
+        present = [v for v in values if pattern.format(v) in ablated]
+        if present:
+            pairs = [(str(v).replace("_", " "), ablated[pattern.format(v)]) for v in present]
+            panels[what] = pairs
+    down = math.ceil(len(panels) / 2)
+    figure = Figure((12, 2.7 * down), layout="constrained")
+    axes = figure.subplots(down, 2, squeeze=False).ravel()
+    for axis, (title, rows) in zip(axes, panels.items(), strict=False):
+        for place, (_, results) in enumerate(rows):
+            values = [100 * result["accuracies"]["knn"] for result in results]
+            axis.barh(place, mean(values), color="#0173B2", alpha=0.5)
+            axis.plot(values, [place] * len(values), "o", color="#0173B2", markersize=4)
+        axis.set_yticks(range(len(rows)), [name for name, _ in rows])
+        axis.invert_yaxis()
+        axis.axvline(100 * rows[0][1][0]["pixels"]["knn"], color="0.3", linestyle=":")
+        axis.set(title=title, xlabel="kNN accuracy, % (dotted: pixels)", xlim=(0, None))
+    for axis in axes[len(panels) :]:
+        axis.set_visible(False)
+    figure.savefig(path, dpi=100, facecolor="white")
