@@ -155,8 +155,8 @@ def _how(results):
     return (
         f"Small version: {images['train']:,} training and {images['test']:,} test images of "
         f"CIFAR-10 ({first['data']}), recipe `{recipe['name']}` for {recipe['epochs']} epochs, "
-        f"PyTorch {versions['torch']}, Keras {versions['keras']}, one processor core a run, two runs at a "
-        f"time. Accuracies in per cent, the mean over seeds "
+        f"PyTorch {versions['torch']}, Keras {versions['keras']}, one processor core a "
+        f"run, two runs at a time. Accuracies in per cent, the mean over seeds "
         f"{', '.join(str(r['seed']) for r in results)} (and each). kNN: k = "
         f"{recipe['num_neighbours']}, training images embedded anew, not augmented, or as the "
         "bank has them. The SVM's strength is chosen on a fifth of the training images."

@@ -126,7 +126,8 @@ def color_jitter(brightness, contrast, saturation, hue, seed=None):
 
 def _augmentation(size, flip, scale, draw, layers):
     """Crop and layers for pixels in ``[0, 1]``, between layers to and from ``[0, 255]``."""
-    crop = RandomResizedCrop(*_pair(size), scale=scale, flip=flip, seed=draw(), dtype="float32")
+    height, width = _pair(size)
+    crop = RandomResizedCrop(height, width, scale, flip=flip, seed=draw(), dtype="float32")
     to_unit = keras.layers.Rescaling(1 / 255, dtype="float32")
     return keras.Sequential([to_unit, crop, *layers, keras.layers.Rescaling(255, dtype="float32")])
 

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -120,7 +121,7 @@ class Recipe:
 
     def build_augmenter(self, seed=None):
         """The augmentation, for pixels in ``[0, 255]``."""
-        kinds = {"paper": paper_augmentation, "simclr": simclr_augmentation}
+        kinds: dict[str, Callable] = {"paper": paper_augmentation, "simclr": simclr_augmentation}
         require(
             self.augmentation in kinds,
             f"augmentation={self.augmentation!r}",

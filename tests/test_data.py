@@ -303,7 +303,7 @@ def test_a_copied_folder_is_the_same_data(folder, tmp_path):
 def test_unchanged_files_are_not_read_again(folder, tmp_path, monkeypatch):
     path = tmp_path / "photos.csv"
     ImageFolder(folder, 8, manifest=path)
-    monkeypatch.setattr("instdisc_core.data.sources.digest", lambda data: pytest.fail("read"))
+    monkeypatch.setattr("instdisc_core.data.folder.digest", lambda data: pytest.fail("read"))
     assert len(ImageFolder(folder, 8, manifest=path, cache=False)) == 12
 
 

@@ -51,8 +51,8 @@ class ImageBatches(keras.utils.PyDataset):
         self.drop_remainder, self.prefetch = drop_remainder, prefetch
         self._resident = keras.ops.convert_to_tensor(source.images()) if on_device else None
         self.epoch = 0
-        self._order = (None, None)
-        self._ahead = OrderedDict()
+        self._order: tuple = (None, None)
+        self._ahead: OrderedDict = OrderedDict()
 
     @property
     def manifest(self):

@@ -53,10 +53,18 @@ class Manifest:
             digest.update(f"{name}\0{size}\0{content}\n".encode())
         return digest.hexdigest()
 
-    def subset(self, indices):
-        """The manifest of some of the images, in the order of these indices."""
-        columns = (self.names, self.sizes, self.modified, self.digests)
-        return Manifest(*(tuple(column[i] for i in indices) for column in columns))
+    def subset(self, indices, skipped=None):
+        """The manifest of some of the images, in the order of these indices.
+
+        Args:
+            indices: of the images that stay.
+            skipped: the reasons of those that don't, see ``skipped``.
+        """
+        names, sizes, modified, digests = (
+            tuple(column[i] for i in indices)
+            for column in (self.names, self.sizes, self.modified, self.digests)
+        )
+        return Manifest(names, sizes, modified, digests, skipped or {})
 
     def differences(self, other):
         """What is not in ``other`` as it is here: sentences, none where both are equal."""

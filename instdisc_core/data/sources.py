@@ -1,21 +1,14 @@
-"""Where images come from: a folder, an array, or any data set that can be indexed."""
+"""Where images come from: what all sources share, arrays, and data sets that can be indexed."""
 
 import os
-import re
-import warnings
-from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path, PurePosixPath
 
 import numpy as np
 
 from instdisc_core.data.batches import ImageBatches
-from instdisc_core.data.decoding import SUFFIXES, decode, read
-from instdisc_core.data.manifest import Manifest, digest, listed
+from instdisc_core.data.decoding import decode
+from instdisc_core.data.manifest import Manifest, digest
 from instdisc_core.validation import require, require_count
-
-CACHE_BYTES = 2**31  # what "auto" keeps decoded in memory
-SLAB = 4096  # files that are submitted to the threads at a time
 
 
 class ImageSource:
@@ -31,7 +24,7 @@ class ImageSource:
     """
 
     def __init__(self, manifest, size, labels=None, class_names=None, workers=None, pixels=None):
-        self.workers = _workers(workers)
+        self.workers = threads(workers)
         self.manifest, self.size = manifest, tuple(size)
         self.labels = None if labels is None else np.asarray(labels)
         require(
@@ -121,177 +114,6 @@ class ImageSource:
         return {**self.__dict__, "_executor": None}
 
 
-class ImageFolder(ImageSource):
-    """The images in a folder and its subfolders, in the order of their names.
-
-    If every image lies in a subfolder, and there are several, the first part of a path is an
-    image's class; else the folder is flat and there are no labels.
-
-    Args:
-        folder: its path.
-        size: height and width in pixels to which images are brought, one integer or a pair: the
-            largest central part of that shape, resized.
-        corrupt: what to do about files that are no images or broken ones: ``"refuse"`` raises an
-            error that names them; ``"skip"`` leaves them out and lists them in
-            ``manifest.skipped``.
-        duplicates: about files with equal bytes: ``"warn"``, ``"drop"`` (all but the first of
-            each, listed in ``manifest.skipped``) or ``"keep"``. The objective would push an image
-            from its copy.
-        manifest: path of a CSV file. If it is there, the folder is checked against it, its order
-            holds, and files that are new are left out with a warning; otherwise it is written.
-        cache: keep the decoded images in memory; ``"auto"`` where that takes at most 2 GiB.
-            Without a cache broken files are found at the start only with ``corrupt="skip"``; else
-            when their turn comes.
-        workers: threads that decode; None is one for each core.
-
-    Raises:
-        ValueError: the folder does not exist or holds no images, a file is broken, or the folder
-            is not that of the manifest. The message names the files.
-
-    Example:
-    ```python
-    photos = ImageFolder("photos", size=64, corrupt="skip")
-    model.fit(photos.batches(128, seed=0), epochs=200)
-    embeddings = model.predict(photos.ordered())
-    ```
-    """
-
-    def __init__(
-        self,
-        folder,
-        size,
-        corrupt="refuse",
-        duplicates="warn",
-        manifest=None,
-        cache="auto",
-        workers=None,
-    ):
-        _require_choice("corrupt", corrupt, ("refuse", "skip"))
-        _require_choice("duplicates", duplicates, ("warn", "drop", "keep"))
-        _require_choice("cache", cache, ("auto", True, False))
-        self.folder, size = Path(folder), _size(size)
-        names = _image_files(self.folder)
-        known = Manifest.load(manifest) if manifest and Path(manifest).exists() else None
-        if known:
-            names = self._names_of(known, names)
-        pixel_bytes = 3 * size[0] * size[1]
-        cached = len(names) * pixel_bytes <= CACHE_BYTES if cache == "auto" else cache
-        pixels = np.empty((len(names), *size, 3), "uint8") if cached else None
-        decoding = size if cached or corrupt == "skip" else None
-        sizes, modified, digests, problems = self._scan(names, decoding, pixels, known, workers)
-        skipped = dict(known.skipped) if known else {}
-        if problems and (corrupt == "refuse" or known):
-            described = [f"{name} ({reason})" for name, reason in problems.items()]
-            require(
-                False,
-                f"{len(problems)} of {len(names)} files in {self.folder} that cannot be read: "
-                + listed(described),
-                "images",
-                "Mend or remove them, or leave them out by corrupt='skip'.",
-            )
-        skipped |= problems
-        if duplicates != "keep" and not known:
-            skipped |= self._copies(names, digests, problems, drop=duplicates == "drop")
-        keep = [i for i, name in enumerate(names) if name not in skipped or known]
-        require(
-            bool(keep),
-            f"{self.folder}, all of whose {len(names)} image files are broken: "
-            + listed([f"{name} ({reason})" for name, reason in problems.items()]),
-            "at least one image",
-        )
-        if cached and len(keep) < len(names):
-            pixels = pixels[keep]
-        columns = ([column[i] for i in keep] for column in (names, sizes, modified, digests))
-        found = Manifest(*(tuple(column) for column in columns), skipped)
-        if known:
-            known.check(found, str(self.folder))
-        elif manifest:
-            found.save(manifest)
-        labels, class_names = _classes(found.names)
-        super().__init__(found, size, labels, class_names, workers, pixels)
-
-    def _decode(self, index):
-        try:
-            return read(self.folder / self.names[index], self.size)[1]
-        except ValueError as error:
-            raise ValueError(
-                f"Received: {self.folder / self.names[index]}, instance {index}, which cannot be "
-                f"read ({error}). Expected the image that was there when the folder was listed. "
-                "Restore it, or list the folder anew by ImageFolder(..., corrupt='skip')."
-            ) from error
-
-    def _names_of(self, known, names):
-        """The names in the manifest's order, without files that came later."""
-        there = set(names)
-        gone = [name for name in known.names if name not in there]
-        require(
-            not gone,
-            f"{self.folder}, in which {len(gone)} of the manifest's {len(known)} files are "
-            f"missing: {listed(gone)}",
-            "the files that the manifest lists",
-            "Restore them; or delete the manifest, and train anew on what is there now.",
-        )
-        new = there - set(known.names) - set(known.skipped)
-        if new:
-            warnings.warn(
-                f"{len(new)} files in {self.folder} are not in its manifest and are left out: "
-                f"{listed(sorted(new))}. To train on them, delete the manifest and train anew.",
-                stacklevel=3,
-            )
-        return list(known.names)
-
-    def _scan(self, names, decoding, pixels, known, workers):
-        """Read all files once, and return sizes, times, digests, and what was wrong with which.
-
-        Args:
-            names: of the files.
-            decoding: the size to decode to, or None to look at no image.
-            pixels: the array to fill with what was decoded, or None.
-            known: the manifest. A file of the size and time that it lists is the same file, and
-                is not read again if nothing is decoded.
-        """
-        n = len(names)
-        sizes, modified, digests, problems = [0] * n, [0] * n, [""] * n, {}
-
-        def look(i):
-            path = self.folder / names[i]
-            try:
-                status = path.stat()
-                sizes[i], modified[i] = status.st_size, status.st_mtime_ns
-                same = known and (sizes[i], modified[i]) == (known.sizes[i], known.modified[i])
-                if decoding is None:
-                    digests[i] = known.digests[i] if same else digest(path.read_bytes())
-                    return
-                data, image = read(path, decoding)
-                digests[i] = digest(data)
-                if pixels is not None:
-                    pixels[i] = image
-            except (OSError, ValueError) as error:
-                problems[names[i]] = str(error)
-
-        with ThreadPoolExecutor(_workers(workers), "instdisc-scan") as executor:
-            for start in range(0, n, SLAB):  # a future is much larger than a name
-                for _ in executor.map(look, range(start, min(start + SLAB, n)), chunksize=16):
-                    pass
-        return sizes, modified, digests, dict(sorted(problems.items()))
-
-    def _copies(self, names, digests, problems, drop):
-        """Warn of files with equal bytes, or return those to drop with the reason."""
-        first, copies = {}, {}
-        for name, content in zip(names, digests, strict=True):
-            if name not in problems and first.setdefault(content, name) != name:
-                copies[name] = f"a copy of {first[content]}"
-        if copies and not drop:
-            described = [f"{name} ({reason})" for name, reason in copies.items()]
-            warnings.warn(
-                f"{len(copies)} of {len(names)} files in {self.folder} are copies: "
-                f"{listed(described)}. Training pushes an image from its copy; leave copies out "
-                "by duplicates='drop', or say duplicates='keep'.",
-                stacklevel=4,
-            )
-        return copies if drop else {}
-
-
 class ImageArray(ImageSource):
     """Images that are in memory.
 
@@ -368,13 +190,13 @@ class ImageDataset(ImageSource):
         n = len(dataset)
         names = tuple(f"image {i}" for i in range(n))
         manifest = Manifest(names, (0,) * n, (0,) * n, ("",) * n)
-        super().__init__(manifest, _size(size), workers=workers)
+        super().__init__(manifest, pair(size), workers=workers)
         self.image(0)  # what is wrong with all images is wrong with the first
         self._read_labels()
 
     def _decode(self, index):
         try:
-            return decode(_pixels(self._element(index)), self.size)
+            return decode(pixels_of(self._element(index)), self.size)
         except ValueError as error:
             raise ValueError(
                 f"Received: element {index} of the data set, which is no image ({error}). "
@@ -431,114 +253,24 @@ class _Subset(ImageSource):
         return self.whole.image(int(self.indices[index]))
 
 
-def image_source(data, size=None, labels=None, **kwargs):
-    """The ImageSource for whatever holds the images.
-
-    Args:
-        data: a folder's path, an array of images, a ``tf.data.Dataset`` of single images (which is
-            read into memory, in its order), a data set that can be indexed, or an ImageSource.
-        size: see ``ImageFolder``; may be left out where images are in memory.
-        labels: for an array.
-        **kwargs: of ImageFolder, ImageArray or ImageDataset.
-
-    Raises:
-        ValueError: what none of them can hold, or a size missing.
-
-    Example: ``source = image_source("photos", size=64)``
-    """
-    if isinstance(data, ImageSource):
-        return data
-    if isinstance(data, np.ndarray):
-        return ImageArray(data, labels, **kwargs)
-    if hasattr(data, "as_numpy_iterator"):
-        return _in_memory(data.as_numpy_iterator(), size, **kwargs)
-    require(size is not None, "no size", "the height and width of the images, such as size=64")
-    if isinstance(data, (str, os.PathLike)):
-        return ImageFolder(data, size, **kwargs)
-    return ImageDataset(data, size, **kwargs)
-
-
-def _in_memory(elements, size, **kwargs):
-    """An ImageArray of the images, and labels, of an iterator."""
-    images, labels = [], []
-    for element in elements:
-        image = element[0] if isinstance(element, tuple) else element
-        images.append(decode(_pixels(image), None if size is None else _size(size)))
-        labels += [element[1]] if isinstance(element, tuple) else []
-    require(bool(images), "an empty data set", "at least one image")
-    shapes = {image.shape for image in images}
-    require(len(shapes) == 1, f"images of {len(shapes)} sizes", "a size=, to bring them to one")
-    return ImageArray(np.stack(images), labels or None, **kwargs)
-
-
-def _pixels(image):
+def pixels_of(image):
     """An image as ``decode`` takes it: tensors as arrays, channels last."""
     if type(image).__module__.split(".")[0] == "torch":
         image = np.moveaxis(np.asarray(image), 0, -1) if image.ndim == 3 else np.asarray(image)
     return image
 
 
-def _image_files(folder):
-    """The names of the image files below a folder, in their order."""
-    require(
-        folder.is_dir(),
-        f"{str(folder)!r}, which is {'no folder' if folder.exists() else 'not there'}",
-        "a folder of images",
-    )
-    names, others = [], Counter()
-    for parent, folders, files in os.walk(folder):  # much faster than Path.rglob
-        folders[:] = [name for name in folders if not _hidden(name)]
-        place = Path(parent).relative_to(folder).as_posix()
-        prefix = "" if place == "." else f"{place}/"
-        for file in files:
-            suffix = os.path.splitext(file)[1].lower()
-            if _hidden(file):
-                continue
-            if suffix in SUFFIXES:
-                names.append(prefix + file)
-            else:
-                others[suffix or "no suffix"] += 1
-    held = ", ".join(f"{count} with {suffix}" for suffix, count in others.most_common(3))
-    require(
-        bool(names),
-        f"{folder}, which holds no images: {held or 'it is empty'}",
-        f"files with {', '.join(sorted(SUFFIXES))}, in it or below it",
-    )
-    return sorted(names, key=_natural)
-
-
-def _hidden(name):
-    return name.startswith(".") or name == "__MACOSX"
-
-
-def _natural(name):
-    """A key by which ``10.jpg`` comes after ``9.jpg``."""
-    return [int(part) if part.isdigit() else part for part in re.split(r"([0-9]+)", name)]
-
-
-def _classes(names):
-    """Labels and class names by the first part of each path, or None twice."""
-    parts = [PurePosixPath(name).parts for name in names]
-    classes = sorted({p[0] for p in parts})
-    if any(len(p) == 1 for p in parts) or len(classes) == 1:
-        return None, None
-    numbers = {name: i for i, name in enumerate(classes)}
-    return np.array([numbers[p[0]] for p in parts]), classes
-
-
-def _size(size):
+def pair(size):
+    """Height and width from one integer or two, checked."""
     height, width = (size, size) if isinstance(size, (int, np.integer)) else size
     require_count("size", height)
     require_count("size", width)
     return int(height), int(width)
 
 
-def _workers(workers):
+def threads(workers):
+    """How many threads decode: as many as were asked for, or one for each core."""
     if workers is None:
         return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     require_count("workers", workers)
     return workers
-
-
-def _require_choice(name, value, choices):
-    require(value in choices, f"{name}={value!r}", f"one of {', '.join(map(repr, choices))}")

@@ -51,12 +51,13 @@ def embedding_map(embeddings, source, path, num_images=2000, seed=0, title=""):
     figure = Figure((8, 8), layout="constrained")
     axis = figure.subplots()
     axis.set(xticks=[], yticks=[], title=title, aspect="equal")
-    classes = [] if source.labels is None else np.unique(source.labels)
+    classes = np.unique([] if source.labels is None else source.labels)
     if 0 < len(classes) <= len(COLOURS):
         for label, colour in zip(classes, COLOURS, strict=False):
             name = label if source.class_names is None else source.class_names[label]
             members = source.labels[chosen] == label
-            axis.scatter(*positions[members].T, s=8, color=colour, label=str(name), linewidths=0)
+            x, y = positions[members].T
+            axis.scatter(x, y, s=8, color=colour, label=str(name), linewidths=0)
         figure.legend(loc="outside lower center", ncols=5, markerscale=2.5, frameon=False)
     else:
         _draw_thumbnails(axis, positions, source, chosen)

@@ -79,7 +79,7 @@ def linear_accuracy(
             )
             for c in strengths
         }
-        strength = max(scores, key=scores.get)
+        strength = max(strengths, key=lambda c: scores[c])
     fitted = _fitted(classifier, strength, train, train_labels, seed)
     return float(fitted.score(test, labels)), strength
 

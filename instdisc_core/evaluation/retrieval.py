@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 from keras import ops
 
+from instdisc_core.data import ImageSource
 from instdisc_core.registry import get_bank_ops
 from instdisc_core.validation import check_features, require, require_count
 
@@ -27,8 +28,8 @@ class Retrieval:
         similarities: cosines, ``(q, k)``.
     """
 
-    queries: object
-    gallery: object
+    queries: ImageSource
+    gallery: ImageSource
     indices: np.ndarray
     neighbours: np.ndarray
     similarities: np.ndarray
@@ -92,10 +93,10 @@ class Retrieval:
         return zip(self.indices, self.neighbours, self.similarities, strict=True)
 
     def _colour(self, query, neighbour):
-        if self.agreement is None:
+        ours, theirs = self.queries.labels, self.gallery.labels
+        if ours is None or theirs is None:
             return "#888888"
-        same = self.gallery.labels[neighbour] == self.queries.labels[query]
-        return AGREEING if same else DIFFERING
+        return AGREEING if theirs[neighbour] == ours[query] else DIFFERING
 
     def _ranked(self, count, sign):
         require_count("count", count)

@@ -1,0 +1,50 @@
+"""The image source for whatever holds the images."""
+
+import os
+
+import numpy as np
+
+from instdisc_core.data.decoding import decode
+from instdisc_core.data.folder import ImageFolder
+from instdisc_core.data.sources import ImageArray, ImageDataset, ImageSource, pair, pixels_of
+from instdisc_core.validation import require
+
+
+def image_source(data, size=None, labels=None, **kwargs):
+    """The ImageSource for whatever holds the images.
+
+    Args:
+        data: a folder's path, an array of images, a ``tf.data.Dataset`` of single images (which is
+            read into memory, in its order), a data set that can be indexed, or an ImageSource.
+        size: see ``ImageFolder``; may be left out where images are in memory.
+        labels: for an array.
+        **kwargs: of ImageFolder, ImageArray or ImageDataset.
+
+    Raises:
+        ValueError: what none of them can hold, or a size missing.
+
+    Example: ``source = image_source("photos", size=64)``
+    """
+    if isinstance(data, ImageSource):
+        return data
+    if isinstance(data, np.ndarray):
+        return ImageArray(data, labels, **kwargs)
+    if hasattr(data, "as_numpy_iterator"):
+        return _in_memory(data.as_numpy_iterator(), size, **kwargs)
+    require(size is not None, "no size", "the height and width of the images, such as size=64")
+    if isinstance(data, (str, os.PathLike)):
+        return ImageFolder(data, size, **kwargs)
+    return ImageDataset(data, size, **kwargs)
+
+
+def _in_memory(elements, size, **kwargs):
+    """An ImageArray of the images, and labels, of an iterator."""
+    images, labels = [], []
+    for element in elements:
+        image = element[0] if isinstance(element, tuple) else element
+        images.append(decode(pixels_of(image), None if size is None else pair(size)))
+        labels += [element[1]] if isinstance(element, tuple) else []
+    require(bool(images), "an empty data set", "at least one image")
+    shapes = {image.shape for image in images}
+    require(len(shapes) == 1, f"images of {len(shapes)} sizes", "a size=, to bring them to one")
+    return ImageArray(np.stack(images), labels or None, **kwargs)
