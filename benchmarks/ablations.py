@@ -22,10 +22,11 @@ def nce(num_negatives=512, **settings):
 
 
 ROWS = {
-    "embedding": {f"embedding-{d}": {"embedding_dim": d} for d in (32, 64, 128, 256)},
-    "images": {f"images-{share}": {} for share in (10, 50, 100)},  # per cent
+    "base": {"base": {}},  # embedding of 128, all images, momentum of 0.5
+    "embedding": {f"embedding-{d}": {"embedding_dim": d} for d in (32, 64, 256)},
+    "images": {f"images-{share}": {} for share in (10, 50)},  # per cent
+    "momentum": {f"momentum-{mu}": {"momentum": mu} for mu in (0.0, 0.9)},
     "proximal": {f"proximal-{w}": nce(proximal_weight=float(w)) for w in (0, 10, 30, 50)},
-    "momentum": {f"momentum-{mu}": {"momentum": mu} for mu in (0.0, 0.5, 0.9)},
     "partition": {f"partition-{name}": nce(partition=name) for name in PARTITIONS},
 }
 

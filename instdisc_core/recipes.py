@@ -96,6 +96,8 @@ class Recipe:
         if seed is not None:
             keras.utils.set_random_seed(seed)
         steps = steps_per_epoch or math.ceil(num_instances / self.batch_size)
+        optimizer = self.build_optimizer(steps)
+        objective, augmenter = self.build_objective(seed), self.build_augmenter(seed)
         before = keras.config.dtype_policy()
         keras.config.set_dtype_policy(self.dtype_policy)
         try:
@@ -103,14 +105,14 @@ class Recipe:
                 resnet(self.depth, stem=self.stem, width=self.width, include_preprocessing=True),
                 num_instances,
                 self.embedding_dim,
-                self.build_objective(seed),
+                objective,
                 self.momentum,
-                augmenter=self.build_augmenter(seed),
+                augmenter=augmenter,
                 seed=seed,
             )
         finally:
             keras.config.set_dtype_policy(before)
-        model.compile(optimizer=self.build_optimizer(steps), jit_compile=jit_compile)
+        model.compile(optimizer=optimizer, jit_compile=jit_compile)
         model.build((None, self.image_size, self.image_size, 3))
         return model
 
