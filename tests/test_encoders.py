@@ -116,3 +116,56 @@ def test_it_is_an_encoder():
     model.compile(optimizer="sgd")
     history = model.fit(images, np.arange(4), verbose=0)
     assert np.isfinite(history.history["loss"][0])
+
+
+def small_images(side):
+    return np.random.default_rng(0).integers(0, 256, (12, side, side, 3)).astype("uint8")
+
+
+@pytest.mark.skipif(keras.backend.backend() != "torch", reason="a module of PyTorch")
+def test_a_module_of_pytorch_is_an_encoder():
+    """It trains in training mode, and is evaluated in evaluation mode."""
+    import torch
+
+    class Net(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.convolution = torch.nn.Conv2d(3, 8, 3)
+            self.normalization = torch.nn.BatchNorm2d(8)
+
+        def forward(self, x):
+            x = x.permute(0, 3, 1, 2).float() / 255
+            return torch.relu(self.normalization(self.convolution(x))).mean((2, 3))
+
+    net = Net()
+    kernel = net.convolution.weight.detach().clone()
+    model = InstanceDiscrimination(net, 12, 8, "non_parametric_softmax", seed=0)
+    model.compile(optimizer=keras.optimizers.SGD(0.1))
+    model.fit(small_images(8), np.arange(12), epochs=2, verbose=0)
+    assert not torch.equal(net.convolution.weight, kernel)
+    assert net.normalization.running_mean.abs().max() > 0.01
+    alone, together = (model.predict(small_images(8), size, verbose=0) for size in (1, 12))
+    np.testing.assert_allclose(alone, together, atol=1e-5)
+
+
+@pytest.mark.skipif(keras.backend.backend() != "torch", reason="slow to compile elsewhere")
+def test_a_model_of_keras_applications_is_an_encoder():
+    encoder = keras.applications.MobileNetV2(
+        (32, 32, 3), 0.35, include_top=False, weights=None, pooling="avg"
+    )
+    model = InstanceDiscrimination(encoder, 12, 8, "non_parametric_softmax", seed=0)
+    model.compile(optimizer="sgd")
+    history = model.fit(small_images(32), np.arange(12), verbose=0).history
+    assert np.isfinite(history["loss"][0])
+
+
+def test_smaller_ones_have_the_same_stages():
+    encoder = resnet(10, (32, 32, 3), "patch", width=8, include_preprocessing=True)
+    shapes = [encoder.get_layer(f"conv{i}").output.shape[1:] for i in range(1, 6)]
+    assert shapes == [(16, 16, 8), (16, 16, 8), (8, 8, 16), (4, 4, 32), (2, 2, 64)]
+    assert encoder.output_shape == (None, 64)
+    pixels = np.array([0, 127.5, 255], "float32").reshape(3, 1, 1, 1) * np.ones((1, 4, 4, 3))
+    scaled = encoder.layers[1](pixels)
+    np.testing.assert_allclose(numpy(scaled)[:, 0, 0, 0], [-1, 0, 1], atol=1e-6)
+    with pytest.raises(ValueError, match=r"width=0\. Expected"):
+        resnet(10, width=0)
