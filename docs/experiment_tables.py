@@ -99,6 +99,8 @@ def ablations():
             if name in found:
                 measured = (accuracy(found[name], key) for key in ("svm", "knn"))
                 rows.append((what, value, *measured))
+    if not rows:
+        return "Not yet."
     how = _how(found["base"])
     return f"{markdown(('setting', 'value', 'SVM', 'kNN'), rows)}\n\n{how}"
 
