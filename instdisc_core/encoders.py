@@ -8,7 +8,7 @@ from instdisc_core.validation import require, require_count
 # Blocks in each of the four stages, and whether a block is a bottleneck.
 DEPTHS = {10: ((1, 1, 1, 1), False), 18: ((2, 2, 2, 2), False), 50: ((3, 4, 6, 3), True)}
 STEMS = ("imagenet", "cifar", "patch")
-STAGES = ("conv2", "conv3", "conv4", "conv5")
+STAGES = ("conv1", "conv2", "conv3", "conv4", "conv5")
 
 
 def resnet18(input_shape=(None, None, 3), stem="imagenet", **kwargs):
@@ -83,7 +83,7 @@ def resnet(
     else:
         size, strides = (3, 1) if stem == "cifar" else (2, 2)
         x = layers.ReLU(name="conv1")(_normalized(x, width, size, strides))
-    for i, (stage, count) in enumerate(zip(STAGES, blocks, strict=True)):
+    for i, (stage, count) in enumerate(zip(STAGES[1:], blocks, strict=True)):
         for block in range(count):
             strides = 2 if block == 0 and stage != "conv2" else 1
             last = stage if block == count - 1 else None

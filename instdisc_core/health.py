@@ -7,6 +7,7 @@ from instdisc_core.validation import require
 
 BLOCK = 65_536  # rows of the bank that are scored at a time
 ALIKE = 0.95  # mean cosine of two images from which all embeddings are one
+ENOUGH = 8  # dimensions below which a small rank says nothing
 FLAT = 0.02  # effective rank, as a share of the dimensions, from which they lie on a line
 
 
@@ -107,7 +108,7 @@ def collapse(embeddings):
 
     ``"all embeddings are alike"`` where the mean cosine of two images is above 0.95;
     ``"the embeddings lie in few dimensions"`` where, less their mean, their effective rank is below
-    2 % of what it could be, and below 2 in any case; ``"embeddings are not finite"``.
+    2, or below 2 % of what it could be (if that is at least 8); ``"embeddings are not finite"``.
 
     Args:
         embeddings: unit rows ``(n, embedding_dim)``, at least 2.
@@ -121,9 +122,11 @@ def collapse(embeddings):
     if not np.all(np.isfinite(f)):
         return "embeddings are not finite"
     n = len(f)
+    require(n > 1, f"{n} embeddings", "at least 2")
     cosine = (np.sum(np.square(f.sum(axis=0))) - n) / (n * (n - 1))
     if cosine > ALIKE:
         return "all embeddings are alike"
-    if effective_rank(f - f.mean(axis=0)) < max(2.0, FLAT * min(f.shape)):
+    possible = min(n - 1, f.shape[1])
+    if possible >= ENOUGH and effective_rank(f - f.mean(axis=0)) < max(2.0, FLAT * possible):
         return "the embeddings lie in few dimensions"
     return None

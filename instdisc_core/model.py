@@ -166,7 +166,8 @@ class InstanceDiscrimination(keras.Model):
     def check_data(self, manifest):
         """Raise unless the data are those that the bank was trained on.
 
-        The first data set of ``fit`` that has a manifest is remembered, and saved with the model.
+        ``fit`` remembers the manifest of the first ImageSource that it trains on, and it is saved
+        with the model. Until then any data of the bank's length will do.
 
         Args:
             manifest: the Manifest of the data at hand.
@@ -181,9 +182,8 @@ class InstanceDiscrimination(keras.Model):
             f"{n}, one for each row of the memory bank",
             f"Build the model with num_instances={len(manifest)}.",
         )
-        if self.manifest is None:
-            self.manifest = manifest
-        self.manifest.check(manifest)
+        if self.manifest is not None:
+            self.manifest.check(manifest)
 
     def save_own_variables(self, store):
         """Save the manifest, and the states of all random generators, which Keras leaves out."""

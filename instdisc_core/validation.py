@@ -20,6 +20,15 @@ def require_count(name, value):
     require(is_integer and value >= 1, f"{name}={value!r}", "an integer >= 1")
 
 
+def require_size(size):
+    """Height and width from one integer or a pair, both at least 1."""
+    is_pair = isinstance(size, (tuple, list)) and len(size) == 2
+    height, width = size if is_pair else (size, size)
+    require_count("size", height)
+    require_count("size", width)
+    return int(height), int(width)
+
+
 def require_number(name, value, lowest, highest=np.inf, *, open_below=False, open_above=True):
     """Raise unless ``value`` is a finite number in the range given."""
     expected = f"a number in {'(' if open_below else '['}{lowest}, {highest}"

@@ -22,8 +22,8 @@ class BankHealth(keras.callbacks.Callback):
 
     - ``health_log_z`` and ``health_log_z_exact``, in nats: the log Z in use, where the objective
       has one, and ``log mean_i Z_i`` over the whole bank;
-    - ``health_bank_age``: epochs since a row last moved, the mean over the sample; 0 where all
-      images are seen in every epoch;
+    - ``health_bank_age``: epochs since a row last moved in this ``fit``, the mean over the sample;
+      0 where all images are seen in every epoch;
     - ``health_uniformity``, ``health_alignment`` (of two augmentations of an image; only with an
       augmenter) and ``health_effective_rank``;
     - ``health_positive_rank``: the median place of an image's own row among all rows, 1 the best;
@@ -44,7 +44,7 @@ class BankHealth(keras.callbacks.Callback):
 
     Example:
     ```python
-    model.fit(images, indices, callbacks=[BankHealth(images), keras.callbacks.CSVLogger("log.csv")])
+    model.fit(images, indices, callbacks=[BankHealth(images), LogFile("log.csv")])
     ```
     """
 
@@ -65,8 +65,13 @@ class BankHealth(keras.callbacks.Callback):
     def on_train_begin(self, logs=None):
         """Remember the rows of the sample."""
         self._rows = self._sampled_rows()
-        self._moved = np.full(len(self.indices), -1)
+        self._moved = None
         self._neighbours = None
+
+    def on_epoch_begin(self, epoch, logs=None):
+        """Take the rows for as young as can be when the first epoch begins."""
+        if self._moved is None:
+            self._moved = np.full(len(self.indices), epoch - 1)
 
     def on_epoch_end(self, epoch, logs=None):
         """Look, if it is this epoch's turn."""

@@ -2,6 +2,7 @@
 
 import keras
 
+from instdisc_core.data import ImageSource
 from instdisc_core.evaluation import knn_accuracy
 from instdisc_core.validation import require_count
 
@@ -14,7 +15,7 @@ class KNNEvaluation(keras.callbacks.Callback):
     ``train_images``, without augmentation.
 
     Args:
-        images: held-out images, in the form that ``predict`` takes.
+        images: held-out images, in the form that ``predict`` takes, or an ImageSource.
         labels: their labels, ``(queries,)``; integers or strings.
         train_labels: the labels of the training images, ``(num_instances,)``, in the order of
             their indices.
@@ -72,4 +73,6 @@ class KNNEvaluation(keras.callbacks.Callback):
         )
 
     def _embeddings(self, images):
+        if isinstance(images, ImageSource):
+            images = images.ordered(self.batch_size)
         return self.model.predict(images, batch_size=self.batch_size, verbose=0)

@@ -1,11 +1,48 @@
 """Logs for TensorBoard, and pictures of logs."""
 
 import csv
+from pathlib import Path
 
 import keras
 import numpy as np
 
 from instdisc_core.validation import require
+
+
+class LogFile(keras.callbacks.Callback):
+    """Writes the logs of every epoch into a CSV file, whichever of them an epoch has.
+
+    A column that an epoch lacks is empty there. A run that goes on replaces the epochs that it
+    repeats, and keeps those before. (``keras.callbacks.CSVLogger`` fixes the columns in the first
+    epoch, and after that loses others.)
+
+    Args:
+        path: of the file.
+
+    Example: ``model.fit(images, indices, callbacks=[BankHealth(images), LogFile("log.csv")])``
+    """
+
+    def __init__(self, path):
+        super().__init__()
+        self.path = Path(path)
+
+    def on_epoch_end(self, epoch, logs=None):
+        """Write the file anew."""
+        row = {"epoch": str(epoch)} | {k: str(float(v)) for k, v in (logs or {}).items()}
+        rows = [r for r in read_log(self.path) if int(r["epoch"]) < epoch] + [row]
+        columns = list(dict.fromkeys(name for r in rows for name in r))
+        with open(self.path, "w", encoding="utf-8", newline="") as file:
+            writer = csv.DictWriter(file, columns, restval="")
+            writer.writeheader()
+            writer.writerows(rows)
+
+
+def read_log(path):
+    """The rows of a log as dicts of strings; none if there is no such file."""
+    if not Path(path).exists():
+        return []
+    with open(path, encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
 
 
 class TensorBoardLogger(keras.callbacks.Callback):
@@ -46,22 +83,21 @@ class TensorBoardLogger(keras.callbacks.Callback):
 
 
 def plot_log(log, path):
-    """Draw every column of a ``CSVLogger``'s file over the epochs, one panel each, as PNG.
+    """Draw every column of a LogFile (or Keras's ``CSVLogger``) over the epochs, as PNG.
 
     Args:
         log: the CSV file.
         path: of the PNG file.
 
     Raises:
-        ValueError: a file without an epoch.
+        ValueError: a file without an epoch, or without a finite number.
 
     Example: ``plot_log("runs/photos/log.csv", "runs/photos/log.png")``
     """
     from matplotlib.figure import Figure
 
-    with open(log, encoding="utf-8", newline="") as file:
-        rows = list(csv.DictReader(file))
-    require(bool(rows) and "epoch" in rows[0], f"{log}, without epochs", "a log of CSVLogger")
+    rows = read_log(log)
+    require(bool(rows) and "epoch" in rows[0], f"{log}, without epochs", "a log of LogFile")
     epochs = [int(row["epoch"]) + 1 for row in rows]
     columns = {
         name: [_number(row[name]) for row in rows]
@@ -70,6 +106,7 @@ def plot_log(log, path):
     }
     columns = {name: values for name, values in columns.items() if np.any(np.isfinite(values))}
     columns = dict(sorted(columns.items(), key=lambda column: column[0] != "loss"))
+    require(bool(columns), f"{log}, without a finite number", "a log of a run that did not diverge")
     across = min(3, len(columns))
     down = -(-len(columns) // across)
     figure = Figure((4 * across, 2.6 * down), layout="constrained")

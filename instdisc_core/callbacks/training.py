@@ -43,4 +43,5 @@ class DataOrder(keras.callbacks.Callback):
     def on_epoch_begin(self, epoch, logs=None):
         """Set the epoch; a checkpoint that another callback restored has been read by now."""
         self.model.check_data(self.batches.manifest)
+        self.model.manifest = self.batches.manifest
         self.batches.epoch = epoch

@@ -6,8 +6,8 @@ import numpy as np
 
 from instdisc_core.data.decoding import decode
 from instdisc_core.data.folder import ImageFolder
-from instdisc_core.data.sources import ImageArray, ImageDataset, ImageSource, pair, pixels_of
-from instdisc_core.validation import require
+from instdisc_core.data.sources import ImageArray, ImageDataset, ImageSource, pixels_of
+from instdisc_core.validation import require, require_size
 
 
 def image_source(data, size=None, labels=None, **kwargs):
@@ -17,7 +17,7 @@ def image_source(data, size=None, labels=None, **kwargs):
         data: a folder's path, an array of images, a ``tf.data.Dataset`` of single images (which is
             read into memory, in its order), a data set that can be indexed, or an ImageSource.
         size: see ``ImageFolder``; may be left out where images are in memory.
-        labels: for an array.
+        labels: ``(n,)``, integers or strings; not for a folder, whose subfolders are its classes.
         **kwargs: of ImageFolder, ImageArray or ImageDataset.
 
     Raises:
@@ -27,24 +27,27 @@ def image_source(data, size=None, labels=None, **kwargs):
     """
     if isinstance(data, ImageSource):
         return data
-    if isinstance(data, np.ndarray):
+    if isinstance(data, np.ndarray) and (size is None or data.shape[1:3] == require_size(size)):
         return ImageArray(data, labels, **kwargs)
     if hasattr(data, "as_numpy_iterator"):
-        return _in_memory(data.as_numpy_iterator(), size, **kwargs)
+        return _in_memory(data.as_numpy_iterator(), size, labels, **kwargs)
     require(size is not None, "no size", "the height and width of the images, such as size=64")
     if isinstance(data, (str, os.PathLike)):
+        require(labels is None, "labels for a folder", "classes in subfolders")
         return ImageFolder(data, size, **kwargs)
-    return ImageDataset(data, size, **kwargs)
+    return ImageDataset(data, size, labels=labels, **kwargs)
 
 
-def _in_memory(elements, size, **kwargs):
+def _in_memory(elements, size, labels, **kwargs):
     """An ImageArray of the images, and labels, of an iterator."""
-    images, labels = [], []
+    images, found = [], []
     for element in elements:
-        image = element[0] if isinstance(element, tuple) else element
-        images.append(decode(pixels_of(image), None if size is None else pair(size)))
-        labels += [element[1]] if isinstance(element, tuple) else []
+        images.append(decode(pixels_of(element), None if size is None else require_size(size)))
+        if isinstance(element, tuple):
+            found.append(element[1])
+        elif isinstance(element, dict) and "label" in element:
+            found.append(element["label"])
     require(bool(images), "an empty data set", "at least one image")
     shapes = {image.shape for image in images}
     require(len(shapes) == 1, f"images of {len(shapes)} sizes", "a size=, to bring them to one")
-    return ImageArray(np.stack(images), labels or None, **kwargs)
+    return ImageArray(np.stack(images), (found or None) if labels is None else labels, **kwargs)

@@ -1,11 +1,12 @@
 """Batches of images and their instance indices, the same for the same seed and epoch."""
 
+import threading
 from collections import OrderedDict
 
 import keras
 import numpy as np
 
-from instdisc_core.validation import require_count
+from instdisc_core.validation import require_count, require_number
 
 
 class ImageBatches(keras.utils.PyDataset):
@@ -21,7 +22,7 @@ class ImageBatches(keras.utils.PyDataset):
         seed: of the order, an integer; None keeps the order of the indices in every epoch, and
             yields images alone, for ``predict``.
         drop_remainder: leave out what does not fill a batch: other images in each epoch. It saves
-            a compilation for the odd shape.
+            a compilation for the odd shape. Where all images don't fill one, it is kept.
         prefetch: batches that are decoded ahead.
         on_device: keep all images where Keras computes, and gather batches there. It spares the
             way from the host's memory, for a set that fits an accelerator's.
@@ -47,12 +48,14 @@ class ImageBatches(keras.utils.PyDataset):
     ):
         super().__init__()
         require_count("batch_size", batch_size)
+        require_number("prefetch", prefetch, 0)
         self.source, self.batch_size, self.seed = source, batch_size, seed
         self.drop_remainder, self.prefetch = drop_remainder, prefetch
         self._resident = keras.ops.convert_to_tensor(source.images()) if on_device else None
         self.epoch = 0
         self._order: tuple = (None, None)
         self._ahead: OrderedDict = OrderedDict()
+        self._lock = threading.Lock()
 
     @property
     def manifest(self):
@@ -90,16 +93,21 @@ class ImageBatches(keras.utils.PyDataset):
     def _decoded(self, step):
         """The images of a batch, and begin to decode the next ones."""
         wanted = [(self.epoch, s) for s in range(step, min(step + 1 + self.prefetch, len(self)))]
-        for key in [key for key in self._ahead if key not in wanted]:
-            del self._ahead[key]
-        for key in wanted:
-            if key not in self._ahead:
-                self._ahead[key] = self.source.start(self.indices(*key))
-        return self._ahead.pop(wanted[0])()
+        with self._lock:
+            for key in [key for key in self._ahead if key not in wanted]:
+                del self._ahead[key]
+            for key in wanted:
+                if key not in self._ahead:
+                    self._ahead[key] = self.source.start(self.indices(*key))
+            wait = self._ahead.pop(wanted[0])
+        return wait()
 
     def on_epoch_end(self):
         """Forget what was decoded ahead."""
         self._ahead.clear()
 
     def __getstate__(self):
-        return {**self.__dict__, "_ahead": OrderedDict()}
+        return {**self.__dict__, "_ahead": OrderedDict(), "_lock": None}
+
+    def __setstate__(self, state):
+        self.__dict__.update(state, _lock=threading.Lock())

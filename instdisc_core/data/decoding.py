@@ -1,12 +1,13 @@
 """From the bytes of an image file, of whatever kind, to pixels of one size."""
 
 import io
-import warnings
 from pathlib import Path
 
 import numpy as np
 
-SUFFIXES = {".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp"}
+SUFFIXES = {".avif", ".bmp", ".dib", ".gif", ".j2k", ".jfif", ".jp2", ".jpe", ".jpeg", ".jpg"}
+SUFFIXES |= {".pbm", ".pgm", ".png", ".pnm", ".ppm", ".tga", ".tif", ".tiff", ".webp"}
+ORIENTATION = 0x0112  # of EXIF; from 5 on, width and height are swapped
 DEEP_MODES = {"I", "I;16", "I;16B", "I;16L", "I;16N"}  # 16 bits a pixel, kept in up to 32
 
 
@@ -30,18 +31,17 @@ def decode(image, size):
     if _is_done(image, size):
         return image
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            if isinstance(image, bytes):
-                image = Image.open(io.BytesIO(image))
-            elif isinstance(image, np.ndarray):
-                image = _from_array(image)
-            if size is not None:
-                image.draft("RGB", (size[1], size[0]))  # a JPEG decodes at 1/2, 1/4, 1/8 if enough
-            image = _rgb(ImageOps.exif_transpose(image))
-            if size is not None and image.size != (size[1], size[0]):
-                image = ImageOps.fit(image, (size[1], size[0]), Image.Resampling.BILINEAR)
-            return np.asarray(image)
+        if isinstance(image, bytes):
+            image = Image.open(io.BytesIO(image))
+            if size is not None:  # a JPEG decodes at 1/2, 1/4 or 1/8 where that is enough
+                lies = image.getexif().get(ORIENTATION, 1) >= 5
+                image.draft("RGB", size if lies else size[::-1])
+        elif isinstance(image, np.ndarray):
+            image = _from_array(image)
+        image = _rgb(ImageOps.exif_transpose(image))
+        if size is not None and image.size != tuple(size[::-1]):
+            image = ImageOps.fit(image, size[::-1], Image.Resampling.BILINEAR)
+        return np.asarray(image)
     except Image.UnidentifiedImageError as error:
         raise ValueError("not an image of a kind that Pillow reads") from error
     except Exception as error:  # Pillow's readers fail with exceptions of many types
@@ -68,8 +68,8 @@ def _rgb(image):
     from PIL import Image
 
     if image.mode in DEEP_MODES:
-        deep = np.asarray(image, "uint32")
-        return Image.fromarray((np.minimum(deep, 65535) >> 8).astype("uint8")).convert("RGB")
+        deep = np.asarray(image).astype("int64")
+        return Image.fromarray((np.clip(deep, 0, 65535) >> 8).astype("uint8")).convert("RGB")
     if image.mode == "F":
         raise ValueError("floating-point pixels, whose range the file does not say")
     if image.has_transparency_data:

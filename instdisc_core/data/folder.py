@@ -11,10 +11,9 @@ import numpy as np
 
 from instdisc_core.data.decoding import SUFFIXES, read
 from instdisc_core.data.manifest import Manifest, digest, listed
-from instdisc_core.data.sources import ImageSource, pair, threads
-from instdisc_core.validation import require
+from instdisc_core.data.sources import ImageSource, fits, threads
+from instdisc_core.validation import require, require_size
 
-CACHE_BYTES = 2**31  # what "auto" keeps decoded in memory
 SLAB = 4096  # files that are submitted to the threads at a time
 
 
@@ -40,6 +39,8 @@ class ImageFolder(ImageSource):
             Without a cache broken files are found at the start only with ``corrupt="skip"``; else
             when their turn comes.
         workers: threads that decode; None is one for each core.
+        class_names: the classes in the order of their labels, such as another folder's
+            ``class_names``; None is the sorted names of the subfolders.
 
     Raises:
         ValueError: the folder does not exist or holds no images, a file is broken, or the folder
@@ -62,30 +63,31 @@ class ImageFolder(ImageSource):
         manifest=None,
         cache="auto",
         workers=None,
+        class_names=None,
     ):
         _require_choice("corrupt", corrupt, ("refuse", "skip"))
         _require_choice("duplicates", duplicates, ("warn", "drop", "keep"))
         _require_choice("cache", cache, ("auto", True, False))
-        self.folder, size = Path(folder), pair(size)
+        self.folder, size = Path(folder), require_size(size)
         names = _image_files(self.folder)
         known = Manifest.load(manifest) if manifest and Path(manifest).exists() else None
-        if known:
+        if known is not None:
             names = self._names_of(known, names)
-        cached = len(names) * 3 * size[0] * size[1] <= CACHE_BYTES if cache == "auto" else cache
+        cached = fits(len(names), size) if cache == "auto" else cache
         pixels = np.empty((len(names), *size, 3), "uint8") if cached else None
-        unseen = corrupt == "skip" and not known
+        unseen = corrupt == "skip" and known is None
         decoding = size if cached or unseen else None
         found, problems = self._scan(names, decoding, pixels, known, threads(workers))
-        if known or corrupt == "refuse":
+        if known is not None or corrupt == "refuse":
             self._refuse(problems, names)
-        if known:
+        if known is not None:
             known.check(found, str(self.folder))
             found = known
         else:
             found, pixels = self._kept(found, pixels, problems, duplicates)
             if manifest:
                 found.save(manifest)
-        labels, class_names = _classes(found.names)
+        labels, class_names = _classes(found.names, class_names)
         super().__init__(found, size, labels, class_names, workers, pixels)
 
     def _decode(self, index):
@@ -232,15 +234,19 @@ def _hidden(name):
 
 def _natural(name):
     """A key by which ``10.jpg`` comes after ``9.jpg``."""
-    return [int(part) if part.isdigit() else part for part in re.split(r"([0-9]+)", name)]
+    parts = re.split(r"([0-9]+)", name)  # every second part is a number
+    return [int(part) if i % 2 else part for i, part in enumerate(parts)], name
 
 
-def _classes(names):
+def _classes(names, wanted):
     """Labels and class names by the first part of each path, or None twice."""
     parts = [PurePosixPath(name).parts for name in names]
-    classes = sorted({p[0] for p in parts})
-    if any(len(p) == 1 for p in parts) or len(classes) == 1:
+    found = sorted({p[0] for p in parts})
+    if wanted is None and (any(len(p) == 1 for p in parts) or len(found) == 1):
         return None, None
+    classes = found if wanted is None else list(wanted)
+    unknown = [name for name in found if name not in classes]
+    require(not unknown, f"classes {listed(unknown)}", f"some of {', '.join(classes)}")
     numbers = {name: i for i, name in enumerate(classes)}
     return np.array([numbers[p[0]] for p in parts]), classes
 

@@ -12,6 +12,7 @@ import numpy as np
 from instdisc_core.validation import require
 
 COLUMNS = ("index", "name", "bytes", "modified", "blake2b")
+ENCODING = ("utf-8", "surrogateescape")  # a name need not be valid UTF-8
 NAMED = 5  # how many files an error names before it counts the others
 
 
@@ -44,13 +45,28 @@ class Manifest:
     def __len__(self):
         return len(self.names)
 
+    @classmethod
+    def of_pixels(cls, names, images):
+        """The manifest of images ``(n, height, width, 3)`` in memory."""
+        n = len(images)
+        digests = tuple(digest(np.ascontiguousarray(image)) for image in images)
+        return cls(names, (images[0].nbytes,) * n, (0,) * n, digests)
+
+    @property
+    def is_complete(self):
+        """Whether the digests of all images are known."""
+        return all(self.digests)
+
     @property
     def fingerprint(self):
-        """32 hexadecimal digits that two data sets share if and only if they are equal."""
+        """32 hexadecimal digits of names, sizes and digests in their order.
+
+        Where the manifest is complete, two data sets share it if and only if they are equal.
+        """
         lines = zip(self.names, self.sizes, self.digests, strict=True)
         digest = hashlib.blake2b(digest_size=16)
         for name, size, content in lines:
-            digest.update(f"{name}\0{size}\0{content}\n".encode())
+            digest.update(f"{name}\0{size}\0{content}\n".encode(*ENCODING))
         return digest.hexdigest()
 
     def subset(self, indices, skipped=None):
@@ -102,7 +118,7 @@ class Manifest:
 
     def save(self, path):
         """Write it as CSV: index, name, bytes, modified, blake2b; skipped files have no index."""
-        Path(path).write_bytes(self._text().encode())
+        Path(path).write_bytes(self._text().encode(*ENCODING))
 
     @classmethod
     def load(cls, path):
@@ -111,22 +127,30 @@ class Manifest:
         Raises:
             ValueError: the file is no manifest.
         """
-        text = Path(path).read_bytes().decode()
+        text = Path(path).read_bytes().decode(*ENCODING)
         require(
             text.splitlines()[:1] == [",".join(COLUMNS)],
             f"{path}, which does not begin with {','.join(COLUMNS)!r}",
             "a manifest that Manifest.save wrote",
         )
-        return cls._from_text(text)
+        try:
+            return cls._from_text(text)
+        except (IndexError, ValueError) as error:
+            raise ValueError(
+                f"Received: {path}, which is damaged ({error}). Expected a manifest that "
+                "Manifest.save wrote. Restore it, or delete it and train anew."
+            ) from error
 
     def to_array(self):
         """The manifest compressed into a uint8 array, as a checkpoint holds it."""
-        return np.frombuffer(zlib.compress(self._text().encode()), "uint8")
+        return np.frombuffer(zlib.compress(self._text().encode(*ENCODING)), "uint8")
 
     @classmethod
     def from_array(cls, array):
         """Undo ``to_array``."""
-        return cls._from_text(zlib.decompress(np.asarray(array, "uint8").tobytes()).decode())
+        return cls._from_text(
+            zlib.decompress(np.asarray(array, "uint8").tobytes()).decode(*ENCODING)
+        )
 
     def _content(self):
         return zip(self.names, self.sizes, self.digests, strict=True)

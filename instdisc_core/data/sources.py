@@ -7,15 +7,17 @@ import numpy as np
 
 from instdisc_core.data.batches import ImageBatches
 from instdisc_core.data.decoding import decode
-from instdisc_core.data.manifest import Manifest, digest
-from instdisc_core.validation import require, require_count
+from instdisc_core.data.manifest import Manifest
+from instdisc_core.validation import require, require_count, require_size
+
+CACHE_BYTES = 2**31  # what "auto" keeps decoded in memory
 
 
 class ImageSource:
     """Images of one size, numbered: image ``i`` is instance ``i`` wherever it is used.
 
     Attributes:
-        names: of the images, a list of strings: a file's path, or ``"image 17"``.
+        names: of the images, strings: a file's path, or ``"image 17"``.
         labels: integers ``(n,)``, or None where no classes are known. For evaluation only.
         class_names: what each label means, a list of strings, or None.
         manifest: the Manifest.
@@ -33,7 +35,14 @@ class ImageSource:
             "one label for each image",
         )
         self.class_names = class_names
-        self._pixels, self._executor = pixels, None
+        self._pixels, self._executor = None, None
+        if pixels is not None:
+            self._keep(pixels)
+
+    def _keep(self, pixels):
+        """Hold the decoded images in memory, as a view that nobody can write through."""
+        self._pixels = pixels.view()
+        self._pixels.flags.writeable = False
 
     @property
     def names(self):
@@ -118,7 +127,7 @@ class ImageArray(ImageSource):
     """Images that are in memory.
 
     Args:
-        images: uint8 ``(n, height, width, 3)``.
+        images: uint8 ``(n, height, width, 3)``; not copied: leave them as they are.
         labels: ``(n,)``, integers or strings, or None.
         names: n strings; None is ``"image 0"``, ``"image 1"``, ...
         class_names: what integer labels mean.
@@ -144,31 +153,29 @@ class ImageArray(ImageSource):
             f"{len(names)} names for {len(images)} images",
             "one name for each image",
         )
-        if labels is not None and np.asarray(labels).dtype.kind not in "iu":
-            class_names, labels = np.unique(labels, return_inverse=True)
-            class_names = class_names.tolist()
-        sizes, modified = (images[0].nbytes,) * len(images), (0,) * len(images)
-        digests = tuple(digest(np.ascontiguousarray(image)) for image in images)
-        manifest = Manifest(tuple(names), sizes, modified, digests)
+        if labels is not None:
+            labels, found = numbered(labels)
+            class_names = class_names or found
+        manifest = Manifest.of_pixels(tuple(names), images)
         super().__init__(manifest, images.shape[1:3], labels, class_names, pixels=images)
 
 
 class ImageDataset(ImageSource):
     """A data set that can be indexed: PyTorch's, Hugging Face's, Grain's, or a list.
 
-    An element is an image, a tuple that begins with one (and a label), or a dict with one; an
-    image is what ``decode`` takes, or a PyTorch tensor ``(channels, height, width)``. A torch data
-    set must return the image itself: without a random augmentation, which belongs into the model.
+    An element is an image, a tuple that begins with one, or a dict with one; an image is what
+    ``decode`` takes, or a PyTorch tensor ``(channels, height, width)``. A torch data set must
+    return the image itself: without a random augmentation, which belongs into the model.
 
     Args:
         dataset: with ``len`` and integer indices. Its own order is that of the instances.
         size: see ``ImageFolder``.
         image: name of the image in a dict; None looks for ``"image"`` and ``"img"``.
-        label: name of the label in a dict; None looks for ``"label"``.
+        labels: ``(n,)``, or None, which takes those of Hugging Face's column ``label`` and of
+            torchvision's ``targets``.
+        cache: see ``ImageFolder``. Without a cache no image is read at the start, so that the
+            manifest holds no digests, and cannot tell one data set from another of that length.
         workers: see ``ImageFolder``. Give 1 for a data set that threads cannot share.
-
-    Attributes:
-        manifest: without digests, since no file is read: it holds the number of images.
 
     Raises:
         ValueError: a data set that cannot be indexed, is empty, or holds no images.
@@ -176,7 +183,7 @@ class ImageDataset(ImageSource):
     Example: ``ImageDataset(datasets.load_dataset("cifar10", split="train"), size=32)``
     """
 
-    def __init__(self, dataset, size, image=None, label=None, workers=None):
+    def __init__(self, dataset, size, image=None, labels=None, cache="auto", workers=None):
         require(
             hasattr(dataset, "__len__") and hasattr(dataset, "__getitem__"),
             f"a {type(dataset).__name__}",
@@ -186,43 +193,36 @@ class ImageDataset(ImageSource):
         )
         require(len(dataset) > 0, "an empty data set", "at least one image")
         self.dataset = dataset
-        self._image, self._label = image, label
-        n = len(dataset)
+        self._image = image
+        n, size = len(dataset), require_size(size)
         names = tuple(f"image {i}" for i in range(n))
-        manifest = Manifest(names, (0,) * n, (0,) * n, ("",) * n)
-        super().__init__(manifest, pair(size), workers=workers)
+        unread = Manifest(names, (0,) * n, (0,) * n, ("",) * n)
+        labels, class_names = self._labels() if labels is None else numbered(labels)
+        super().__init__(unread, size, labels, class_names, workers)
         self.image(0)  # what is wrong with all images is wrong with the first
-        self._read_labels()
+        if fits(n, size) if cache == "auto" else cache:
+            self._keep(self.images())
+            self.manifest = Manifest.of_pixels(names, self._pixels)
 
     def _decode(self, index):
         try:
-            return decode(pixels_of(self._element(index)), self.size)
+            return decode(pixels_of(self.dataset[index], self._image), self.size)
         except ValueError as error:
             raise ValueError(
                 f"Received: element {index} of the data set, which is no image ({error}). "
                 "Expected an image, a tuple that begins with one, or a dict with one."
             ) from error
 
-    def _read_labels(self):
-        """Labels where they can be had without decoding any image."""
+    def _labels(self):
+        """Labels and class names where they can be had without decoding any image."""
         columns = getattr(self.dataset, "features", None)
-        key = self._label or "label"
-        if isinstance(columns, dict) and key in columns:  # Hugging Face
-            self.labels = np.asarray(self.dataset[key][:])
-            self.class_names = getattr(columns[key], "names", None)
-        elif hasattr(self.dataset, "targets"):  # torchvision
-            self.labels = np.asarray(self.dataset.targets)
-            self.class_names = getattr(self.dataset, "classes", None)
-
-    def _element(self, index):
-        element = self.dataset[index]
-        if isinstance(element, dict):
-            names = [self._image] if self._image else ["image", "img"]
-            found = [name for name in names if name in element]
-            if not found:
-                raise ValueError(f"a dict with {sorted(element)} and without {' or '.join(names)}")
-            return element[found[0]]
-        return element[0] if isinstance(element, (tuple, list)) else element
+        if isinstance(columns, dict) and "label" in columns:  # Hugging Face
+            names = getattr(columns["label"], "names", None)
+            return np.asarray(self.dataset["label"][:]), names
+        if hasattr(self.dataset, "targets"):  # torchvision
+            classes = getattr(self.dataset, "classes", None)
+            return np.asarray(self.dataset.targets), None if classes is None else list(classes)
+        return None, None
 
 
 class _Subset(ImageSource):
@@ -253,19 +253,32 @@ class _Subset(ImageSource):
         return self.whole.image(int(self.indices[index]))
 
 
-def pixels_of(image):
-    """An image as ``decode`` takes it: tensors as arrays, channels last."""
+def pixels_of(element, key=None):
+    """The image of a data set's element, as ``decode`` takes it."""
+    if isinstance(element, dict):
+        names = [key] if key else ["image", "img"]
+        found = [name for name in names if name in element]
+        if not found:
+            raise ValueError(f"a dict with {sorted(element)} and without {' or '.join(names)}")
+        element = element[found[0]]
+    image = element[0] if isinstance(element, (tuple, list)) else element
     if type(image).__module__.split(".")[0] == "torch":
         image = np.moveaxis(np.asarray(image), 0, -1) if image.ndim == 3 else np.asarray(image)
     return image
 
 
-def pair(size):
-    """Height and width from one integer or two, checked."""
-    height, width = (size, size) if isinstance(size, (int, np.integer)) else size
-    require_count("size", height)
-    require_count("size", width)
-    return int(height), int(width)
+def numbered(labels):
+    """Integer labels as they are, and no names; others as numbers of their sorted names."""
+    labels = np.asarray(labels)
+    if labels.dtype.kind in "iu":
+        return labels, None
+    names, numbers = np.unique(labels, return_inverse=True)
+    return numbers, names.tolist()
+
+
+def fits(count, size):
+    """Whether so many images are few enough to be kept decoded in memory."""
+    return count * 3 * size[0] * size[1] <= CACHE_BYTES
 
 
 def threads(workers):

@@ -42,7 +42,8 @@ def embedding_map(embeddings, source, path, num_images=2000, seed=0, title=""):
     )
     require(len(source) >= 4, f"{len(source)} images", "at least 4, for a map to mean something")
     require_count("num_images", num_images)
-    count = min(max(num_images, 4), len(source))
+    require(num_images >= 4, f"num_images={num_images}", "at least 4")
+    count = min(num_images, len(source))
     chosen = np.sort(np.random.default_rng(seed).permutation(len(source))[:count])
     perplexity = min(30.0, (count - 1) / 3)
     t_sne = TSNE(perplexity=perplexity, init="pca", random_state=seed)
@@ -54,7 +55,8 @@ def embedding_map(embeddings, source, path, num_images=2000, seed=0, title=""):
     classes = np.unique([] if source.labels is None else source.labels)
     if 0 < len(classes) <= len(COLOURS):
         for label, colour in zip(classes, COLOURS, strict=False):
-            name = label if source.class_names is None else source.class_names[label]
+            names = source.class_names
+            name = names[label] if names is not None and label < len(names) else label
             members = source.labels[chosen] == label
             x, y = positions[members].T
             axis.scatter(x, y, s=8, color=colour, label=str(name), linewidths=0)

@@ -4,9 +4,8 @@ import keras
 import numpy as np
 from keras import ops
 
+from instdisc_core.encoders import STAGES
 from instdisc_core.validation import require
-
-STAGES = ("conv1", "conv2", "conv3", "conv4", "conv5")
 
 
 def embeddings(model, source, batch_size=256):

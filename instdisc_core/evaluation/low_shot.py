@@ -2,7 +2,9 @@
 
 import keras
 import numpy as np
+from keras import ops
 
+from instdisc_core.evaluation.labels import common_labels
 from instdisc_core.validation import require, require_count, require_number
 
 
@@ -39,7 +41,7 @@ def fine_tuned_accuracy(
 
     A linear classifier on the encoder's features is trained together with the encoder, through the
     model's augmentation, by SGD with momentum 0.9 and a cosine. Afterwards the encoder has the
-    weights that it had before.
+    weights that it had before, and the model's random generators their states.
 
     Args:
         model: an InstanceDiscrimination.
@@ -61,43 +63,48 @@ def fine_tuned_accuracy(
 
     Example: ``fine_tuned_accuracy(model, train, test, fraction=0.01)``
     """
-    for name, source in (("train", train), ("test", test)):
-        require(
-            source.labels is not None, f"{name} images without labels", "an ImageSource with labels"
-        )
     require_count("epochs", epochs)
-    classes = np.unique(train.labels)
-    unknown = np.setdiff1d(test.labels, classes).tolist()
-    require(not unknown, f"test labels {unknown}", f"those of training: {classes.tolist()}")
-    indices = labelled_subset(train.labels, fraction, seed)
-    images, targets = train.images(indices), np.searchsorted(classes, train.labels[indices])
-    before = model.encoder.get_weights()
-    keras.utils.set_random_seed(seed)
-    classifier = _Classifier(model.encoder, model.augmenter, len(classes))
-    steps = epochs * -(-len(indices) // batch_size)
-    schedule = keras.optimizers.schedules.CosineDecay(learning_rate, steps)
-    classifier.compile(
-        keras.optimizers.SGD(schedule, momentum=0.9),
-        keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+    train_labels, test_labels = common_labels(train, test)
+    require(train_labels is not None, "images without labels", "ImageSources with labels")
+    indices = labelled_subset(train_labels, fraction, seed)
+    classes, targets = np.unique(train_labels[indices], return_inverse=True)
+    batches = train.subset(indices).batches(batch_size, seed)
+    classifier = _Classifier(model.encoder, model.augmenter, targets, len(classes), seed)
+    schedule = keras.optimizers.schedules.CosineDecay(learning_rate, epochs * len(batches))
+    classifier.compile(keras.optimizers.SGD(schedule, momentum=0.9))
+    weights = model.encoder.get_weights()
+    states = [(state, state.numpy()) for _, state in model.random_states()]
+    order = keras.callbacks.LambdaCallback(
+        on_epoch_begin=lambda epoch, logs: setattr(batches, "epoch", epoch)
     )
     try:
-        classifier.fit(images, targets, batch_size=batch_size, epochs=epochs, verbose=0)
+        classifier.fit(batches, epochs=epochs, verbose=0, shuffle=False, callbacks=[order])
         logits = classifier.predict(test.ordered(), verbose=0)
     finally:
-        model.encoder.set_weights(before)
-    return float(np.mean(classes[np.argmax(logits, axis=1)] == test.labels))
+        model.encoder.set_weights(weights)
+        for state, value in states:
+            state.assign(value)
+    return float(np.mean(classes[np.argmax(logits, axis=1)] == test_labels))
 
 
 class _Classifier(keras.Model):
     """The encoder with a linear classifier on its features, behind the augmentation."""
 
-    def __init__(self, encoder, augmenter, num_classes):
+    def __init__(self, encoder, augmenter, targets, num_classes, seed):
         super().__init__(name="classifier")
         self.encoder, self.augmenter = encoder, augmenter
-        self.head = keras.layers.Dense(num_classes, dtype="float32")
+        self.targets = np.asarray(targets, "int32")
+        start = keras.initializers.GlorotUniform(seed)
+        self.head = keras.layers.Dense(num_classes, dtype="float32", kernel_initializer=start)
 
     def call(self, images, training=False):
         """Logits ``(batch, num_classes)``."""
         if training and self.augmenter is not None:
             images = self.augmenter(images, training=True)
         return self.head(self.encoder(images, training=training))
+
+    def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
+        """The mean cross-entropy; ``y`` is the index of each image, as batches of a source have."""
+        targets = ops.take(self.targets, y, axis=0)
+        losses = keras.losses.sparse_categorical_crossentropy(targets, y_pred, from_logits=True)
+        return ops.mean(losses)

@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import math
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,13 +13,15 @@ import numpy as np
 from instdisc_core.evaluation import features as of
 from instdisc_core.evaluation.clustering import cluster, clustering_scores
 from instdisc_core.evaluation.embedding_map import embedding_map
+from instdisc_core.evaluation.labels import common_labels
 from instdisc_core.evaluation.linear import linear_accuracy
 from instdisc_core.evaluation.low_shot import fine_tuned_accuracy
-from instdisc_core.evaluation.neighbours import knn_accuracy
+from instdisc_core.evaluation.neighbours import DEFAULT_K, knn_accuracy
 from instdisc_core.evaluation.retrieval import retrieve
 from instdisc_core.validation import require
 
 MEASURES = ("knn", "linear", "stages", "clustering", "low_shot", "retrieval", "map")
+PIXEL_BYTES = 2**32  # above which the pixels of the training images are left out
 LOW_SHOT = (0.01, 0.02, 0.04, 0.1, 0.2)
 COLUMNS = ("measure", "features", "value", "settings")
 
@@ -111,13 +114,14 @@ def evaluate(
         model: a trained InstanceDiscrimination.
         train, test: ImageSources. Without labels there are pictures only.
         output: folder for the table and the pictures; None draws none.
-        measures: some of ``"knn"`` (weighted kNN and 1-NN), ``"linear"`` (SVM and logistic
+        measures: some of ``"knn"`` (weighted kNN and 1-NN, also of the pixels of a set that they
+            are not too many for), ``"linear"`` (SVM and logistic
             regression on the embedding), ``"stages"`` (logistic regression on ``conv1`` to
             ``conv5``), ``"clustering"`` (k-means), ``"low_shot"`` (fine-tuning with few labels),
             ``"retrieval"`` (neighbours of the best and worst queries) and ``"map"`` (t-SNE).
         k: neighbours; None is 200, or all where there are fewer.
         temperature: of the weighted vote; 0.07 on ImageNet, 0.1 on CIFAR-10 in the paper.
-        num_clusters: of k-means; None is the number of classes.
+        num_clusters: of k-means; None is the number of training classes.
         low_shot: shares of the labels to fine-tune with.
         low_shot_epochs: over the labelled images.
         seed: of splits and starts.
@@ -139,29 +143,22 @@ def evaluate(
     """
     unknown = [name for name in measures if name not in MEASURES]
     require(not unknown, f"measures {unknown}", f"some of {', '.join(MEASURES)}")
-    labelled = train.labels is not None
-    require(
-        labelled == (test.labels is not None),
-        f"{'no ' * (not labelled)}labels for train, {'no ' * labelled}labels for test",
-        "labels for both, or for none",
-    )
-    if labelled:
-        unseen = np.setdiff1d(test.labels, train.labels).tolist()
-        require(not unseen, f"test labels {unseen}", "labels that the training images have too")
+    labels = common_labels(train, test)
     start = time.perf_counter()
     report = Report()
     embedded = of.embeddings(model, train), of.embeddings(model, test)
-    owns = model.manifest is not None and model.manifest.fingerprint == train.manifest.fingerprint
-    if labelled:
+    owns = model.manifest is not None and model.manifest.is_complete
+    owns = owns and model.manifest.fingerprint == train.manifest.fingerprint
+    if labels[0] is not None:
         if "knn" in measures:
-            _measure_knn(report, model, train, test, embedded, owns, k, temperature)
+            _measure_knn(report, model, train, test, labels, embedded, owns, k, temperature)
         if "linear" in measures:
-            _measure_linear(report, train, test, embedded, seed)
+            _measure_linear(report, labels, embedded, seed)
         if "stages" in measures:
-            _measure_stages(report, model, train, test, seed)
+            _measure_stages(report, model, train, test, labels, seed)
         if "clustering" in measures:
-            clusters = cluster(embedded[1], num_clusters or len(np.unique(test.labels)), seed)
-            for name, value in clustering_scores(clusters, test.labels).items():
+            clusters = cluster(embedded[1], num_clusters or len(np.unique(labels[0])), seed)
+            for name, value in clustering_scores(clusters, labels[1]).items():
                 report.add(f"clustering {name}", "embedding", value, images="test")
         if "low_shot" in measures:
             for share in low_shot:
@@ -181,39 +178,37 @@ def evaluate(
     return report
 
 
-def _measure_knn(report, model, train, test, embedded, owns, k, temperature):
+def _measure_knn(report, model, train, test, labels, embedded, owns, k, temperature):
     """The weighted vote and the nearest neighbour, of bank rows, embeddings, and pixels."""
-    pixel_rows, mean = of.pixels(train)
     encoded = [of.unit(of.encoder_features(model, source)) for source in (train, test)]
-    candidates = {
-        "embedding": embedded,
-        "encoder": encoded,
-        "pixels": (pixel_rows, of.pixels(test, mean)[0]),
-    }
+    candidates = {"embedding": embedded, "encoder": encoded}
+    if 4 * 3 * len(train) * math.prod(train.size) <= PIXEL_BYTES and train.size == test.size:
+        rows, mean = of.pixels(train)
+        candidates["pixels"] = rows, of.pixels(test, mean)[0]
     if owns:
         candidates = {"bank rows": (model.memory_bank.rows, embedded[1]), **candidates}
     for name, (train_rows, rows) in candidates.items():
-        votes = min(k or 200, len(train))
+        votes = min(int(k or DEFAULT_K), len(train))
         for measure, count in (("kNN", votes), ("1-NN", 1)):
             value = knn_accuracy(
-                rows, test.labels, train_rows, train.labels, k=count, temperature=temperature
+                rows, labels[1], train_rows, labels[0], k=count, temperature=temperature
             )
-            report.add(measure, name, value, k=count, temperature=temperature)
+            report.add(measure, name, value, k=count, temperature=float(temperature))
 
 
-def _measure_linear(report, train, test, embedded, seed):
+def _measure_linear(report, labels, embedded, seed):
     for classifier in ("svm", "logistic"):
         value, strength = linear_accuracy(
-            embedded[0], train.labels, embedded[1], test.labels, classifier, seed=seed
+            embedded[0], labels[0], embedded[1], labels[1], classifier, seed=seed
         )
         report.add(f"linear, {classifier}", "embedding", value, C=strength)
 
 
-def _measure_stages(report, model, train, test, seed):
+def _measure_stages(report, model, train, test, labels, seed):
     for stage in of.stage_names(model):
         maps = [of.stage_features(model, source, stage) for source in (train, test)]
         value, strength = linear_accuracy(
-            maps[0], train.labels, maps[1], test.labels, "logistic", seed=seed
+            maps[0], labels[0], maps[1], labels[1], "logistic", seed=seed
         )
         report.add("linear, logistic", stage, value, C=strength, dimensions=maps[0].shape[1])
 

@@ -4,14 +4,16 @@ import base64
 import html
 import io
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 from keras import ops
 
 from instdisc_core.data import ImageSource
+from instdisc_core.evaluation.labels import common_labels
 from instdisc_core.registry import get_bank_ops
-from instdisc_core.validation import check_features, require, require_count
+from instdisc_core.validation import check_features, check_indices, require, require_count
 
 AGREEING, DIFFERING = "#029E73", "#D55E00"
 
@@ -37,10 +39,15 @@ class Retrieval:
     @property
     def agreement(self):
         """The share of each query's neighbours with its label, ``(q,)``; None without labels."""
+        return None if self._same is None else self._same.mean(axis=1)
+
+    @cached_property
+    def _same(self):
+        """Whether each neighbour has its query's label, ``(q, k)``; None without labels."""
         if self.queries.labels is None or self.gallery.labels is None:
             return None
-        same = self.gallery.labels[self.neighbours] == self.queries.labels[self.indices][:, None]
-        return same.mean(axis=1)
+        theirs, ours = common_labels(self.gallery, self.queries)
+        return theirs[self.neighbours] == ours[self.indices][:, None]
 
     def best(self, count):
         """The queries that fare best, first; by agreement, and then by similarity."""
@@ -70,18 +77,19 @@ class Retrieval:
         axes = figure.subplots(queries, k + 1, squeeze=False)
         for row, (i, found, cosines) in enumerate(self._rows()):
             _show(axes[row, 0], self.queries.image(i), self.queries.names[i], "#000000")
-            for axis, j, cosine in zip(axes[row, 1:], found, cosines, strict=True):
+            for column, (j, cosine) in enumerate(zip(found, cosines, strict=True)):
                 name = f"{self.gallery.names[j]}\n{cosine:.2f}"
-                _show(axis, self.gallery.image(j), name, self._colour(i, j))
+                colour = self._colour(row, column)
+                _show(axes[row, column + 1], self.gallery.image(j), name, colour)
         figure.savefig(path, dpi=110)
 
     def page(self, path, title="Nearest neighbours"):
         """Write one HTML file, pictures and all, with a row for each query."""
         rows = []
-        for i, found, cosines in self._rows():
+        for row, (i, found, cosines) in enumerate(self._rows()):
             cells = [_figure(self.queries.image(i), self.queries.names[i], "", "query")]
-            for j, cosine in zip(found, cosines, strict=True):
-                style = f"border-color: {self._colour(i, j)}"
+            for column, (j, cosine) in enumerate(zip(found, cosines, strict=True)):
+                style = f"border-color: {self._colour(row, column)}"
                 name = self.gallery.names[j]
                 cells.append(_figure(self.gallery.image(j), name, f"{cosine:.3f}", "", style))
             rows.append(f'<div class="row">{"".join(cells)}</div>')
@@ -92,11 +100,10 @@ class Retrieval:
     def _rows(self):
         return zip(self.indices, self.neighbours, self.similarities, strict=True)
 
-    def _colour(self, query, neighbour):
-        ours, theirs = self.queries.labels, self.gallery.labels
-        if ours is None or theirs is None:
+    def _colour(self, row, column):
+        if self._same is None:
             return "#888888"
-        return AGREEING if theirs[neighbour] == ours[query] else DIFFERING
+        return AGREEING if self._same[row, column] else DIFFERING
 
     def _ranked(self, count, sign):
         require_count("count", count)
@@ -153,6 +160,7 @@ def retrieve(features, queries, gallery_features, gallery, k=10, indices=None, b
     require_count("k", k)
     require(k + itself <= len(gallery), f"k={k}", f"at most {len(gallery) - itself}")
     indices = np.arange(len(queries)) if indices is None else np.asarray(indices)
+    indices = np.asarray(check_indices(indices, len(queries)))
     features = check_features(features, gallery_features.shape[1])
     chosen = ops.take(ops.convert_to_tensor(features, "float32"), indices, axis=0)
     found = get_bank_ops(backend).top_k(chosen, gallery_features, k + itself)
