@@ -11,7 +11,7 @@ import argparse
 from benchmarks import cifar
 from instdisc_core import recipes
 
-BUDGET_EPOCHS = 10
+BUDGET = {"epochs": 10, "warmup_epochs": 5}
 PARTITIONS = ("first_batches", "moving_average", "exact")
 
 
@@ -44,13 +44,14 @@ def main():
     args = parser.parse_args()
 
     base = "small-cifar10" if args.budget else "paper-cifar10"
-    epochs = args.epochs or (BUDGET_EPOCHS if args.budget else None)
     folder = cifar.folder("ablations", args)
     train, test = cifar.load_for(args)
     results = []
     for seed in args.seeds:
         for row, changes in rows(args.ablations):
-            recipe = recipes.get(base, **cifar.changes(args, changes, epochs))
+            recipe = recipes.get(
+                base, **cifar.changes(args, {**(BUDGET if args.budget else {}), **changes})
+            )
             images = train
             if row.startswith("images-"):
                 images = cifar.evenly(train, len(train) * int(row.removeprefix("images-")) // 100)

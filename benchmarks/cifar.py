@@ -40,12 +40,14 @@ def load_for(args):
     return load(args.data, images, TEST_IMAGES if small else None)
 
 
-def changes(args, row, epochs=None):
+def changes(args, row):
     """A row's changes to the recipe, with those that the flags and the device make."""
-    common = {"epochs": args.epochs or epochs} if args.epochs or epochs else {}
+    changed = dict(row)
+    if args.epochs and changed.get("epochs") != 0:
+        changed["epochs"] = args.epochs
     if frameworks.on_accelerator():
-        common["dtype_policy"] = "mixed_bfloat16"
-    return {**common, **row}
+        changed["dtype_policy"] = "mixed_bfloat16"
+    return changed
 
 
 def load(data, num_train=None, num_test=None):
@@ -108,7 +110,33 @@ def measured_pixels(train, test, recipe):
     return {"knn": accuracy}
 
 
-def run(folder, name, seed, recipe, train, test, args, callbacks=()):
+class Clock(keras.callbacks.Callback):
+    """How long a training took, over all its sessions.
+
+    Args:
+        path: of the file that keeps the seconds up to the last whole epoch.
+
+    Attributes:
+        seconds: float.
+    """
+
+    def __init__(self, path):
+        super().__init__()
+        self.path = path
+        self.seconds = float(path.read_text()) if path.exists() else 0.0
+
+    def on_train_begin(self, logs=None):
+        """Start."""
+        self._since = time.perf_counter()
+
+    def on_epoch_end(self, epoch, logs=None):
+        """Write down."""
+        now = time.perf_counter()
+        self.seconds, self._since = self.seconds + now - self._since, now
+        self.path.write_text(str(self.seconds))
+
+
+def run(folder, name, seed, recipe, train, test, args):
     """Train one row and measure it, unless its result is there; return the result.
 
     Args:
@@ -118,28 +146,30 @@ def run(folder, name, seed, recipe, train, test, args, callbacks=()):
         recipe: its Recipe; None measures the pixels; one of no epochs the untrained encoder.
         train, test: the images.
         args: the flags.
-        callbacks: of ``fit``.
     """
     path = folder / f"{name}-seed{seed}.json"
+    about = {"train": len(train), "test": len(test)}
     if path.exists():
+        stored = json.loads(path.read_text())
+        if (stored["recipe"], stored["images"]) != (recipe.to_dict(), about):
+            raise SystemExit(f"{path} is of another recipe or other images: move it away first")
         print(f"there already: {path.name}")
-        return json.loads(path.read_text())
-    start = time.perf_counter()
+        return stored
     work = args.work / folder.name / f"{name}-seed{seed}"
+    clock = Clock(work / "seconds")
     fast = frameworks.on_accelerator()
     if recipe.epochs:
         model = recipe.train(
-            train, work, seed, callbacks, verbose=2, jit_compile=fast or "auto", on_device=fast
+            train, work, seed, [clock], verbose=2, jit_compile=fast or "auto", on_device=fast
         )
     else:
         model = recipe.build(len(train), seed=seed)
-    seconds = time.perf_counter() - start
     result = {
         "row": name,
         "seed": seed,
-        "images": {"train": len(train), "test": len(test)},
+        "images": about,
         "data": "JPEG copy" if args.data != "keras" else "keras.datasets",
-        "training_seconds": seconds,
+        "training_seconds": clock.seconds,
         "accuracies": measured(model, train, test, recipe),
         "pixels": measured_pixels(train, test, recipe),
         "recipe": recipe.to_dict(),
@@ -147,7 +177,7 @@ def run(folder, name, seed, recipe, train, test, args, callbacks=()):
     }
     folder.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(result, indent=1) + "\n")
-    print(f"{path.name}: {result['accuracies']} in {seconds:.0f} s", flush=True)
+    print(f"{path.name}: {result['accuracies']} in {clock.seconds:.0f} s", flush=True)
     return result
 
 

@@ -1,7 +1,7 @@
 """Instance discrimination without labels, on PyTorch, TensorFlow and JAX through Keras 3."""
 
 from instdisc_core.bank_ops import BankOps
-from instdisc_core.callbacks import BankHealth, KNNEvaluation, TensorBoardLogger
+from instdisc_core.callbacks import BankHealth, KNNEvaluation, LogFile, TensorBoardLogger
 from instdisc_core.evaluation import weighted_knn
 from instdisc_core.gradients import attach_gradient
 from instdisc_core.memory_bank import MemoryBank
@@ -39,6 +39,7 @@ __all__ = [
     "InfoNCE",
     "InstanceDiscrimination",
     "KNNEvaluation",
+    "LogFile",
     "MemoryBank",
     "MovingAveragePartition",
     "NegativeSampler",

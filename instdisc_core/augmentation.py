@@ -5,6 +5,7 @@ in, and draw for every image anew. They are made of Keras's layers, but for the 
 choice of images that a layer is applied to, which Keras lacks.
 """
 
+import inspect
 import math
 
 import keras
@@ -12,7 +13,7 @@ import numpy as np
 from einops import einsum
 from keras import ops
 
-from instdisc_core.validation import require, require_count, require_number
+from instdisc_core.validation import require, require_count, require_number, require_size
 
 ATTEMPTS = 10
 
@@ -26,8 +27,8 @@ def paper_augmentation(size, flip=True, seed=None):
         seed: integer that makes a run repeatable.
 
     Returns:
-        A ``keras.Sequential`` from pixels ``(batch, any height, any width, 3)`` in ``[0, 255]``, of
-        any dtype, to float32 pixels ``(batch, height, width, 3)`` in ``[0, 255]``.
+        A layer from pixels ``(batch, any height, any width, 3)`` in ``[0, 255]``, of any dtype, to
+        float32 pixels ``(batch, height, width, 3)`` in ``[0, 255]``.
 
     Source:
         Wu et al.'s code: crops of ``scale=(0.2, 1)``, grayscale with probability 0.2, jitter of 0.4
@@ -74,11 +75,11 @@ def simclr_augmentation(size, strength=1.0, blur=True, scale=(0.08, 1.0), seed=N
     draw = _seeds(seed)
     jitter = color_jitter(0.8 * strength, 0.8 * strength, 0.8 * strength, 0.2 * strength, draw())
     layers = [
-        RandomApply(keras.Sequential(jitter), 0.8, seed=draw()),
+        RandomApply(Chain(jitter), 0.8, seed=draw()),
         keras.layers.RandomGrayscale(0.2, seed=draw(), dtype="float32"),
     ]
     if blur:
-        kernel = _pair(size)[0] // 20 * 2 + 1
+        kernel = require_size(size)[0] // 20 * 2 + 1
         layers.append(
             keras.layers.RandomGaussianBlur(
                 (0.5, 0.5), kernel, (0.1, 2.0), (0, 1), seed=draw(), dtype="float32"
@@ -101,9 +102,10 @@ def color_jitter(brightness, contrast, saturation, hue, seed=None):
 
     Returns:
         List of layers for float pixels in ``[0, 1]``, those of amount 0 left out. They are applied
-        in this order; torchvision's in a random one.
+        in this order; torchvision's in a random one. (``keras.layers.RandomColorJitter`` is made of
+        the same layers, but only adds contrast, and computes in the global dtype policy.)
 
-    Example: ``keras.Sequential(color_jitter(0.4, 0.4, 0.4, 0.1, seed=0))``
+    Example: ``augmenter = Chain(color_jitter(0.4, 0.4, 0.4, 0.1, seed=0))``
     """
     for name, amount in (("brightness", brightness), ("contrast", contrast), ("hue", hue)):
         require_number(name, amount, 0, 1, open_above=False)
@@ -126,14 +128,10 @@ def color_jitter(brightness, contrast, saturation, hue, seed=None):
 
 def _augmentation(size, flip, scale, draw, layers):
     """Crop and layers for pixels in ``[0, 1]``, between layers to and from ``[0, 255]``."""
-    height, width = _pair(size)
+    height, width = require_size(size)
     crop = RandomResizedCrop(height, width, scale, flip=flip, seed=draw(), dtype="float32")
     to_unit = keras.layers.Rescaling(1 / 255, dtype="float32")
-    return keras.Sequential([to_unit, crop, *layers, keras.layers.Rescaling(255, dtype="float32")])
-
-
-def _pair(size):
-    return (size, size) if isinstance(size, int) else tuple(size)
+    return Chain([to_unit, crop, *layers, keras.layers.Rescaling(255, dtype="float32")])
 
 
 def _seeds(seed):
@@ -145,6 +143,58 @@ def _seeds(seed):
 
 
 @keras.saving.register_keras_serializable(package="instdisc_core")
+class Chain(keras.layers.Layer):
+    """Layers one after the other, in float32 under any dtype policy.
+
+    ``keras.Sequential`` takes the global policy, now and when it is loaded, and would round pixels
+    to bfloat16.
+
+    Args:
+        layers: each from images to images.
+
+    Example: ``augmenter = Chain([RandomResizedCrop(32, 32, dtype="float32")])``
+    """
+
+    def __init__(self, layers, **kwargs):
+        super().__init__(**{"dtype": "float32", **kwargs})
+        self.layers = list(layers)
+
+    def build(self, images_shape):
+        """Build the layers."""
+        for layer in self.layers:
+            layer.build(images_shape)
+            images_shape = layer.compute_output_shape(images_shape)
+
+    def call(self, images, training=False):
+        """The images after all layers."""
+        for layer in self.layers:
+            images = layer(images, training=training) if _trains(layer) else layer(images)
+        return images
+
+    def compute_output_shape(self, images_shape):
+        """The shape after all layers."""
+        for layer in self.layers:
+            images_shape = layer.compute_output_shape(images_shape)
+        return images_shape
+
+    def get_config(self):
+        """The arguments that rebuild this layer."""
+        layers = [keras.saving.serialize_keras_object(layer) for layer in self.layers]
+        return {**super().get_config(), "layers": layers}
+
+    @classmethod
+    def from_config(cls, config):
+        """Rebuild a layer from its configuration."""
+        layers = [keras.saving.deserialize_keras_object(layer) for layer in config["layers"]]
+        return cls(**{**config, "layers": layers})
+
+
+def _trains(layer):
+    """Whether a layer's call tells training from evaluation."""
+    return "training" in inspect.signature(layer.call).parameters
+
+
+@keras.saving.register_keras_serializable(package="instdisc_core")
 class RandomApply(keras.layers.Layer):
     """Applies a layer to some of the images, each by a draw of its own.
 
@@ -153,7 +203,7 @@ class RandomApply(keras.layers.Layer):
         rate: probability that it is applied to an image, in ``[0, 1]``.
         seed: integer that makes a run repeatable; None draws a fresh one.
 
-    Example: ``RandomApply(keras.Sequential(color_jitter(0.8, 0.8, 0.8, 0.2)), rate=0.8)``
+    Example: ``RandomApply(Chain(color_jitter(0.8, 0.8, 0.8, 0.2)), rate=0.8)``
     """
 
     def __init__(self, layer, rate, seed=None, **kwargs):

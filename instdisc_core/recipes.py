@@ -11,6 +11,7 @@ import keras
 
 from instdisc_core import objectives
 from instdisc_core.augmentation import paper_augmentation, simclr_augmentation
+from instdisc_core.callbacks import LogFile
 from instdisc_core.encoders import resnet
 from instdisc_core.model import InstanceDiscrimination
 from instdisc_core.validation import require, require_count
@@ -174,16 +175,25 @@ class Recipe:
             on_device: see ``data.ImageBatches``.
 
         Returns:
-            The trained model. Its losses are in ``model.history.history``.
+            The trained model. The losses of the epochs that this call ran are in
+            ``model.history.history``, those of all in ``log.csv``.
 
         Raises:
-            ValueError: ``output`` holds a run of another recipe, seed or data set.
+            ValueError: images of another size than the recipe's, or ``output`` holds a run of
+                another recipe, seed or data set.
 
         Example:
         ```python
         model = recipes.get("modern-cifar10").train(ImageFolder("photos", 32), "runs/photos")
         ```
         """
+        side = self.image_size
+        require(
+            source.size == (side, side),
+            f"images of {source.size[0]} x {source.size[1]} pixels",
+            f"{side} x {side}, the image_size of the recipe",
+            f"Read them with size={side}, or change the recipe's image_size and crop_size.",
+        )
         batches = source.batches(self.batch_size, seed, on_device=on_device)
         model = self.build(len(source), len(batches), seed, jit_compile)
         if verbose:
@@ -192,11 +202,15 @@ class Recipe:
         if output is not None:
             output = Path(output)
             self._claim(output, seed, source.manifest)
+            callbacks.append(LogFile(output / "log.csv"))
             callbacks.append(
-                keras.callbacks.BackupAndRestore(output / "backup", delete_checkpoint=False)
+                keras.callbacks.BackupAndRestore(
+                    output / "backup", double_checkpoint=True, delete_checkpoint=False
+                )
             )
-            callbacks.append(keras.callbacks.CSVLogger(output / "log.csv", append=True))
-        model.fit(batches, epochs=epochs or self.epochs, callbacks=callbacks, verbose=verbose)
+        epochs = self.epochs if epochs is None else epochs
+        model.fit(batches, epochs=epochs, callbacks=callbacks, verbose=verbose)
+        model._initial_epoch = 0  # Keras would count a later fit from where the backup was
         if output is not None:
             model.save(output / "model.keras")
         return model
@@ -368,7 +382,8 @@ def get(name, **changes):
 
     Args:
         name: one of ``names()``.
-        **changes: attributes of Recipe; each is added to ``departures``.
+        **changes: attributes of Recipe; each is added to ``departures``. With other ``epochs``
+            the warm-up and the milestones, if they are not given too, move in proportion.
 
     Raises:
         ValueError: an unknown name or attribute.
@@ -385,6 +400,14 @@ def get(name, **changes):
         f"some of {', '.join(sorted(fields))}",
     )
     recipe = found[name]
+    if "epochs" in changes:
+        share = changes["epochs"] / recipe.epochs
+        moved = tuple(round(share * epoch) for epoch in recipe.milestones)
+        changes = {
+            "warmup_epochs": round(share * recipe.warmup_epochs),
+            "milestones": moved,
+            **changes,
+        }
     changed = [
         f"{key} is {value!r} instead of {getattr(recipe, key)!r}."
         for key, value in changes.items()

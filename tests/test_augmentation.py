@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from instdisc_core.augmentation import (
+    Chain,
     RandomApply,
     RandomResizedCrop,
     _interpolation,
@@ -208,7 +209,7 @@ def channels(images):
 def test_colours_change_by_the_amounts_that_were_asked_for(amounts, channel, low, high):
     colour = np.array(colorsys.hsv_to_rgb(0.5, 0.5, 0.6), "float32")
     images = np.tile(colour, (2000, 2, 2, 1))
-    out = channels(keras.Sequential(color_jitter(*amounts, seed=0))(images, training=True))
+    out = channels(Chain(color_jitter(*amounts, seed=0))(images, training=True))
     assert low - 1e-3 < out[channel].min() < low + 0.02 * (high - low) + 1e-3
     assert high - 0.02 * (high - low) - 1e-3 < out[channel].max() < high + 1e-3
     assert abs(out[channel].mean() - (low + high) / 2) < 0.1 * (high - low)
@@ -218,7 +219,7 @@ def test_contrast_is_about_the_mean():
     images = np.zeros((500, 4, 4, 3), "float32") + 0.5
     images[:, :2] += 0.1
     images[:, 2:] -= 0.1
-    out = numpy(keras.Sequential(color_jitter(0, 0.5, 0, 0, seed=0))(images, training=True))
+    out = numpy(Chain(color_jitter(0, 0.5, 0, 0, seed=0))(images, training=True))
     factors = (out[:, 0, 0, 0] - out[:, 2, 0, 0]) / 0.2
     np.testing.assert_allclose(out.mean(axis=(1, 2, 3)), 0.5, atol=1e-4)
     assert 0.5 - 1e-3 < factors.min() < 0.53
@@ -253,9 +254,10 @@ def test_apply_to_some_changes_some_and_leaves_the_others():
 def test_a_recipe_is_saved_and_repeats_itself(tmp_path):
     images = same_photograph(4)
     augmenter = simclr_augmentation(8, seed=3)
-    augmenter.build(images.shape)
-    augmenter.save(tmp_path / "augmenter.keras")
-    loaded = keras.saving.load_model(tmp_path / "augmenter.keras")
+    model = keras.Sequential([augmenter])
+    model(images)
+    model.save(tmp_path / "augmenter.keras")
+    (loaded,) = keras.saving.load_model(tmp_path / "augmenter.keras").layers
     assert loaded(images, training=True).shape == (4, 8, 8, 3)
     first, second = (numpy(simclr_augmentation(8, seed=3)(images, training=True)) for _ in range(2))
     np.testing.assert_array_equal(first, second)
@@ -268,9 +270,26 @@ def test_a_recipe_is_saved_and_repeats_itself(tmp_path):
         (lambda: color_jitter(2, 0, 0, 0), "brightness=2"),
         (lambda: color_jitter(0, 0, 0, 1.5), "hue=1.5"),
         (lambda: RandomApply(WritesIntoItsInput(), 1.5), "rate=1.5"),
-        (lambda: paper_augmentation(0), "height=0"),
+        (lambda: paper_augmentation(0), "size=0"),
     ],
 )
 def test_amounts_out_of_range_are_named(build, name):
     with pytest.raises(ValueError, match=f"Received: {name}. Expected"):
         build()
+
+
+@pytest.mark.parametrize("build", [paper_augmentation, simclr_augmentation])
+def test_it_computes_in_float32_whatever_the_encoder_computes_in(build):
+    images = keras.ops.convert_to_tensor(same_photograph(8).astype("float32") + 0.37)
+    expected = numpy(build(8, seed=0)(images, training=True))
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy("mixed_bfloat16")
+    try:
+        augmenter = build(8, seed=0)
+        loaded = Chain.from_config(build(8, seed=0).get_config())
+        outputs = [numpy(layer(images, training=True)) for layer in (augmenter, loaded)]
+    finally:
+        keras.config.set_dtype_policy(before)
+    np.testing.assert_array_equal(outputs[0], expected)
+    assert keras.backend.standardize_dtype(loaded.compute_dtype) == "float32"
+    assert np.abs(outputs[1] - np.round(outputs[1], -1)).max() > 0.5
