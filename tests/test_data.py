@@ -3,13 +3,14 @@
 import os
 import pickle
 import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import keras
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from PIL import Image
+from PIL import Image, ImageOps
 
 from instdisc_core import InstanceDiscrimination, NonParametricSoftmax
 from instdisc_core.data import ImageArray, ImageDataset, ImageFolder, Manifest, image_source
@@ -49,6 +50,27 @@ def test_a_folder_of_classes(folder):
     assert images.dtype == np.uint8
     order = [*range(0, 12, 2), *range(1, 12, 2)]
     assert np.array_equal(images[:, 0, 0], COLOURS[order])
+
+
+def test_classes_can_be_those_of_another_folder(folder):
+    (folder.parent / "one").mkdir()
+    (folder / "b").rename(folder.parent / "one" / "b")
+    one = ImageFolder(folder.parent / "one", 8, class_names=["a", "b"])
+    assert one.labels.tolist() == [1] * 6
+    assert ImageFolder(folder.parent / "one", 8).labels is None, "one class is no class"
+    with pytest.raises(ValueError, match=r"classes b\. Expected some of a, c"):
+        ImageFolder(folder.parent / "one", 8, class_names=["a", "c"])
+
+
+@pytest.mark.parametrize("odd", ["1²3.png", "\u06612.png", "01.png", os.fsdecode(b"caf\xe9.png")])
+def test_odd_names_have_a_place_and_come_back(tmp_path, odd):
+    for name in ("a.png", "1.png", "001.png", odd):
+        write(tmp_path / "photos" / name)
+    source = ImageFolder(tmp_path / "photos", 4, duplicates="keep", manifest=tmp_path / "m.csv")
+    assert ImageFolder(tmp_path / "photos", 4, manifest=tmp_path / "m.csv").names == source.names
+    assert odd in source.names
+    assert Manifest.from_array(source.manifest.to_array()) == source.manifest
+    assert source.names.index("001.png") < source.names.index("1.png"), "ties by name"
 
 
 def test_a_flat_folder_has_no_labels_and_counts_as_people_do(tmp_path):
@@ -100,6 +122,28 @@ def test_a_cmyk_jpeg_a_palette_gif_and_an_animation(tmp_path):
     green, blue = ImageFolder(tmp_path, 4).images()
     assert np.abs(green.astype(int) - (0, 255, 0)).max() < 8
     assert np.all(blue == (0, 0, 255)), "the first frame"
+
+
+def test_a_jpeg_that_is_decoded_small_is_the_photograph_resized(tmp_path):
+    """Pillow may decode at an eighth, but not below what is wanted, and not across its EXIF."""
+    ramp = np.linspace(0, 255, 640)
+    photograph = np.stack(np.broadcast_arrays(ramp[:, None], ramp[None, :320], 99), axis=-1)
+    photograph[::64] = 255
+    image, exif = Image.fromarray(photograph.astype("uint8")), Image.Exif()
+    exif[0x0112] = 6
+    image.save(tmp_path / "a.jpg", quality=95)
+    image.rotate(90, expand=True).save(tmp_path / "b.jpg", quality=95, exif=exif)
+    expected = np.asarray(ImageOps.fit(image, (40, 80), Image.Resampling.BILINEAR), "int")
+    for name in ("a.jpg", "b.jpg"):
+        found = decode((tmp_path / name).read_bytes(), (80, 40)).astype(int)
+        assert np.abs(found - expected).mean() < 4, name
+
+
+def test_a_user_s_image_stays_as_it_is(tmp_path):
+    write(tmp_path / "a.jpg", size=(400, 400))
+    image = Image.open(tmp_path / "a.jpg")
+    decode(image, (32, 32))
+    assert image.size == (400, 400)
 
 
 def test_sixteen_bits_become_eight(tmp_path):
@@ -252,6 +296,34 @@ def test_a_manifest_comes_back_whatever_the_names(tmp_path_factory, names, data)
     assert Manifest.load(path).fingerprint == manifest.fingerprint
 
 
+def test_every_part_counts_in_a_fingerprint():
+    base = (("a", "b"), (1, 2), (0, 0), ("x", "y"))
+    others = [
+        (("a", "c"), (1, 2), (0, 0), ("x", "y")),
+        (("a", "b"), (1, 3), (0, 0), ("x", "y")),
+        (("a", "b"), (1, 2), (0, 0), ("x", "z")),
+        (("a", "b1"), (1, 2), (0, 0), ("x", "y")),
+    ]
+    prints = {Manifest(*columns).fingerprint for columns in [base, *others]}
+    assert len(prints) == 5
+    assert Manifest(("a1",), (2,), (0,), ("",)).fingerprint != (
+        Manifest(("a",), (12,), (0,), ("",)).fingerprint
+    )
+
+
+def test_missing_images_are_not_also_renumbered(folder):
+    manifest = ImageFolder(folder, 8).manifest
+    assert manifest.differences(manifest.subset(range(1, 12))) == ["1 missing: a/0.png"]
+
+
+def test_skipped_files_are_not_new(folder, tmp_path, recwarn):
+    (folder / "b" / "text.png").write_text("no image")
+    ImageFolder(folder, 8, corrupt="skip", manifest=tmp_path / "m.csv")
+    again = ImageFolder(folder, 8, manifest=tmp_path / "m.csv")
+    assert not recwarn.list
+    assert again.manifest.skipped.keys() == {"b/text.png"}
+
+
 def test_fingerprints_differ_with_name_content_and_order(folder):
     original = ImageFolder(folder, 8).manifest
     content = Manifest(original.names, original.sizes, original.modified, original.digests[::-1])
@@ -387,6 +459,30 @@ def test_a_subset_is_numbered_anew(folder):
         source.subset([0, 12])
 
 
+def test_data_sets_of_equal_length_are_told_apart():
+    first, second = (ImageDataset(list(numbered(6) + shift), 2) for shift in (0, 1))
+    assert first.manifest.fingerprint != second.manifest.fingerprint
+    uncached = ImageDataset(list(numbered(6)), 2, cache=False)
+    assert not uncached.manifest.is_complete
+    assert first.manifest.is_complete
+
+
+def test_labels_of_data_sets_and_sizes_of_arrays():
+    images = numbered(4, size=8)
+    assert image_source(list(images), size=4, labels=list("abab")).class_names == ["a", "b"]
+    assert image_source(images, size=4).size == (4, 4)
+    with pytest.raises(ValueError, match="labels for a folder"):
+        image_source("somewhere", size=4, labels=[1])
+
+
+def test_nobody_writes_into_a_source(folder):
+    for source in (ImageFolder(folder, 8), ImageArray(numbered(4))):
+        with pytest.raises(ValueError, match="read-only"):
+            source.image(0)[:] = 7
+        source.images()[:] = 7
+        assert not np.all(source.image(1) == 7)
+
+
 # -- batches
 
 
@@ -416,9 +512,32 @@ def test_an_epoch_shows_every_image_once_and_is_a_function_of_seed_and_epoch(n, 
         assert not np.array_equal(ImageArray(numbered(n)).batches(size, seed + 1).order(0), indices)
 
 
+def test_nothing_is_kept_that_was_decoded_for_another_epoch(folder):
+    batches = ImageFolder(folder, 8, cache=False).batches(3, seed=0)
+    batches[0]
+    assert set(batches._ahead) == {(0, 1), (0, 2)}
+    batches.epoch = 1
+    batches[0]
+    assert set(batches._ahead) == {(1, 1), (1, 2)}
+    batches.on_epoch_end()
+    assert not batches._ahead
+
+
+def test_several_threads_may_ask(folder):
+    source = ImageFolder(folder, 8, cache=False)
+    batches = source.batches(3, seed=0)
+    with ThreadPoolExecutor(4) as executor:
+        found = list(executor.map(batches.__getitem__, [0, 1, 2, 3] * 5))
+    for step, (images, indices) in enumerate(found):
+        assert np.array_equal(indices, batches.indices(0, step % 4))
+        assert np.array_equal(images, source.images(indices))
+
+
 def test_a_remainder_can_be_dropped():
     batches = ImageArray(numbered(10)).batches(4, seed=0, drop_remainder=True)
     assert [len(indices) for _, indices in batches] == [4, 4]
+    small = ImageArray(numbered(3)).batches(4, seed=0, drop_remainder=True)
+    assert [len(indices) for _, indices in small] == [3]
 
 
 def test_images_alone_in_order():
@@ -532,6 +651,14 @@ def test_a_model_knows_its_images_and_refuses_others(tmp_path):
                 run(other, verbose=0)
         assert np.array_equal(keras.ops.convert_to_numpy(restored.memory_bank.rows), before)
         restored.fit(source_of().batches(4, seed=0), verbose=0)
+
+
+def test_evaluating_binds_a_model_to_no_data():
+    model = model_for(10)
+    model.evaluate(source_of(seed=1).batches(4, seed=0), verbose=0)
+    assert model.manifest is None
+    model.fit(source_of().batches(4, seed=0), verbose=0)
+    assert model.manifest == source_of().manifest
 
 
 def test_too_many_images_for_the_bank():

@@ -54,16 +54,22 @@ def colours(n=24, size=16, seed=0):
     return ImageArray(images.astype("uint8"), labels, class_names=["red", "blue"])
 
 
-@pytest.fixture(scope="module")
-def model():
+def build_model(augmenter=None):
     """An untrained model that knows the images of ``colours()``."""
     keras.utils.set_random_seed(0)
     encoder = resnet(10, (16, 16, 3), "cifar", width=4, include_preprocessing=True)
-    model = InstanceDiscrimination(encoder, 24, 8, NonParametricSoftmax(0.1), seed=0)
+    model = InstanceDiscrimination(
+        encoder, 24, 8, NonParametricSoftmax(0.1), augmenter=augmenter, seed=0
+    )
     model.compile(optimizer="sgd")
     model.manifest = colours().manifest
     model.build((None, 16, 16, 3))
     return model
+
+
+@pytest.fixture(scope="module")
+def model():
+    return build_model()
 
 
 # -- linear classifiers
@@ -87,6 +93,25 @@ def test_the_strength_is_chosen_without_the_test_images():
     }
     assert len(chosen) == 1
     assert linear_accuracy(features, labels, features, labels, strengths=(0.5,))[1] == 0.5
+
+
+def test_test_images_do_not_shape_the_features():
+    """Only the training images' mean and variance are used: a shift of the test shows."""
+    features, labels = blobs(spread=0.3)
+    assert linear_accuracy(features, labels, features, labels)[0] > 0.9
+    assert linear_accuracy(features, labels, features + 100, labels)[0] < 0.5
+
+
+def test_the_last_fit_is_on_all_training_images():
+    """One image of class 2: only a classifier that has seen it can answer it."""
+    features, labels = blobs(41, 2)
+    features = np.concatenate([features, 5 * np.eye(8)[7:]])
+    labels = np.append(labels, 2)
+    answers = [
+        linear_accuracy(features, labels, features[-1:], [2], strengths=(1.0, 2.0), seed=seed)[0]
+        for seed in range(4)
+    ]
+    assert answers == [1] * 4
 
 
 def test_features_of_any_scale():
@@ -187,13 +212,37 @@ def test_every_class_gets_its_share_and_less_is_a_part_of_more(each, fraction, s
 
 
 def test_fine_tuning_learns_and_leaves_the_model_as_it_was(model):
-    before = [numpy(w) for w in model.weights]
+    before = [numpy(w) for w in model.variables]
     accuracy = fine_tuned_accuracy(
         model, colours(), colours(seed=1), 0.5, epochs=12, learning_rate=0.05, batch_size=4
     )
     assert accuracy > 0.9
-    for old, new in zip(before, model.weights, strict=True):
+    for old, new in zip(before, model.variables, strict=True):
         np.testing.assert_array_equal(old, numpy(new))
+
+
+def test_fine_tuning_augments_and_trains_in_training_mode(monkeypatch):
+    calls, seen = [], []
+
+    class Watch(keras.layers.Layer):
+        def call(self, images, training=False):
+            calls.append(training)
+            return images
+
+    model = build_model(Watch())
+    moving = [w for w in model.encoder.weights if "moving_mean" in w.path]
+    set_weights = model.encoder.set_weights
+
+    def watched(weights):
+        seen.append([numpy(w) for w in moving])
+        set_weights(weights)
+
+    monkeypatch.setattr(type(model.encoder), "set_weights", lambda self, weights: watched(weights))
+    calls.clear()
+    fine_tuned_accuracy(model, colours(), colours(seed=1), 0.5, epochs=1)
+    assert calls
+    assert all(calls)
+    assert np.abs(seen[0][0]).max() > 0, "batch normalization followed the batches"
 
 
 def test_fine_tuning_needs_labels_that_match(model):
@@ -325,6 +374,29 @@ def test_on_other_images_nothing_is_said_of_the_bank(model):
     report = evaluate(model, colours(seed=2), colours(seed=1), measures=["knn"])
     assert not report.about["trained_on_train"]
     assert "bank rows" not in {row["features"] for row in report.rows}
+
+
+def test_classes_are_compared_by_name(model):
+    """The test folder lacks a class, so it numbers those after it otherwise."""
+    images = np.repeat(np.uint8([10, 120, 240]), 8)[:, None, None, None] * np.ones((1, 16, 16, 3))
+    images = images.astype("uint8") + np.arange(24, dtype="uint8")[:, None, None, None] % 8
+    train = ImageArray(images, np.repeat(["ant", "bee", "cat"], 8))
+    test = ImageArray(images[[0, 1, 16, 17]], ["ant", "ant", "cat", "cat"])
+    report = evaluate(model, train, test, measures=["knn"], k=2)
+    assert report.value("kNN", "encoder") == 1
+    rows = np.eye(24, dtype="float32")
+    found = retrieve(rows[[0, 1, 16, 17]], test, rows, train, k=1)
+    assert found.agreement.tolist() == [1, 1, 1, 1]
+    assert {row["settings"]["k"] for row in report.rows} == {1, 2}
+
+
+def test_pixels_of_the_test_are_centred_by_the_training_mean(model):
+    """Dark test images: by their own mean they would look like anything."""
+    values = np.repeat(np.uint8([60, 200]), 12)
+    images = np.ones((24, 16, 16, 3), "uint8") * values[:, None, None, None]
+    train = ImageArray(images, np.repeat([0, 1], 12))
+    test = ImageArray(np.full((4, 16, 16, 3), 70, "uint8"), [0] * 4)
+    assert evaluate(model, train, test, measures=["knn"], k=5).value("kNN", "pixels") == 1
 
 
 def test_without_labels_there_are_pictures(model, tmp_path):

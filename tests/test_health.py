@@ -14,12 +14,14 @@ from instdisc_core import (
     NCE,
     BankHealth,
     InstanceDiscrimination,
+    LogFile,
     MemoryBank,
     NonParametricSoftmax,
     TensorBoardLogger,
     health,
 )
 from instdisc_core.callbacks import plot_log
+from instdisc_core.callbacks.logs import read_log
 
 seeds = st.integers(0, 2**16)
 
@@ -83,6 +85,8 @@ def test_collapses_are_told_apart():
     line = np.zeros((200, 32))
     line[:, 0] = np.where(np.arange(200) % 2, 1, -1)
     assert health.collapse(line) == "the embeddings lie in few dimensions"
+    assert health.collapse(random_rows(500, 2)) is None, "a plane is all there is"
+    assert health.collapse(random_rows(3, 128)) is None
     spread[3, 3] = np.nan
     assert health.collapse(spread) == "embeddings are not finite"
 
@@ -188,21 +192,33 @@ def test_logs_for_tensorboard(tmp_path):
     assert losses == [(i + 1, pytest.approx(loss)) for i, loss in enumerate(logs.history["loss"])]
 
 
+def test_a_log_file_has_every_column_and_goes_on(tmp_path):
+    log = LogFile(tmp_path / "log.csv")
+    for epoch, logs in enumerate([{"loss": 3}, {"loss": 2, "late": 7}, {"loss": 1}]):
+        log.on_epoch_end(epoch, logs)
+    LogFile(tmp_path / "log.csv").on_epoch_end(2, {"loss": 0.5, "later": 1})
+    rows = read_log(tmp_path / "log.csv")
+    assert [row["epoch"] for row in rows] == ["0", "1", "2"]
+    assert [row["loss"] for row in rows] == ["3.0", "2.0", "0.5"]
+    assert [row["late"] for row in rows] == ["", "7.0", ""]
+    assert [row["later"] for row in rows] == ["", "", "1.0"]
+
+
 def test_a_log_becomes_a_picture(tmp_path):
     log, picture = tmp_path / "log.csv", tmp_path / "log.png"
-    logger = keras.callbacks.CSVLogger(log)
     model_of().fit(
         images(),
         np.arange(16),
         epochs=2,
         verbose=0,
-        callbacks=[BankHealth(images(), every=2), logger],
+        callbacks=[BankHealth(images(), every=2), LogFile(log)],
     )
     plot_log(log, picture)
     assert picture.read_bytes()[:4] == b"\x89PNG"
-    log.write_text("a,b\n")
-    with pytest.raises(ValueError, match="without epochs"):
-        plot_log(log, picture)
+    for text, match in (("a,b\n", "without epochs"), ("epoch,loss\n0,nan\n", "without a finite")):
+        log.write_text(text)
+        with pytest.raises(ValueError, match=match):
+            plot_log(log, picture)
 
 
 def test_the_sample_is_checked():

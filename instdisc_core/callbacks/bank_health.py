@@ -65,12 +65,12 @@ class BankHealth(keras.callbacks.Callback):
     def on_train_begin(self, logs=None):
         """Remember the rows of the sample."""
         self._rows = self._sampled_rows()
-        self._moved = None
+        self._moved = np.zeros(0, "int64")  # the epoch in which each row last moved
         self._neighbours = None
 
     def on_epoch_begin(self, epoch, logs=None):
         """Take the rows for as young as can be when the first epoch begins."""
-        if self._moved is None:
+        if not self._moved.size:
             self._moved = np.full(len(self.indices), epoch - 1)
 
     def on_epoch_end(self, epoch, logs=None):
