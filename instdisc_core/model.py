@@ -155,6 +155,16 @@ class InstanceDiscrimination(keras.Model):
             self.check_data(x.manifest)
         return super().evaluate(x, self._checked(y), batch_size, verbose, **kwargs)
 
+    def predict(self, x, *args, **kwargs):
+        """Unit embeddings ``(n, embedding_dim)``; see ``keras.Model.predict``."""
+        require(
+            not isinstance(x, ImageBatches) or x.seed is None,
+            "batches in the order of training",
+            "images in the order of their indices",
+            "Give predict source.ordered().",
+        )
+        return super().predict(x, *args, **kwargs)
+
     def train_on_batch(self, x, y=None, *args, **kwargs):
         """One step; see ``keras.Model.train_on_batch``."""
         return super().train_on_batch(x, self._checked(y), *args, **kwargs)

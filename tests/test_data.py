@@ -676,6 +676,11 @@ def test_predict_takes_a_source_in_order():
     )
 
 
+def test_predict_refuses_the_order_of_training():
+    with pytest.raises(ValueError, match=r"order of training.*source\.ordered\(\)"):
+        model_for(10).predict(source_of().batches(4, seed=0))
+
+
 def resident_bytes():
     with open("/proc/self/statm") as file:
         return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
