@@ -153,14 +153,15 @@ def _how(results):
     first = results[0]
     recipe, images, machine = first["recipe"], first["images"], first["machine"]
     versions = machine["versions"]
+    seeds = ", ".join(str(r["seed"]) for r in results)
+    over = f"the mean over seeds {seeds} (and each)" if len(results) > 1 else f"seed {seeds}"
     return (
         f"Small version: {images['train']:,} training and {images['test']:,} test images of "
         f"CIFAR-10 ({first['data']}), recipe `{recipe['name']}` for {recipe['epochs']} epochs, "
-        f"PyTorch {versions['torch']}, Keras {versions['keras']}, one processor core a "
-        f"run, two runs at a time. Accuracies in per cent, the mean over seeds "
-        f"{', '.join(str(r['seed']) for r in results)} (and each). kNN: k = "
-        f"{recipe['num_neighbours']}, training images embedded anew, not augmented, or as the "
-        "bank has them. The SVM's strength is chosen on a fifth of the training images."
+        f"PyTorch {versions['torch']}, Keras {versions['keras']}, one processor core a run, two "
+        f"runs at a time. Accuracies in per cent, {over}. kNN: k = {recipe['num_neighbours']}, "
+        "training images embedded anew, not augmented, or as the bank has them. The SVM's strength "
+        "is chosen on a fifth of the training images."
     )
 
 
