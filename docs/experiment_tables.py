@@ -183,9 +183,10 @@ def plot_experiments(path):
             values = [100 * result["accuracies"]["knn"] for result in results]
             axis.barh(place, mean(values), color="#0173B2", alpha=0.5)
             axis.plot(values, [place] * len(values), "o", color="#0173B2", markersize=4)
+            pixels = 100 * results[0]["pixels"]["knn"]
+            axis.vlines(pixels, place - 0.5, place + 0.5, color="0.3", linestyle=":")
         axis.set_yticks(range(len(rows)), [name for name, _ in rows])
         axis.invert_yaxis()
-        axis.axvline(100 * rows[0][1][0]["pixels"]["knn"], color="0.3", linestyle=":")
         axis.set(title=title, xlabel="kNN accuracy, % (dotted: pixels)", xlim=(0, None))
     for axis in axes[len(panels) :]:
         axis.set_visible(False)
