@@ -109,9 +109,9 @@ def test_the_last_fit_is_on_all_training_images():
     labels = np.append(labels, 2)
     answers = [
         linear_accuracy(features, labels, features[-1:], [2], strengths=(1.0, 2.0), seed=seed)[0]
-        for seed in range(4)
+        for seed in range(16)  # in some of which it is held out first
     ]
-    assert answers == [1] * 4
+    assert answers == [1] * 16
 
 
 def test_features_of_any_scale():
