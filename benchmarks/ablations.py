@@ -9,7 +9,6 @@ Like `benchmarks.table1`: a JSON file a row and seed, none that is there is run 
 import argparse
 
 from benchmarks import cifar
-from instdisc_core import recipes
 
 BUDGET = {"epochs": 10, "warmup_epochs": 5}
 PARTITIONS = ("first_batches", "moving_average", "exact")
@@ -36,6 +35,13 @@ def rows(names):
     return [row for name in names for row in ROWS[name].items()]
 
 
+def share_of(row, train):
+    """The training images of a row: for ``images-10`` a tenth, for most rows all."""
+    if not row.startswith("images-"):
+        return train
+    return cifar.evenly(train, len(train) * int(row.removeprefix("images-")) // 100)
+
+
 def main():
     """Run the rows that are missing, and print the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -43,20 +49,9 @@ def main():
     parser.add_argument("--ablations", nargs="+", choices=ROWS, default=list(ROWS))
     args = parser.parse_args()
 
-    base = "small-cifar10" if args.budget else "paper-cifar10"
-    folder = cifar.folder("ablations", args)
-    train, test = cifar.load_for(args)
-    results = []
-    for seed in args.seeds:
-        for row, changes in rows(args.ablations):
-            recipe = recipes.get(
-                base, **cifar.changes(args, {**(BUDGET if args.budget else {}), **changes})
-            )
-            images = train
-            if row.startswith("images-"):
-                images = cifar.evenly(train, len(train) * int(row.removeprefix("images-")) // 100)
-            results.append(cifar.run(folder, row, seed, recipe, images, test, args))
-    cifar.print_table(results)
+    budget = BUDGET if args.budget else {}
+    chosen = [(row, {**budget, **changes}) for row, changes in rows(args.ablations)]
+    cifar.run_rows("ablations", chosen, args, share_of)
 
 
 if __name__ == "__main__":

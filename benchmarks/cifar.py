@@ -8,6 +8,7 @@ import keras
 import numpy as np
 
 from benchmarks import frameworks, harness
+from instdisc_core import recipes
 from instdisc_core.data import ImageArray, ImageFolder
 from instdisc_core.evaluation import knn_accuracy, linear_accuracy
 from instdisc_core.evaluation.features import embeddings, encoder_features, pixels, unit
@@ -179,6 +180,35 @@ def run(folder, name, seed, recipe, train, test, args):
     path.write_text(json.dumps(result, indent=1) + "\n")
     print(f"{path.name}: {result['accuracies']} in {clock.seconds:.0f} s", flush=True)
     return result
+
+
+def run_rows(experiment, rows, args, training=lambda row, train: train):
+    """Run the rows of an experiment that are missing, and print its table.
+
+    Args:
+        experiment: its name.
+        rows: pairs of a row's name and its changes to the recipe.
+        args: the flags.
+        training: from a row's name and all training images to those that it trains on.
+    """
+    base = "small-cifar10" if args.budget else "paper-cifar10"
+    place = folder(experiment, args)
+    train, test = load_for(args)
+    print_table(
+        [
+            run(
+                place,
+                row,
+                seed,
+                recipes.get(base, **changes(args, changed)),
+                training(row, train),
+                test,
+                args,
+            )
+            for seed in args.seeds
+            for row, changed in rows
+        ]
+    )
 
 
 def print_table(results):

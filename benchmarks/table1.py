@@ -10,7 +10,6 @@ again, and one that was interrupted goes on after its last whole epoch.
 import argparse
 
 from benchmarks import cifar
-from instdisc_core import recipes
 
 NCE = "nce"
 ROWS = {  # the paper's rows, with the changes that they make to the recipe
@@ -31,15 +30,7 @@ def main():
     parser.add_argument("--rows", nargs="+", choices=ROWS, default=list(ROWS))
     args = parser.parse_args()
 
-    base = "small-cifar10" if args.budget else "paper-cifar10"
-    folder = cifar.folder("table1", args)
-    train, test = cifar.load_for(args)
-    results = []
-    for seed in args.seeds:
-        for row in args.rows:
-            recipe = recipes.get(base, **cifar.changes(args, ROWS[row]))
-            results.append(cifar.run(folder, row, seed, recipe, train, test, args))
-    cifar.print_table(results)
+    cifar.run_rows("table1", [(row, ROWS[row]) for row in args.rows], args)
 
 
 if __name__ == "__main__":

@@ -5,7 +5,7 @@ from keras import ops
 
 from instdisc_core.validation import require
 
-BLOCK = 65_536  # rows of the bank that are scored at a time
+BLOCK = 8_192  # rows of the bank that are scored at a time
 ALIKE = 0.95  # mean cosine of two images from which all embeddings are one
 ENOUGH = 8  # dimensions below which a small rank says nothing
 FLAT = 0.02  # effective rank, as a share of the dimensions, from which they lie on a line

@@ -13,11 +13,11 @@ from instdisc_core.augmentation import (
     Chain,
     RandomApply,
     RandomResizedCrop,
-    _interpolation,
     color_jitter,
     paper_augmentation,
     simclr_augmentation,
 )
+from instdisc_core.augmentation.random_resized_crop import _interpolation
 
 RNG = np.random.default_rng(0)
 

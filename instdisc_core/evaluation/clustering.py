@@ -46,7 +46,7 @@ def clustering_scores(clusters, labels):
         ValueError: clusters and labels of different length.
 
     Source:
-        The three measures of IDFD (Takagi and Nakata), table 1.
+        The three measures that IDFD (Takagi and Nakata) reports.
 
     Example: ``clustering_scores(cluster(embeddings, 10), labels)["nmi"]``
     """

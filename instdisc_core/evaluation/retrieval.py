@@ -138,7 +138,7 @@ def retrieve(features, queries, gallery_features, gallery, k=10, indices=None, b
         ValueError: embeddings that are not those of the sources, or too large a ``k``.
 
     Source:
-        Wu et al., figure 4: ten neighbours of queries, best and worst cases.
+        Wu et al., section 4: ten neighbours of queries, best and worst cases.
 
     Example:
     ```python

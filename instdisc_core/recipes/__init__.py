@@ -1,0 +1,7 @@
+"""Whole trainings by name: every setting, where it comes from, and what differs from there."""
+
+from instdisc_core.recipes.named import get, names
+from instdisc_core.recipes.recipe import Recipe
+from instdisc_core.recipes.schedule import Schedule
+
+__all__ = ["Recipe", "Schedule", "get", "names"]

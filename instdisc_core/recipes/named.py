@@ -1,0 +1,130 @@
+"""The recipes that have names."""
+
+import dataclasses
+
+from instdisc_core.recipes.recipe import Recipe
+from instdisc_core.validation import require
+
+_KERAS_COLOURS = (
+    "Keras's colour layers: brightness is added, contrast is about each channel's mean, in a fixed "
+    "order."
+)
+_BANK = "The bank starts from normalised Gaussian rows."
+
+_MODERN = Recipe(
+    name="modern-cifar10",
+    source="paper-cifar10, with what has been learned since",
+    departures=(
+        "Crops of 24 pixels: 0.56 of the work, and objects of the size they have in whole "
+        "images of 32.",
+        "Milder colours, with SimCLR's flip; AdamW; a cosine after a warm-up; bfloat16.",
+    ),
+    crop_size=24,
+    augmentation="simclr",
+    augmentation_settings=(("strength", 0.5), ("blur", False), ("scale", (0.2, 1.0))),
+    optimizer="adamw",
+    learning_rate=2e-3,
+    weight_decay=0.01,
+    warmup_epochs=10,
+    milestones=(),
+    dtype_policy="mixed_bfloat16",
+)
+
+_RECIPES = (
+    Recipe(
+        name="paper-cifar10",
+        source="Wu et al., CVPR 2018, section 4.1 and Table 1, exact softmax",
+        departures=(_KERAS_COLOURS, _BANK),
+        augmentation_settings=(("flip", False),),
+    ),
+    Recipe(
+        name="lemniscate-cifar10",
+        source="the official code, cifar.py of lemniscate.pytorch: NCE with 4096 negatives",
+        departures=(
+            _KERAS_COLOURS,
+            _BANK,
+            "Z follows the bank by a moving average instead of being fixed at the first batch.",
+        ),
+        augmentation_settings=(("flip", False),),
+        objective="nce",
+        objective_settings=(("num_negatives", 4096),),
+    ),
+    Recipe(
+        name="paper-imagenet",
+        source="Wu et al., CVPR 2018, section 4.2, ResNet-18; one of its proximal weights",
+        departures=(
+            _KERAS_COLOURS,
+            _BANK,
+            "Images are read at 256 x 256 pixels, their central square, and cropped from there; "
+            "the official code crops from the whole photograph.",
+            "Z follows the bank by a moving average instead of being fixed at the first batch.",
+        ),
+        image_size=256,
+        crop_size=224,
+        stem="imagenet",
+        objective="nce",
+        temperature=0.07,
+        objective_settings=(("num_negatives", 4096), ("proximal_weight", 30.0)),
+        batch_size=256,
+        weight_decay=1e-4,
+        milestones=(120, 160),
+        knn_temperature=0.07,
+    ),
+    _MODERN,
+    dataclasses.replace(
+        _MODERN,
+        name="small-cifar10",
+        source="modern-cifar10, for two processor cores and 10,000 images",
+        departures=("A residual network of depth 10 and half the width, on patches of 2 x 2.",),
+        depth=10,
+        stem="patch",
+        width=32,
+        epochs=25,
+        warmup_epochs=5,
+    ),
+)
+
+
+def names():
+    """The names of all recipes."""
+    return [recipe.name for recipe in _RECIPES]
+
+
+def get(name, **changes):
+    """The recipe of this name, with changes.
+
+    Args:
+        name: one of ``names()``.
+        **changes: attributes of Recipe; each is added to ``departures``. With other ``epochs``
+            the warm-up and the milestones, if they are not given too, move in proportion.
+
+    Raises:
+        ValueError: an unknown name or attribute.
+
+    Example: ``recipe = get("paper-cifar10", epochs=20)``
+    """
+    found = {recipe.name: recipe for recipe in _RECIPES}
+    require(name in found, f"recipe {name!r}", f"one of {', '.join(map(repr, found))}")
+    fields = {field.name for field in dataclasses.fields(Recipe)}
+    unknown = sorted(set(changes) - fields)
+    require(
+        not unknown,
+        f"settings {', '.join(unknown)} that a recipe does not have",
+        f"some of {', '.join(sorted(fields))}",
+    )
+    recipe = found[name]
+    if "epochs" in changes:
+        share = changes["epochs"] / recipe.epochs
+        moved = tuple(round(share * epoch) for epoch in recipe.milestones)
+        changes = {
+            "warmup_epochs": round(share * recipe.warmup_epochs),
+            "milestones": moved,
+            **changes,
+        }
+    changed = [
+        f"{key} is {value!r} instead of {getattr(recipe, key)!r}."
+        for key, value in changes.items()
+        if value != getattr(recipe, key)
+    ]
+    departures = (*recipe.departures, *changed)
+    return dataclasses.replace(recipe, **{"departures": departures, **changes})
