@@ -7,9 +7,11 @@ import numpy as np
 from keras import ops
 
 from instdisc_core.bank_ops import gather_rows
+from instdisc_core.data.manifest import Manifest
 from instdisc_core.quantized_rows import QuantizedRows
 from instdisc_core.registry import get_bank_ops
 from instdisc_core.validation import (
+    UNIT_TOLERANCE,
     check_features,
     check_indices,
     check_paired,
@@ -50,6 +52,8 @@ class MemoryBank(keras.layers.Layer):
     Attributes:
         rows: the variable ``(num_instances, embedding_dim)``, or ``QuantizedRows`` of two;
             ``rows.assign(array)`` restores it, ``lookup`` reads it.
+        manifest: the Manifest of the images that the rows belong to, or None. It is saved and
+            loaded with the rows.
         refused_embeddings: variable ``()``, int32: embeddings refused so far.
         refused_indices: variable ``()``, int32: indices refused so far.
 
@@ -92,6 +96,7 @@ class MemoryBank(keras.layers.Layer):
         self.rows = self._random_rows(dtype)
         self.refused_embeddings = self._counter("refused_embeddings")
         self.refused_indices = self._counter("refused_indices")
+        self.manifest: Manifest | None = None
         self.build(self.shape)  # nothing left to create; it registers the state with PyTorch
 
     @property
@@ -193,6 +198,29 @@ class MemoryBank(keras.layers.Layer):
         indices = ops.convert_to_tensor(widened(indices))
         return ops.logical_and(indices >= 0, indices < self.num_instances)
 
+    def save_own_variables(self, store):
+        """Save the rows, the counters, and the manifest."""
+        super().save_own_variables(store)
+        if self.manifest is not None:
+            store["manifest"] = self.manifest.to_array()
+
+    def load_own_variables(self, store):
+        """Restore what ``save_own_variables`` saved, all of it or nothing.
+
+        Without a manifest in the file the bank has none afterwards: the one that it had belongs to
+        other rows.
+
+        Raises:
+            ValueError: the file's rows have another shape, are not finite or not of length 1, or
+                are not as many as the manifest's images. The bank is then unchanged.
+        """
+        arrays = {name: np.asarray(store[name]) for name in store.keys()}  # noqa: SIM118
+        packed = arrays.pop("manifest", None)
+        manifest = None if packed is None else Manifest.from_array(packed)
+        self._check_saved(arrays, manifest)
+        super().load_own_variables(arrays)
+        self.manifest = manifest
+
     def get_config(self):
         """The arguments that rebuild this layer."""
         return {
@@ -203,6 +231,33 @@ class MemoryBank(keras.layers.Layer):
             "dtype": keras.backend.standardize_dtype(self.rows.dtype),
             "seed": self.seed,
         }
+
+    def _check_saved(self, arrays, manifest):
+        """Raise unless what a file holds is a bank of this shape, with unit rows."""
+        variables = [*(self.rows if isinstance(self.rows, QuantizedRows) else (self.rows,))]
+        shapes = {str(i): tuple(v.shape) for i, v in enumerate(variables)}
+        found = {name: arrays[name].shape for name in shapes if name in arrays}
+        require(
+            found == shapes,
+            f"a file whose memory bank has the shapes {found}",
+            f"{shapes}, those of this bank",
+            "Build the model with the number of images, width and storage that it was saved with.",
+        )
+        parts = [arrays[name].astype("float32") for name in shapes]
+        lengths = np.linalg.norm(parts[0], axis=1) * (abs(parts[1][:, 0]) if parts[1:] else 1.0)
+        wrong = int(np.sum(~(np.abs(lengths - 1) < UNIT_TOLERANCE)))
+        require(
+            wrong == 0,
+            f"a file in which {wrong} of {len(lengths)} rows of the memory bank are not of length 1",
+            "unit rows, as update leaves them",
+            "The file is damaged, or rows were assigned that are not normalized.",
+        )
+        require(
+            manifest is None or len(manifest) == self.num_instances,
+            f"a file with {self.num_instances} rows and a manifest of "
+            f"{0 if manifest is None else len(manifest)} images",
+            "one image for each row",
+        )
 
     def _moved(self, rows, means, counts):
         """``normalise(momentum v + (1 - momentum) f)``, and whether that has a direction."""

@@ -85,9 +85,17 @@ class InstanceDiscrimination(keras.Model):
         self.projector = keras.layers.Dense(embedding_dim) if projector is None else projector
         self.augmenter = augmenter
         self.seed = seed
-        self.manifest = None
         if hasattr(self.objective, "partition"):
             self.log_partition_tracker = keras.metrics.Mean(name="log_partition")
+
+    @property
+    def manifest(self) -> Manifest | None:
+        """The Manifest of the images that the bank's rows belong to, or None."""
+        return self.memory_bank.manifest
+
+    @manifest.setter
+    def manifest(self, manifest):
+        self.memory_bank.manifest = manifest
 
     def build(self, images_shape):
         """Build all parts for images of this shape, whose first axis is the batch.
@@ -196,26 +204,18 @@ class InstanceDiscrimination(keras.Model):
             self.manifest.check(manifest)
 
     def save_own_variables(self, store):
-        """Save the manifest, and the states of all random generators, which Keras leaves out."""
+        """Save the states of all random generators too, which Keras leaves out."""
         super().save_own_variables(store)
-        if self.manifest is not None:
-            store["manifest"] = self.manifest.to_array()
         for name, state in self.random_states():
             store[name] = state.numpy()
 
     def load_own_variables(self, store):
         """Restore what ``save_own_variables`` saved; a generator that is new keeps its state."""
         names = set(store.keys())
-        if "manifest" in names:
-            self.manifest = Manifest.from_array(store["manifest"])
         for name, state in self.random_states():
             if name in names:
                 state.assign(store[name])
-        own = {
-            name: store[name]
-            for name in names
-            if name != "manifest" and not name.startswith("random_state")
-        }
+        own = {name: store[name] for name in names if not name.startswith("random_state")}
         super().load_own_variables(own)
 
     def get_config(self):

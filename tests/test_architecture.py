@@ -19,8 +19,10 @@ WITH_EXTRAS = {
 # Floors of the house: a module imports from floors below its own, or beside it without a circle.
 FLOORS = {
     "validation": 0,
+    "files": 0,
     "gradients": 0,
     "quantized_rows": 0,
+    "data": 1,
     "bank_ops": 1,
     "registry": 2,
     "negative_sampler": 2,
@@ -29,7 +31,6 @@ FLOORS = {
     "objectives": 4,
     "augmentation": 4,
     "encoders": 4,
-    "data": 4,
     "health": 4,
     "evaluation": 5,
     "callbacks": 6,

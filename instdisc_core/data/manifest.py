@@ -182,7 +182,15 @@ def digest(data):
     return hashlib.blake2b(data, digest_size=16).hexdigest()
 
 
+def printable(name: str) -> str:
+    """The name as text that every screen, page and file in UTF-8 can hold.
+
+    A name in a folder is bytes; what is not UTF-8 in it becomes the replacement character.
+    """
+    return name.encode(*ENCODING).decode("utf-8", "replace")
+
+
 def listed(names):
     """The first names, and how many more there are."""
-    shown, more = list(names)[:NAMED], len(names) - NAMED
+    shown, more = [printable(name) for name in list(names)[:NAMED]], len(names) - NAMED
     return ", ".join(shown) + (f" and {more} more" if more > 0 else "")

@@ -1,0 +1,47 @@
+"""Files that are replaced whole or not at all."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+PART = ".part-"  # how the name of a file begins while it is being written
+
+
+@contextmanager
+def replacing(path: str | os.PathLike) -> Iterator[Path]:
+    """Give a path to write to; when the block ends, that file takes the place of ``path``.
+
+    It is flushed to the disk first. If the block raises, or the process is killed, or the disk is
+    full, ``path`` is what it was. The name that is given has the suffix of ``path``.
+
+    Args:
+        path: of the file to replace or to create, in a folder that exists.
+
+    Example:
+    ```python
+    with replacing("model.keras") as part:
+        model.save(part)
+    ```
+    """
+    path = Path(path)
+    part = path.with_name(f"{PART}{os.getpid()}-{path.name}")
+    try:
+        yield part
+        flush(part)
+        os.replace(part, path)
+        flush(path.parent)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def flush(path: str | os.PathLike) -> None:
+    """Wait until a file's bytes, or a folder's entries, are on the disk."""
+    is_folder = os.path.isdir(path)
+    if is_folder and os.name == "nt":  # Windows cannot open a folder
+        return
+    descriptor = os.open(path, os.O_RDONLY if is_folder else os.O_RDWR)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
