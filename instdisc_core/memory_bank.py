@@ -248,7 +248,7 @@ class MemoryBank(keras.layers.Layer):
         wrong = int(np.sum(~(np.abs(lengths - 1) < UNIT_TOLERANCE)))
         require(
             wrong == 0,
-            f"a file in which {wrong} of {len(lengths)} rows of the memory bank are not of length 1",
+            f"a file in which {wrong} of {len(lengths)} rows of the bank are not of length 1",
             "unit rows, as update leaves them",
             "The file is damaged, or rows were assigned that are not normalized.",
         )
