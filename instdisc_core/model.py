@@ -15,6 +15,8 @@ from instdisc_core.memory_bank import MemoryBank
 from instdisc_core.persistent_model import PersistentModel
 from instdisc_core.validation import check_indices, require
 
+SMALLEST_SQUARE = 1e-14  # of a length; below, a row has no direction
+
 
 @keras.saving.register_keras_serializable(package="instdisc_core")
 class InstanceDiscrimination(PersistentModel):
@@ -158,13 +160,16 @@ class InstanceDiscrimination(PersistentModel):
             f"a projector whose output has shape {tuple(embeddings.shape)}",
             f"shape (batch, {self.memory_bank.embedding_dim}), as embedding_dim says",
         )
-        return ops.normalize(ops.cast(embeddings, "float32"), axis=-1)
+        return _unit(ops.cast(embeddings, "float32"))
 
     def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
         """The mean of the objective over the batch; in training the bank then moves."""
         self._check_targets(y)
-        losses = self.objective(y_pred, y, self.memory_bank, training=training)
         usable = finite_images(x) if training else None
+        if usable is not None:  # what stands in for an image that is not finite counts for nothing
+            any_unit_row = ops.one_hot(0, y_pred.shape[1], dtype=y_pred.dtype)
+            y_pred = ops.where(usable[:, None], y_pred, any_unit_row)
+        losses = self.objective(y_pred, y, self.memory_bank, training=training)
         loss = _weighted_mean(losses, sample_weight, usable)
         if usable is not None:
             rejected = ops.cast(ops.logical_not(usable), "int32")
@@ -319,6 +324,15 @@ class InstanceDiscrimination(PersistentModel):
         if hasattr(y, "dtype") or isinstance(y, (list, tuple)):
             return check_indices(y, self.memory_bank.num_instances)
         return y
+
+
+def _unit(rows):
+    """The rows divided by their lengths; a row of zeros stays and has a finite gradient.
+
+    ``ops.normalize`` gives NaN gradients there under PyTorch.
+    """
+    squares = ops.sum(ops.square(rows), axis=-1, keepdims=True)
+    return rows * ops.rsqrt(ops.maximum(squares, SMALLEST_SQUARE))
 
 
 def _weighted_mean(losses, sample_weight, usable):

@@ -127,7 +127,7 @@ def check_features(features, embedding_dim, *, unit=False, finite=False):
     values = host_values(features)
     if values is None or not values.size:
         return features
-    norms = np.linalg.norm(values.astype("float32"), axis=1)
+    norms = np.linalg.norm(values.astype("float64"), axis=1)
     require(
         not np.any(norms == 0),
         f"features in which {int(np.sum(norms == 0))} of {len(norms)} rows are all zero",

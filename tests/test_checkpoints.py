@@ -20,6 +20,9 @@ from instdisc_core.checkpoints import folder as checkpoint_folder
 from instdisc_core.data import ImageArray
 from instdisc_core.files import replacing
 
+# Keras reads PyTorch's tensors by NumPy, and pytest.warns shows that warning without its module.
+pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
+
 N, EPOCHS, BATCH = 10, 3, 4  # steps of 4, 4 and 2 images
 STEPS = 3
 IMAGES = np.random.default_rng(0).integers(0, 256, (N, 2, 2, 3)).astype("uint8")

@@ -94,6 +94,14 @@ class Checkpoints(keras.callbacks.Callback):
             "save_freq='epoch'",
             "Keras writes the averages over the weights where a call of fit ends.",
         )
+        require(
+            model.built,
+            "a model that is not built",
+            "one whose weights are there to be restored",
+            "Call model.build((None, height, width, channels)) first.",
+        )
+        if not model.optimizer.built:
+            model.optimizer.build(model.trainable_variables)
         self._batches, self._others = batches, others
         self._restored: dict[str, np.ndarray] = {}
         self._first_iteration = _iterations(model) - start.epoch * len(batches or ())

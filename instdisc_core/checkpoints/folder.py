@@ -111,12 +111,12 @@ class CheckpointFolder:
 
     def _remove(self, path):
         """Remove a checkpoint: a process that is killed meanwhile leaves no half of one."""
-        aside = self._aside(path.name)
+        aside = self._aside(f"old-{path.name}")
         os.rename(path, aside)
         shutil.rmtree(aside, ignore_errors=True)
 
     def _aside(self, name):
-        return self.folder / f"{PART}{os.getpid()}-{name}-{len(self.paths())}"
+        return self.folder / f"{PART}{os.getpid()}-{name}"
 
 
 def _checked(path):

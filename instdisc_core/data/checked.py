@@ -10,8 +10,7 @@ from keras import ops
 
 from instdisc_core.validation import require
 
-NO_ROW = -1  # an index that names no row of a bank
-LARGEST = 2**31 - 1
+INT32 = np.iinfo("int32")
 NAMED = 5
 
 
@@ -19,7 +18,7 @@ def with_narrow_indices(data: Any) -> Any:
     """The same data, with indices that keep their meaning in 32 bits.
 
     JAX cuts integers to 32 bits, so that index 2**32 + 1 would train row 1. What does not fit
-    becomes an index that names no row, which training counts and reports.
+    becomes the nearest integer that does, which names no row: training counts and reports it.
 
     Args:
         data: what ``fit`` takes. A ``PyDataset`` or a generator of ``(images, indices)`` is
@@ -67,8 +66,7 @@ def narrow(batch: Any) -> Any:
     indices = batch[1]
     if not isinstance(indices, np.ndarray) or indices.dtype.kind not in "iu":
         return batch
-    fits = (indices >= 0) & (indices <= LARGEST)
-    return (batch[0], np.where(fits, indices, NO_ROW).astype("int32"), *batch[2:])
+    return (batch[0], np.clip(indices, INT32.min, INT32.max).astype("int32"), *batch[2:])
 
 
 def _narrowed(generator: Iterator) -> Iterator:
@@ -117,17 +115,19 @@ def finite_images(images: Any) -> Any:
 
 
 def without_non_finite(images: Any) -> Any:
-    """The images of a batch, those that are not finite replaced by zeros.
+    """The images of a batch, those that are not finite replaced by the first that is, or by zeros.
 
-    Zeros reach the batch's statistics, but a NaN would make all of them NaN.
+    A NaN would make the statistics of the whole batch NaN.
     """
     finite = finite_images(images)
     if finite is None:
         return images
+    first = ops.argmax(finite)
 
     def cleaned(part):
         keep = ops.reshape(finite, (-1,) + (1,) * (len(part.shape) - 1))
-        return ops.where(keep, part, ops.zeros_like(part))
+        instead = ops.where(keep[first], part[first], ops.zeros_like(part[first]))
+        return ops.where(keep, part, instead)
 
     return keras.tree.map_structure(cleaned, images)
 
