@@ -63,14 +63,19 @@ def test_alias(weights):
 def test_alias_draws_slot_and_side_from_different_random_numbers(training, monkeypatch):
     """From the same seed they could depend on each other, in a way that each framework has."""
     seeds = []
-    for name in ("randint", "uniform"):
 
-        def watched(*args, draw=getattr(keras.random, name), seed, **kwargs):
+    def watched(name):
+        original = getattr(keras.random, name)
+
+        def watch(*args, seed, **kwargs):
             generator = isinstance(seed, keras.random.SeedGenerator)
             seeds.append(tuple(seed.state.numpy()) if generator else seed)
-            return draw(*args, seed=seed, **kwargs)
+            return original(*args, seed=seed, **kwargs)
 
-        monkeypatch.setattr(keras.random, name, watched)
+        return watch
+
+    for name in ("randint", "uniform"):
+        monkeypatch.setattr(keras.random, name, watched(name))
     draw(AliasSampler([1.0, 2.0, 3.0], seed=0), np.arange(4), 3, 5, training=training)
     assert len(set(seeds)) == 2
 
