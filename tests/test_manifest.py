@@ -126,6 +126,18 @@ def test_no_mutation_of_an_array_is_read_as_something_else():
         ), data
 
 
+@pytest.mark.parametrize("end", [-1, -4, 20])
+def test_an_array_that_was_cut_is_refused_even_where_all_text_is_there(end):
+    with pytest.raises(ValueError, match=r"the array of a manifest, .*\(it was cut\)"):
+        Manifest.from_array(RICH.to_array()[:end])
+
+
+def test_nothing_may_follow_in_an_array():
+    longer = np.append(RICH.to_array(), np.zeros(3, "uint8"))
+    with pytest.raises(ValueError, match=r"the array of a manifest, .*\(3 bytes too many\)"):
+        Manifest.from_array(longer)
+
+
 def test_lines_that_are_cut_off_exchanged_or_repeated_are_noticed(tmp_path):
     manifest = numbered(5)
     manifest.save(tmp_path / "m.csv")

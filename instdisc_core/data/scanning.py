@@ -60,7 +60,8 @@ def scan(
         except ValueError as error:
             problems[names[i]] = printable(str(error))[:LONGEST_REASON]
 
-    bar = keras.utils.Progbar(n, verbose=int(verbose and n >= PROGRESS_FROM), unit_name="file")
+    show = int(verbose and n >= PROGRESS_FROM)
+    bar = keras.utils.Progbar(n, verbose=show, interval=0.5, unit_name="file")
     with ThreadPoolExecutor(workers, "instdisc-scan") as executor:
         for start in range(0, n, SLAB):  # a future is much larger than a name
             looks = executor.map(look, range(start, min(start + SLAB, n)))
