@@ -19,7 +19,7 @@ WITH_EXTRAS = {
     "evaluation": {"sklearn", "scipy", "matplotlib", "PIL"},
     "callbacks": {"matplotlib", "tensorboardX"},
 }
-# Floors of the house: a module imports from floors below its own, or beside it without a circle.
+# Floors of the house: a module imports from floors below its own, or from its own package.
 FLOORS = {
     "keras_backend": 0,
     "validation": 0,
