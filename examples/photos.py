@@ -1,4 +1,4 @@
-"""From a folder of images to a page of neighbours: train without labels, and look at what is alike.
+"""From a folder of images to a page of neighbors: train without labels, and look at what is alike.
 
     python examples/photos.py path/to/photos
     KERAS_BACKEND=torch python examples/photos.py photos --size 64 --epochs 50 --output found
@@ -6,7 +6,7 @@
 
 Writes to the output folder: `manifest.csv` (which file is which instance), `model.keras`,
 `log.csv`, `log.png`, `neighbours.html`, `map.png`, and with `--test` the evaluations. Started again
-with the same arguments after an interruption, it goes on after the last whole epoch.
+with the same arguments after an interruption, it continues after the last complete epoch.
 """
 
 import argparse
@@ -60,8 +60,8 @@ def main():
     k = min(9, len(photos) - 1)
     found = retrieve(embeddings, photos, embeddings, photos, k, queries)
     found.page(args.output / "neighbours.html", f"{args.folder.name}: what is alike")
-    for query, neighbours in found.names()[:5]:
-        print(f"{query}: {', '.join(neighbours[:3])}")
+    for query, neighbors in found.names()[:5]:
+        print(f"{query}: {', '.join(neighbors[:3])}")
     if len(photos) >= 4:
         embedding_map(embeddings, photos, args.output / "map.png", seed=args.seed)
     if args.test:

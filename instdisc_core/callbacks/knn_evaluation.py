@@ -3,7 +3,7 @@
 import keras
 
 from instdisc_core.data import ImageSource
-from instdisc_core.evaluation import knn_accuracy
+from instdisc_core.neighbors import knn_accuracy
 from instdisc_core.validation import require_count
 
 

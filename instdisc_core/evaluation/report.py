@@ -16,9 +16,9 @@ from instdisc_core.evaluation.embedding_map import embedding_map
 from instdisc_core.evaluation.labels import common_labels
 from instdisc_core.evaluation.linear import linear_accuracy
 from instdisc_core.evaluation.low_shot import fine_tuned_accuracy
-from instdisc_core.evaluation.neighbours import DEFAULT_K, knn_accuracy
 from instdisc_core.evaluation.positions import positions_in
 from instdisc_core.evaluation.retrieval import retrieve
+from instdisc_core.neighbors import DEFAULT_K, knn_accuracy
 from instdisc_core.validation import require
 
 MEASURES = ("knn", "linear", "stages", "clustering", "low_shot", "retrieval", "map")
