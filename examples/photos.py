@@ -1,4 +1,4 @@
-"""From a folder of images to a page of neighbours: train without labels, and look at what is alike.
+"""From a folder of images to a page of neighbors: train without labels, and look at what is alike.
 
     python examples/photos.py path/to/photos
     KERAS_BACKEND=torch python examples/photos.py photos --size 64 --epochs 50 --output found
@@ -6,7 +6,7 @@
 
 Writes to the output folder: `manifest.csv` (which file is which instance), `model.keras`,
 `log.csv`, `log.png`, `neighbours.html`, `map.png`, and with `--test` the evaluations. Started again
-with the same arguments after an interruption, it goes on after the last whole epoch.
+with the same arguments after an interruption, it continues after the last complete epoch.
 """
 
 import argparse
@@ -41,10 +41,9 @@ def main():
     args = parse_arguments()
     args.output.mkdir(parents=True, exist_ok=True)
     manifest = args.output / "manifest.csv"
-    photos = ImageFolder(args.folder, args.size, "skip", "drop", manifest)
-    for name, reason in photos.manifest.skipped.items():
-        print(f"left out: {name}: {reason}")
-    print(f"{len(photos)} images of {args.size} x {args.size} pixels")
+    photos = ImageFolder(
+        args.folder, args.size, corrupt="skip", duplicates="drop", manifest=manifest
+    )
 
     recipe = recipes.get(args.recipe)
     changes = {
@@ -61,12 +60,12 @@ def main():
     k = min(9, len(photos) - 1)
     found = retrieve(embeddings, photos, embeddings, photos, k, queries)
     found.page(args.output / "neighbours.html", f"{args.folder.name}: what is alike")
-    for query, neighbours in found.names()[:5]:
-        print(f"{query}: {', '.join(neighbours[:3])}")
+    for query, neighbors in found.names()[:5]:
+        print(f"{query}: {', '.join(neighbors[:3])}")
     if len(photos) >= 4:
         embedding_map(embeddings, photos, args.output / "map.png", seed=args.seed)
     if args.test:
-        test = ImageFolder(args.test, args.size, "skip", "keep")
+        test = ImageFolder(args.test, args.size, corrupt="skip", duplicates="keep")
         temperature = recipe.knn_temperature
         print(evaluate(model, photos, test, args.output / "report", temperature=temperature))
     print(f"written to {args.output}: neighbours.html, map.png, log.png, model.keras")

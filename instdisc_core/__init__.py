@@ -1,12 +1,19 @@
 """Instance discrimination without labels, on PyTorch, TensorFlow and JAX through Keras 3."""
 
+from instdisc_core import keras_backend as keras_backend  # first: it imports no Keras
+
+# isort: split
+# A saved model may hold these packages' classes: Keras knows them once they are imported.
+from instdisc_core import augmentation as augmentation
+from instdisc_core import recipes as recipes
 from instdisc_core.bank_ops import BankOps
 from instdisc_core.callbacks import BankHealth, KNNEvaluation, LogFile, TensorBoardLogger
-from instdisc_core.evaluation import weighted_knn
+from instdisc_core.checkpoints import Checkpoints
 from instdisc_core.gradients import attach_gradient
 from instdisc_core.memory_bank import MemoryBank
 from instdisc_core.model import InstanceDiscrimination
 from instdisc_core.negative_sampler import AliasSampler, NegativeSampler, UniformSampler
+from instdisc_core.neighbors import weighted_knn
 from instdisc_core.objectives import (
     NCE,
     InfoNCE,
@@ -33,6 +40,7 @@ __all__ = [
     "AliasSampler",
     "BankHealth",
     "BankOps",
+    "Checkpoints",
     "ConstantPartition",
     "ExactPartition",
     "FirstBatches",

@@ -11,7 +11,7 @@ GROUP = "instdisc_core.backends"
 
 
 def backends():
-    """The backends that are installed beside the core, by name; none is imported.
+    """The backends that are installed next to the core, by name; none is imported.
 
     Returns:
         Dict from name to entry point. A backend that serves a Keras backend by default is named

@@ -1,6 +1,9 @@
 """Who may import whom, and what an import does."""
 
 import ast
+import importlib
+import inspect
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -16,8 +19,9 @@ WITH_EXTRAS = {
     "evaluation": {"sklearn", "scipy", "matplotlib", "PIL"},
     "callbacks": {"matplotlib", "tensorboardX"},
 }
-# Floors of the house: a module imports from floors below its own, or beside it without a circle.
+# Floors of the house: a module imports from floors below its own, or from its own package.
 FLOORS = {
+    "keras_backend": 0,
     "validation": 0,
     "files": 0,
     "gradients": 0,
@@ -27,6 +31,7 @@ FLOORS = {
     "registry": 2,
     "negative_sampler": 2,
     "partition": 2,
+    "neighbors": 3,
     "memory_bank": 3,
     "objectives": 4,
     "augmentation": 4,
@@ -86,29 +91,99 @@ def test_a_backend_imports_its_framework_and_the_core_s_public_names(framework):
                 assert name.split(".")[1] in __import__("instdisc_core").__all__, name
 
 
-def test_nothing_imports_the_tests_or_the_examples():
-    for path in [*modules("instdisc_core"), *modules("backends"), *modules("examples")]:
-        assert not {n.split(".")[0] for n in imports(path)} & {"tests", "benchmarks"}, path
+def test_nothing_imports_the_tests_the_benchmarks_or_the_examples():
+    examples = {path.stem for path in modules("examples")}
+    tests = {path.stem for path in modules("tests")}
+    assert "common" in examples
+    assert {"conftest", "differentiation"} <= tests
+    outside = {"tests", "benchmarks", "docs"} | tests
+    for folder in ("instdisc_core", "backends", "examples", "benchmarks"):
+        own = {"benchmarks"} if folder == "benchmarks" else set()
+        forbidden = outside - own if folder == "examples" else (outside | examples) - own
+        for path in modules(folder):
+            found = {name.split(".")[0] for name in imports(path)} & forbidden
+            assert not found, f"{path} imports {found}"
 
 
-def test_all_is_complete_and_sorted_out():
-    import instdisc_core
+def packages():
+    return [
+        ".".join(path.parent.relative_to(root).parts)
+        for root in (ROOT, ROOT / "backends")
+        for path in root.glob("instdisc_*/**/__init__.py")
+    ]
 
-    for name in instdisc_core.__all__:
-        thing = getattr(instdisc_core, name)
-        assert thing.__doc__, f"{name} has no docstring"
+
+@pytest.mark.parametrize("name", sorted(packages()))
+def test_all_lists_every_public_name_of_a_package_sorted(name):
+    framework = name.removeprefix("instdisc_")
+    if framework in FRAMEWORKS:
+        pytest.importorskip(framework)
+    package = importlib.import_module(name)
+    defined_here = {
+        key
+        for key, value in vars(package).items()
+        if not key.startswith("_") and not inspect.ismodule(value)
+        if f"{getattr(value, '__module__', name)}.".startswith(f"{name}.")
+    }
+    assert defined_here <= set(package.__all__)
+    assert package.__all__ == sorted(package.__all__, key=_constants_classes_functions)
+    for key in package.__all__:
+        thing = getattr(package, key)
+        if inspect.isclass(thing) or inspect.isfunction(thing):
+            assert thing.__doc__, f"{name}.{key} has no docstring"
 
 
-def test_importing_the_core_changes_nothing_global():
-    code = (
-        "import logging, sys, warnings, keras, numpy as np\n"
-        "before = (logging.getLogger().handlers[:], logging.getLogger().level,\n"
-        "          warnings.filters[:], np.random.get_state()[1].tolist(), keras.config.floatx())\n"
-        "loaded = set(sys.modules)\n"
-        "import instdisc_core\n"
-        "after = (logging.getLogger().handlers[:], logging.getLogger().level,\n"
-        "         warnings.filters[:], np.random.get_state()[1].tolist(), keras.config.floatx())\n"
-        "assert before == after\n"
-        f"assert not {EXTRAS!r} & (set(sys.modules) - loaded)\n"
-    )
-    subprocess.run([sys.executable, "-c", code], check=True)
+def _constants_classes_functions(name):
+    """Ruff's order of ``__all__``."""
+    return not name.isupper(), not name[0].isupper(), name
+
+
+def registered(path):
+    """The names of a file's classes that Keras can load from a saved model."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ClassDef | ast.FunctionDef):
+            for decorator in map(ast.unparse, node.decorator_list):
+                if "register_keras_serializable" in decorator:
+                    assert "package='instdisc_core'" in decorator, f"{path}: {decorator}"
+                    yield f"instdisc_core>{node.name}"
+
+
+@pytest.fixture(scope="module")
+def imported():
+    """What ``import instdisc_core`` does in a process of its own, after Keras is imported."""
+    code = """
+import json, logging, sys, warnings
+import keras, numpy as np
+
+def state():
+    return (logging.getLogger().handlers[:], logging.getLogger().level, warnings.filters[:],
+            np.random.get_state()[1].tolist(), keras.config.floatx())
+
+before, loaded = state(), set(sys.modules)
+import instdisc_core
+print(json.dumps({"unchanged": before == state(),
+                  "loaded": sorted(set(sys.modules) - loaded),
+                  "serializable": sorted(keras.saving.get_custom_objects())}))
+"""
+    done = subprocess.run([sys.executable, "-c", code], check=True, stdout=subprocess.PIPE)
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def test_importing_the_core_changes_nothing_global(imported):
+    assert imported["unchanged"]
+
+
+def test_importing_the_core_loads_no_extra_and_nothing_that_only_looks_at_results(imported):
+    loaded = set(imported["loaded"])
+    assert "instdisc_core.model" in loaded
+    assert not {name.split(".")[0] for name in loaded} & EXTRAS
+    assert not {".".join(name.split(".")[:2]) for name in loaded} & {
+        "instdisc_core.evaluation",
+        "instdisc_core.testing",
+    }
+
+
+def test_importing_the_core_is_enough_to_load_a_saved_model(imported):
+    names = {name for path in modules("instdisc_core") for name in registered(path)}
+    assert {"instdisc_core>Chain", "instdisc_core>Schedule"} <= names
+    assert names <= set(imported["serializable"])

@@ -1,7 +1,14 @@
-"""The README's Python runs as it stands, on a folder of small photos."""
+"""The Python of the README and of the tutorial runs as a reader would run it.
+
+A block whose first line is a comment with a file name begins a script of that name; a block without
+one continues the script above it. Each script runs in a process of its own, in a folder that holds
+images and what the scripts before it have written, and imports nothing but what the page shows.
+"""
 
 import ast
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import keras
@@ -9,45 +16,125 @@ import numpy as np
 import pytest
 from PIL import Image
 
-README = (Path(__file__).parent.parent / "README.md").read_text()
-BLOCKS = re.findall(r"```python\n(.*?)```", README, flags=re.S)
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text()
+TUTORIAL = (ROOT / "docs" / "tutorial.md").read_text()
+PHOTOS = 12
+ONE_EPOCH = ('"small-cifar10"', '"small-cifar10", epochs=1')
+
+# The pages say the same to every backend, and other tests train, save and load on each.
+whole_page = pytest.mark.skipif(
+    keras.backend.backend() != "torch", reason="one backend runs the whole pages"
+)
 
 
-@pytest.fixture
-def photos(tmp_path, monkeypatch):
-    """Nine photos, and training and test images of two classes, in the working directory."""
-    rng = np.random.default_rng(0)
-    folders = ["photos"] * 9 + [f"{split}/{c}" for split in ("train", "test") for c in "ab"] * 4
-    for number, folder in enumerate(folders):
-        (tmp_path / folder).mkdir(parents=True, exist_ok=True)
-        pixels = rng.integers(0, 256, (20, 30, 3), dtype="uint8")
-        Image.fromarray(pixels).save(tmp_path / folder / f"{number}.jpg")
-    monkeypatch.chdir(tmp_path)
+def scripts(page):
+    """The scripts of a page, by name, in the order of the page."""
+    found: dict = {}
+    for block in re.findall(r"```python\n(.*?)```", page, flags=re.S):
+        named = re.match(r"# (\w+\.py)\b", block)
+        if named:
+            assert named[1] not in found, f"two scripts are called {named[1]}"
+            found[named[1]] = block
+        else:
+            found[list(found)[-1]] += block
+    return found
 
 
-def test_its_python_runs(photos, capsys):
-    namespace: dict = {}
-    for block in BLOCKS:
-        needs = re.match(r"# (torch|tensorflow|jax)\n", block)
-        if needs and needs[1] != keras.backend.backend():
-            continue
-        exec(compile(block.replace("epochs=200", "epochs=1"), "README.md", "exec"), namespace)
-    printed = capsys.readouterr().out
-    names = next(line for line in printed.splitlines() if line.startswith("('"))
-    query, neighbours = ast.literal_eval(names)
+class Reader:
+    """Somebody with a folder of images, who runs the scripts of a page one after the other."""
+
+    def __init__(self, folder, page):
+        self.folder, self.scripts = folder, scripts(page)
+        rng = np.random.default_rng(0)
+        folders = ["photos"] * PHOTOS + ["new"] * 2
+        folders += [f"{split}/{c}" for split in ("train", "test") for c in "ab"] * 4
+        for number, name in enumerate(folders):
+            (folder / name).mkdir(parents=True, exist_ok=True)
+            pixels = rng.integers(0, 256, (20, 30, 3), dtype="uint8")
+            Image.fromarray(pixels).save(folder / name / f"{number}.jpg")
+
+    def run(self, name, *changes):
+        """What a script prints, with parts of its text replaced."""
+        text = self.scripts[name]
+        for old, new in changes:
+            assert old in text, f"{name} no longer says {old}"
+            text = text.replace(old, new)
+        (self.folder / name).write_text(text)
+        done = subprocess.run(
+            [sys.executable, name],
+            cwd=self.folder,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, f"{name}:\n{done.stderr[-3000:]}"
+        return done.stdout
+
+    def names(self, folder):
+        """The names of the images in a folder."""
+        return [path.name for path in (self.folder / folder).iterdir()]
+
+    def wrote(self, *names):
+        """Whether a script left these files."""
+        return all((self.folder / name).exists() for name in names)
+
+
+@pytest.fixture(scope="module")
+def readme(tmp_path_factory):
+    return Reader(tmp_path_factory.mktemp("readme"), README)
+
+
+@pytest.fixture(scope="module")
+def tutorial(tmp_path_factory):
+    return Reader(tmp_path_factory.mktemp("tutorial"), TUTORIAL)
+
+
+def test_the_readme_s_model_is_trained_and_searched_in_another_process(readme):
+    printed = readme.run("train.py", ("epochs=20", "epochs=1"))
+    query, neighbors = ast.literal_eval(printed.splitlines()[-1])
     assert query == "0.jpg"
-    assert len(set(neighbours) - {query}) == 5
+    assert len(set(neighbors) - {query}) == 5
+    assert readme.wrote("photos.csv", "neighbors.html", "model.keras")
+    found = ast.literal_eval(readme.run("search.py").splitlines()[-1])
+    assert [query for query, _ in found] == [f"{PHOTOS}.jpg", f"{PHOTOS + 1}.jpg"]
+    assert all(len(set(names)) == 5 for _, names in found)
+    assert {name for _, names in found for name in names} <= set(readme.names("photos"))
+
+
+@whole_page
+def test_the_readme_s_recipe_and_report(readme):
+    printed = readme.run("by_recipe.py", ONE_EPOCH)
     assert "recipe small-cifar10" in printed
     assert re.search(r"^kNN +bank rows +0\.\d{3} +k=8", printed, flags=re.M)
-    written = ["model.keras", "neighbours.html", "photos.csv", "runs/photos/recipe.json"]
-    assert [Path(name).exists() for name in [*written, "report/map.png"]] == [True] * 5
+    assert readme.wrote("runs/photos/recipe.json", "report/map.png")
+
+
+@whole_page
+def test_the_readme_s_training_loop(readme):
+    readme.run("loop.py")
+
+
+@whole_page
+def test_the_tutorial(tutorial):
+    tutorial.run("train.py", ONE_EPOCH)
+    assert tutorial.wrote("photos.csv", "found/log.png", "found/neighbors.html", "found/map.png")
+    printed = tutorial.run("search.py", ('"report"', '"report", measures=["knn"]'))
+    found = ast.literal_eval(next(x for x in printed.splitlines() if x.startswith("[")))
+    assert [query for query, _ in found] == [f"{PHOTOS}.jpg", f"{PHOTOS + 1}.jpg"]
+    assert tutorial.wrote("train.csv", "report/report.txt")
+
+
+def test_every_script_of_the_pages_is_run():
+    assert list(scripts(README)) == ["train.py", "search.py", "by_recipe.py", "loop.py"]
+    assert list(scripts(TUTORIAL)) == ["train.py", "search.py"]
 
 
 def test_the_files_that_it_points_to_exist():
     targets = re.findall(r"\]\(((?!http)[^)]+)\)", README)
     assert len(targets) > 15
     for target in targets:
-        assert (Path(__file__).parent.parent / target.partition("#")[0]).exists(), target
+        assert (ROOT / target.partition("#")[0]).exists(), target
 
 
 def test_the_functions_of_the_equation_table_exist():

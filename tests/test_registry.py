@@ -1,20 +1,25 @@
 """Backends are found without being loaded, and each failure has its own error."""
 
+import os
+import shutil
 import subprocess
 import sys
 from importlib.metadata import EntryPoint
+from pathlib import Path
 
 import keras
 import numpy as np
 import pytest
 from differentiation import numpy
 
+import instdisc_core
 from instdisc_core import (
     BankOps,
     MemoryBank,
     NonParametricSoftmax,
     backends,
     get_bank_ops,
+    keras_backend,
     registry,
 )
 
@@ -101,3 +106,173 @@ def test_discovery_imports_no_framework():
         "- {m for m in sys.modules if m.split('.')[0] == 'instdisc_core'}\n"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+@pytest.fixture
+def start(tmp_path):
+    """Runs code in a Python with these frameworks and no other package, and returns what it says.
+
+    In place of Keras stands a package that says which backend it would take, and fails.
+    """
+
+    def run(*frameworks, code="import instdisc_core", keras_json=None, **environment):
+        path = tmp_path / "packages"
+        shutil.copytree(Path(instdisc_core.__file__).parent, path / "instdisc_core")
+        for name in ("keras", *frameworks):
+            (path / name).mkdir()
+            (path / name / "__init__.py").touch()
+        (path / "keras" / "__init__.py").write_text(
+            "import os, keras.src\n"
+            "raise ValueError(f'keras would take {os.environ.get(\"KERAS_BACKEND\")}')"
+        )
+        (path / "keras" / "src.py").touch()
+        if keras_json is not None:
+            (tmp_path / "keras.json").write_text(keras_json)
+        done = subprocess.run(
+            [sys.executable, "-S", "-c", code],  # -S: no packages but those on the path
+            env={"PYTHONPATH": str(path), "KERAS_HOME": str(tmp_path), **environment},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        return done.stderr.splitlines()[-1].split(": ", 1)[1]
+
+    return run
+
+
+@pytest.mark.parametrize("framework", ["torch", "jax"])
+def test_the_only_framework_that_is_installed_is_chosen(start, framework):
+    assert start(framework) == f"keras would take {framework}"
+
+
+@pytest.mark.parametrize("keras_json", ["{}", "[", "[]", '{"backend": "jax"}', '{"backend": "x"}'])
+def test_a_configuration_that_cannot_serve_is_passed_over(start, keras_json):
+    said = start("torch", code="import instdisc_core.data", keras_json=keras_json)
+    assert said == "keras would take torch"
+
+
+@pytest.mark.parametrize(
+    ("frameworks", "keras_json"),
+    [
+        (("tensorflow",), None),
+        (("torch", "tensorflow", "jax"), None),
+        (("torch", "tensorflow"), '{"floatx": "float32"}'),
+        (("torch", "jax"), '{"backend": "jax"}'),
+        (("torch",), '{"backend": "numpy"}'),
+    ],
+)
+def test_what_keras_would_take_by_itself_stands_where_it_is_installed(
+    start, frameworks, keras_json
+):
+    assert start(*frameworks, keras_json=keras_json) == "keras would take None"
+
+
+@pytest.mark.parametrize("asked", ["jax", "numpy", ""])
+def test_the_choice_of_the_environment_stands(start, asked):
+    said = start("torch", "tensorflow", "jax", KERAS_BACKEND=asked)
+    assert said == f"keras would take {asked}"
+
+
+def test_a_folder_without_code_is_no_framework(start):
+    code = "import os, sys; os.mkdir(sys.path[1] + '/torch'); import instdisc_core"
+    assert start("jax", code=code) == "keras would take jax"
+
+
+@pytest.mark.parametrize(
+    ("frameworks", "keras_json", "asked", "sentences"),
+    [
+        (
+            (),
+            None,
+            "",
+            "Received: none of torch, tensorflow, jax is installed. Expected one of them. "
+            "Install one: pip install torch, or pip install tensorflow, or pip install jax.",
+        ),
+        (
+            ("torch", "jax"),
+            None,
+            "",
+            "Received: no KERAS_BACKEND, while torch and jax are installed and tensorflow, which "
+            "Keras would take, is not. Expected KERAS_BACKEND to name one. "
+            "Set KERAS_BACKEND=torch or KERAS_BACKEND=jax in the environment.",
+        ),
+        (
+            ("torch", "tensorflow"),
+            '{"backend": "jax"}',
+            "",
+            "Received: no KERAS_BACKEND, while torch and tensorflow are installed and jax, which "
+            "Keras would take, is not. Expected KERAS_BACKEND to name one. "
+            "Set KERAS_BACKEND=torch or KERAS_BACKEND=tensorflow in the environment.",
+        ),
+        (
+            ("jax",),
+            None,
+            "torch",
+            "Received: KERAS_BACKEND='torch', but torch is not installed. Expected it to be. "
+            "Install it: pip install torch, or set KERAS_BACKEND=jax in the environment.",
+        ),
+        (
+            (),
+            None,
+            "torch",
+            "Received: KERAS_BACKEND='torch', but torch is not installed. Expected it to be. "
+            "Install it: pip install torch.",
+        ),
+        *(
+            (
+                ("jax",),
+                None,
+                asked,
+                f"Received: KERAS_BACKEND='{asked}'. Expected one of 'torch', 'tensorflow', "
+                f"'jax'. Set KERAS_BACKEND={meant} in the environment.",
+            )
+            for asked, meant in [
+                ("pytorch", "torch"),
+                ("PyTorch", "torch"),
+                ("Torch", "torch"),
+                ("tf", "tensorflow"),
+                ("TensorFlow", "tensorflow"),
+                ("JAX", "jax"),
+                ("mxnet", "jax"),
+            ]
+        ),
+    ],
+)
+def test_where_no_framework_can_be_chosen_one_line_says_what_to_do(
+    start, frameworks, keras_json, asked, sentences
+):
+    assert start(*frameworks, keras_json=keras_json, KERAS_BACKEND=asked) == sentences
+
+
+@pytest.mark.parametrize("asked", ["", "torch"])
+def test_after_a_failed_import_of_keras_python_must_start_again(start, asked):
+    code = "try: import keras\nexcept ValueError: pass\nimport instdisc_core"
+    said = start("torch", code=code, KERAS_BACKEND=asked)
+    assert "earlier import of keras in this process, which failed" in said
+    assert said.endswith("Start Python again with KERAS_BACKEND=torch in the environment.")
+
+
+def test_a_wrong_name_is_told_after_a_failed_import_of_keras_too(start):
+    code = "try: import keras\nexcept ValueError: pass\nimport instdisc_core"
+    assert "KERAS_BACKEND='pytorch'" in start("torch", code=code, KERAS_BACKEND="pytorch")
+
+
+def test_once_keras_runs_nothing_is_chosen(monkeypatch):
+    monkeypatch.delenv("KERAS_BACKEND")
+    keras_backend.choose()
+    assert "KERAS_BACKEND" not in os.environ
+    monkeypatch.setenv("KERAS_BACKEND", "no backend")
+    keras_backend.choose()
+
+
+def test_keras_runs_on_the_only_framework_that_is_installed(tmp_path):
+    others = {"torch", "tensorflow", "jax"} - {ACTIVE}
+    code = (
+        f"import sys; sys.modules.update(dict.fromkeys({others}))\n"  # as if not installed
+        "import instdisc_core, keras; print('on', keras.backend.backend())"
+    )
+    environment = {**os.environ, "KERAS_HOME": str(tmp_path), "KERAS_BACKEND": ""}
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=environment, check=True, stdout=subprocess.PIPE, text=True
+    )
+    assert done.stdout.splitlines()[-1] == f"on {ACTIVE}"

@@ -3,7 +3,7 @@
 import keras
 
 from instdisc_core.data import ImageSource
-from instdisc_core.evaluation import knn_accuracy
+from instdisc_core.neighbors import knn_accuracy
 from instdisc_core.validation import require_count
 
 
@@ -24,6 +24,9 @@ class KNNEvaluation(keras.callbacks.Callback):
         k, temperature: see ``weighted_knn``.
         every: epochs from one evaluation to the next, at least 1.
         batch_size: of ``predict``.
+
+    Raises:
+        ValueError: at the end of an epoch, embeddings that are not finite; it counts them.
 
     Source:
         Wu et al., section 3.4. Don't choose a model by it on the test set.

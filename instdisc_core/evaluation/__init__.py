@@ -4,9 +4,9 @@ from instdisc_core.evaluation.clustering import cluster, clustering_scores
 from instdisc_core.evaluation.embedding_map import embedding_map
 from instdisc_core.evaluation.linear import linear_accuracy
 from instdisc_core.evaluation.low_shot import fine_tuned_accuracy
-from instdisc_core.evaluation.neighbours import knn_accuracy, weighted_knn
 from instdisc_core.evaluation.report import MEASURES, Report, evaluate
 from instdisc_core.evaluation.retrieval import Retrieval, retrieve
+from instdisc_core.neighbors import knn_accuracy, weighted_knn
 
 __all__ = [
     "MEASURES",

@@ -1,11 +1,16 @@
 """Run in an environment that has the wheel, outside the checkout: everything is in it."""
 
+import os
 from importlib.metadata import distribution
 from pathlib import Path
 
-import numpy as np
+os.environ["KERAS_BACKEND"] = ""  # not set: this environment has one framework, JAX
 
-import instdisc_core
+import instdisc_core  # before Keras, which then runs on JAX
+
+# isort: split
+import keras
+import numpy as np
 
 CHECKOUT = Path(__file__).parents[2]
 PACKAGES = {"instdisc_core", "instdisc_torch", "instdisc_tensorflow", "instdisc_jax"}
@@ -21,10 +26,11 @@ for package in PACKAGES:
     sources = {p.relative_to(folder.parent) for p in folder.rglob("*.py")}
     missing = {*sources, Path(package, "py.typed")} - set(files)
     assert not missing, f"not in the wheel: {missing}"
-assert any(file.name == "LICENSE" for file in files), "no licence in the wheel"
+assert any(file.name == "LICENSE" for file in files), "no license in the wheel"
 
 bank = instdisc_core.MemoryBank(10, 4, seed=0)
 features = np.eye(4, dtype="float32")
+assert keras.backend.backend() == "jax"
 losses = instdisc_core.NonParametricSoftmax(0.1)(features, np.arange(4), bank)
 assert losses.shape == (4,)
 print(f"instdisc-core {instdisc_core.__version__}: {len(files)} files, as in the checkout")
