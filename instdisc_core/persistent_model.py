@@ -2,6 +2,8 @@
 
 import os
 import warnings
+import zipfile
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,6 +13,9 @@ from instdisc_core.checkpoints import check_seal, seal
 from instdisc_core.files import replacing
 from instdisc_core.validation import require
 
+# What zipfile raises for a damaged archive; RuntimeError where a part seems to be encrypted.
+ZIP_ERRORS = (zipfile.BadZipFile, zlib.error, EOFError, OSError, NotImplementedError, RuntimeError)
+
 
 class PersistentModel(keras.Model):
     """What saving and loading add to ``keras.Model``.
@@ -19,6 +24,8 @@ class PersistentModel(keras.Model):
     - A file is written aside and takes the place of the old one at once, so that a full disk or a
       killed process leaves the old one as it was.
     - A file of weights ends with a digest of its bytes, which is verified before anything is read.
+      The checksums in a ``.keras`` file are verified too: where they do not hold, Keras ignores
+      them and reads the weights nevertheless.
     - Weights that do not fit leave the model as it was.
 
     Subclasses name the attributes that hold their parts in ``parts``.
@@ -42,7 +49,13 @@ class PersistentModel(keras.Model):
             store[name] = state.numpy()
 
     def load_own_variables(self, store):
-        """Restore what ``save_own_variables`` saved; a generator that is new keeps its state."""
+        """Restore what ``save_own_variables`` saved; a generator that is new keeps its state.
+
+        Raises:
+            ValueError: the weights come out of a ``.keras`` file that is damaged.
+        """
+        if getattr(store, "archive", None) is not None:
+            _check_archive(store.archive)
         names = set(store.keys())
         for name, state in self.random_states():
             if name in names:
@@ -91,6 +104,8 @@ class PersistentModel(keras.Model):
         """
         if str(filepath).endswith(".weights.h5"):
             check_seal(filepath)
+        if str(filepath).endswith(".keras"):
+            _check_file(filepath)
         optimizer = getattr(self, "optimizer", None)
         if optimizer is not None and self.built and not optimizer.built:
             optimizer.build(self.trainable_variables)  # else Keras would leave its state out
@@ -118,6 +133,30 @@ class PersistentModel(keras.Model):
                 "registered_name": None,
             }
         return {**config, "jit_compile": "auto"} if config else config
+
+
+def _check_file(path):
+    """Raise unless this is a ZIP archive whose checksums hold."""
+    with open(path, "rb") as file:
+        try:
+            with zipfile.ZipFile(file) as archive:
+                _check_archive(archive)
+        except ZIP_ERRORS as error:
+            raise ValueError(
+                f"Received: {path}, which is damaged ({error}). Expected a file that save wrote. "
+                "Take another copy."
+            ) from error
+
+
+def _check_archive(archive):
+    """Raise unless the checksums of all parts of a ZIP archive hold."""
+    damaged = archive.testzip()
+    require(
+        damaged is None,
+        f"{archive.filename}, whose part {damaged} is damaged",
+        "an undamaged file",
+        "Take another copy.",
+    )
 
 
 def _holds_torch_module(layer):

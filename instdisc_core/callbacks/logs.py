@@ -1,7 +1,10 @@
-"""Logs for TensorBoard, and pictures of logs."""
+"""Logs in a file and for TensorBoard, and pictures of logs."""
 
 import csv
+import hashlib
 import io
+import json
+import os
 from pathlib import Path
 
 import keras
@@ -9,6 +12,8 @@ import numpy as np
 
 from instdisc_core.files import replacing
 from instdisc_core.validation import require
+
+DIGEST = "blake2b"  # the last column of a log
 
 
 class LogFile(keras.callbacks.Callback):
@@ -18,8 +23,14 @@ class LogFile(keras.callbacks.Callback):
     repeats, and keeps those before. (``keras.callbacks.CSVLogger`` fixes the columns in the first
     epoch, and after that loses others.)
 
+    The last column, ``blake2b``, holds in every row the same digest of all other columns, so that
+    a log that was cut or changed is refused.
+
     Args:
         path: of the file.
+
+    Raises:
+        ValueError: ``fit`` raises it before the first step if there is a damaged file.
 
     Example: ``model.fit(images, indices, callbacks=[BankHealth(images), LogFile("log.csv")])``
     """
@@ -28,36 +39,69 @@ class LogFile(keras.callbacks.Callback):
         super().__init__()
         self.path = Path(path)
 
+    def on_train_begin(self, logs=None):
+        """Refuse a file that is damaged."""
+        read_log(self.path)
+
     def on_epoch_end(self, epoch, logs=None):
         """Replace the file."""
         row = {"epoch": str(epoch)} | {k: str(float(v)) for k, v in (logs or {}).items()}
         rows = [r for r in read_log(self.path) if int(r["epoch"]) < epoch] + [row]
         columns = list(dict.fromkeys(name for r in rows for name in r))
         with replacing(self.path) as part, open(part, "w", encoding="utf-8", newline="") as file:
-            writer = csv.DictWriter(file, columns, restval="")
+            writer = csv.DictWriter(file, [*columns, DIGEST], restval="")
             writer.writeheader()
-            writer.writerows(rows)
+            digest = _digest(columns, rows)
+            writer.writerows({**r, DIGEST: digest} for r in rows)
 
 
-def read_log(path):
-    """The rows of a log as dicts of strings; none if there is no such file.
+def read_log(path: str | os.PathLike) -> list[dict[str, str]]:
+    """The rows of a log that LogFile wrote, as dicts of strings; none if there is no such file.
 
     Raises:
-        ValueError: the file is damaged.
+        ValueError: the file is damaged, or has no digest.
     """
     if not Path(path).exists():
         return []
+    rows, is_verified = _parsed(path)
+    _require_log(is_verified, f"{path}, which has no digest")
+    return rows
+
+
+def _parsed(path):
+    """The rows of any CSV file of logs, and whether it holds their digest."""
     text = Path(path).read_bytes().decode("utf-8", "replace")
-    rows = list(csv.DictReader(io.StringIO(text, newline="")))
+    reader = csv.DictReader(io.StringIO(text, newline=""))
+    try:
+        rows = list(reader)
+    except csv.Error as error:
+        _require_log(False, f"{path}, which is no CSV file ({error})")
     whole = all(None not in row and None not in row.values() for row in rows)
     numbered = all(row.get("epoch", "0").isdecimal() for row in rows)
-    require(
+    _require_log(
         whole and numbered and (not text or text.endswith("\n")),
         f"{path}, whose rows do not all have an epoch and every column",
-        "a log that LogFile wrote",
-        "Restore it, or remove it to begin a new one.",
     )
-    return rows
+    columns = list(reader.fieldnames or ())
+    if not rows or columns[-1] != DIGEST:
+        return rows, False
+    found = {row.pop(DIGEST) for row in rows}
+    _require_log(
+        found == {_digest(columns[:-1], rows)},
+        f"{path}, whose rows are not those that were written",
+    )
+    return rows, True
+
+
+def _require_log(condition, received):
+    remedy = "Restore it, or remove it to begin a new one."
+    require(condition, received, "a log that LogFile wrote", remedy)
+
+
+def _digest(columns, rows):
+    """32 hexadecimal digits for the names and values of a log."""
+    values = [[row.get(name, "") for name in columns] for row in rows]
+    return hashlib.blake2b(json.dumps([columns, values]).encode(), digest_size=16).hexdigest()
 
 
 class TensorBoardLogger(keras.callbacks.Callback):
@@ -111,7 +155,7 @@ def plot_log(log, path):
     """
     from matplotlib.figure import Figure
 
-    rows = read_log(log)
+    rows, _ = _parsed(log)
     require(bool(rows) and "epoch" in rows[0], f"{log}, without epochs", "a log of LogFile")
     epochs = [int(row["epoch"]) + 1 for row in rows]
     columns = {

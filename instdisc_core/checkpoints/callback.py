@@ -122,7 +122,7 @@ class Checkpoints(keras.callbacks.Callback):
         """Give the metrics of an epoch that was begun their values back."""
         self._epoch = epoch
         self._first = self._position.step if epoch == self._position.epoch else 0
-        self._saved = self._first
+        self._done = self._saved = self._first
         if self._first:
             values = _part(self._restored, "metric")
             for i, variable in enumerate(self.model.metrics_variables):
@@ -130,19 +130,27 @@ class Checkpoints(keras.callbacks.Callback):
 
     def on_train_batch_end(self, batch, logs=None):
         """Save, if it is this step's turn."""
-        if self.save_freq == "epoch":
-            return
-        done = self._first + batch + 1
-        due = done // self.save_freq > self._saved // self.save_freq
-        if due and done < len(
-            self._batches
-        ):  # after its last step, an epoch is saved when it is over
-            self._save(Position(self._epoch, done))
-            self._saved = done
+        self._done = self._first + batch + 1
+        if self.save_freq == "epoch" or self._is_complete():
+            return  # after its last step, an epoch is saved when it is over
+        if self._done // self.save_freq > self._saved // self.save_freq:
+            self._save_step()
 
     def on_epoch_end(self, epoch, logs=None):
-        """Save."""
-        self._save(Position(epoch + 1, 0))
+        """Save; an epoch that was stopped before its last step counts as far as it came."""
+        if self._is_complete():
+            self._save(Position(epoch + 1, 0))
+        elif self.save_freq != "epoch" and self._done > self._saved:
+            self._save_step()
+
+    def _is_complete(self):
+        """Whether the epoch has had its last step, as far as that can be known."""
+        return self._batches is None or self._done >= len(self._batches)
+
+    def _save_step(self):
+        """Save in the middle of an epoch."""
+        self._save(Position(self._epoch, self._done))
+        self._saved = self._done
 
     def _save(self, position):
         model = self.model
