@@ -258,6 +258,7 @@ def test_a_keras_file_with_a_damaged_weight_is_refused(tmp_path, monkeypatch, ch
     """
     path, model = tmp_path / "model.keras", worker.build()
     model.build((None, 8, 8, 3))
+    model.optimizer.build(model.trainable_variables)
     model.save(path)
     data = path.read_bytes()
     kernel = keras.ops.convert_to_numpy(model.projector.kernel).tobytes()
