@@ -13,9 +13,11 @@ from pathlib import Path
 import digits_tables
 import experiment_tables
 import performance_tables
+import reliability_tables
 
 DOCS = Path(__file__).parent
-DOCUMENTS = (DOCS.parent / "README.md", DOCS / "performance.md", DOCS / "experiments.md")
+PAGES = ("performance.md", "experiments.md", "reliability.md")
+DOCUMENTS = (DOCS.parent / "README.md", *(DOCS / page for page in PAGES))
 TABLES = {
     "digits": digits_tables.digits_table,
     "speed": performance_tables.summary,
@@ -33,6 +35,10 @@ TABLES = {
     "ablations": experiment_tables.ablations,
     "loader": experiment_tables.loader,
     "beaten": experiment_tables.pixels_beaten,
+    "kills": reliability_tables.kills,
+    "otherfaults": reliability_tables.other_faults,
+    "faultyfiles": reliability_tables.files,
+    "checkpointcost": reliability_tables.checkpoint_cost,
 }
 
 
