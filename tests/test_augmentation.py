@@ -468,10 +468,10 @@ class InTraining(keras.layers.Layer):
         return self.layer(images, training=True)
 
 
-@pytest.mark.parametrize("build", [paper_augmentation, simclr_augmentation])
-def test_a_recipe_is_compiled_for_batches_of_any_length(build):
-    model = keras.Sequential([keras.Input((40, 40, 3)), InTraining(build(24, seed=0))])
-    out = model.predict(same_photograph(50, 40).astype("float32"), batch_size=20, verbose=0)
+def test_a_recipe_is_compiled_for_batches_of_any_length():
+    augmenter = InTraining(simclr_augmentation(24, seed=0))
+    model = keras.Sequential([keras.Input((16, 16, 3)), augmenter])
+    out = model.predict(same_photograph(50).astype("float32"), batch_size=20, verbose=0)
     assert out.shape == (50, 24, 24, 3)
     assert out.min() >= -1e-3
     assert out.max() <= 255 + 1e-3

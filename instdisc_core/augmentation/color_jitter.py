@@ -42,9 +42,9 @@ class ColorJitter(RandomLayer):
     ``clip`` is to ``[0, 1]`` and the mean is over the pixels of the image. Each image has its own
     random order of the four changes.
 
-    The first three map the colors of an image linearly, so each is a product with a 3 x 3 matrix.
-    The hue is turned once for all images: up to three of these products come before it, up to
-    three after it, and which ones is a matter of the matrices.
+    The first three are products with one 3 x 3 matrix per image. There are three such products
+    before the hue is turned and three after it; where an image's order does not need one, its
+    matrix is the identity. So the hue is computed once, whatever the orders.
 
     Computes in float32 under any dtype policy. Out of training images stay as they are.
 
