@@ -20,6 +20,7 @@ ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
 TUTORIAL = (ROOT / "docs" / "tutorial.md").read_text()
 PHOTOS = 12
+ONE_EPOCH = ('"small-cifar10"', '"small-cifar10", epochs=1')
 
 # The pages say the same to every backend, and other tests train, save and load on each.
 whole_page = pytest.mark.skipif(
@@ -103,7 +104,7 @@ def test_the_readme_s_model_is_trained_and_searched_in_another_process(readme):
 
 @whole_page
 def test_the_readme_s_recipe_and_report(readme):
-    printed = readme.run("by_recipe.py")
+    printed = readme.run("by_recipe.py", ONE_EPOCH)
     assert "recipe small-cifar10" in printed
     assert re.search(r"^kNN +bank rows +0\.\d{3} +k=8", printed, flags=re.M)
     assert readme.wrote("runs/photos/recipe.json", "report/map.png")
@@ -116,9 +117,9 @@ def test_the_readme_s_training_loop(readme):
 
 @whole_page
 def test_the_tutorial(tutorial):
-    tutorial.run("train.py", ('"small-cifar10"', '"small-cifar10", epochs=2'))
+    tutorial.run("train.py", ONE_EPOCH)
     assert tutorial.wrote("photos.csv", "found/log.png", "found/neighbors.html", "found/map.png")
-    printed = tutorial.run("search.py", ('"report"', '"report", low_shot_epochs=1'))
+    printed = tutorial.run("search.py", ('"report"', '"report", measures=["knn"]'))
     found = ast.literal_eval(next(x for x in printed.splitlines() if x.startswith("[")))
     assert [query for query, _ in found] == [f"{PHOTOS}.jpg", f"{PHOTOS + 1}.jpg"]
     assert tutorial.wrote("train.csv", "report/report.txt")
