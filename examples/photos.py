@@ -41,10 +41,9 @@ def main():
     args = parse_arguments()
     args.output.mkdir(parents=True, exist_ok=True)
     manifest = args.output / "manifest.csv"
-    photos = ImageFolder(args.folder, args.size, "skip", "drop", manifest)
-    for name, reason in photos.manifest.skipped.items():
-        print(f"left out: {name}: {reason}")
-    print(f"{len(photos)} images of {args.size} x {args.size} pixels")
+    photos = ImageFolder(
+        args.folder, args.size, corrupt="skip", duplicates="drop", manifest=manifest
+    )
 
     recipe = recipes.get(args.recipe)
     changes = {
@@ -66,7 +65,7 @@ def main():
     if len(photos) >= 4:
         embedding_map(embeddings, photos, args.output / "map.png", seed=args.seed)
     if args.test:
-        test = ImageFolder(args.test, args.size, "skip", "keep")
+        test = ImageFolder(args.test, args.size, corrupt="skip", duplicates="keep")
         temperature = recipe.knn_temperature
         print(evaluate(model, photos, test, args.output / "report", temperature=temperature))
     print(f"written to {args.output}: neighbours.html, map.png, log.png, model.keras")

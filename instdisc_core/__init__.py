@@ -8,6 +8,7 @@ from instdisc_core import augmentation as augmentation
 from instdisc_core import recipes as recipes
 from instdisc_core.bank_ops import BankOps
 from instdisc_core.callbacks import BankHealth, KNNEvaluation, LogFile, TensorBoardLogger
+from instdisc_core.checkpoints import Checkpoints
 from instdisc_core.gradients import attach_gradient
 from instdisc_core.memory_bank import MemoryBank
 from instdisc_core.model import InstanceDiscrimination
@@ -39,6 +40,7 @@ __all__ = [
     "AliasSampler",
     "BankHealth",
     "BankOps",
+    "Checkpoints",
     "ConstantPartition",
     "ExactPartition",
     "FirstBatches",

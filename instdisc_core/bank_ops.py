@@ -40,6 +40,12 @@ class BankOps:
     attend_rows = 1024
     search_rows = 8192
 
+    def require_writable(self) -> None:
+        """Raise a RuntimeError if a variable that is assigned to now would not keep its value.
+
+        It is no primitive: a framework whose compiled steps are pure functions overrides it.
+        """
+
     def scores(self, features, bank, indices):
         """Inner products ``v_j . f_i`` with chosen rows of the bank.
 

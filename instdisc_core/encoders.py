@@ -1,7 +1,9 @@
-"""Residual networks with the stems for ImageNet and for CIFAR."""
+"""Residual networks for ImageNet and CIFAR, and the images that a PyTorch module expects."""
+
+from collections.abc import Sequence
 
 import keras
-from keras import layers
+from keras import layers, ops
 
 from instdisc_core.validation import require, require_count
 
@@ -122,3 +124,56 @@ def _normalized(x, filters, size, strides=1):
         kernel_initializer=keras.initializers.VarianceScaling(2.0, "fan_out"),
     )(x)
     return layers.BatchNormalization(momentum=0.9, epsilon=1e-5)(x)
+
+
+@keras.saving.register_keras_serializable(package="instdisc_core")
+class TorchPreprocessing(keras.layers.Layer):
+    """From pixels as Keras has them to images as networks of torchvision and timm expect them.
+
+    ``(batch, height, width, channels)`` in ``[0, 255]`` becomes ``(batch, channels, height,
+    width)``, ``(pixel / 255 - mean) / std``, float32.
+
+    Args:
+        mean, std: of each channel, for pixels in ``[0, 1]``; the defaults are those of ImageNet.
+
+    Raises:
+        ValueError: mean and std of different length, or a std that is not above 0.
+
+    Source:
+        The preprocessing that torchvision documents for its pretrained weights.
+
+    Example: ``InstanceDiscrimination(torchvision_model, n, preprocessing=TorchPreprocessing())``
+    """
+
+    def __init__(
+        self,
+        mean: Sequence[float] = (0.485, 0.456, 0.406),
+        std: Sequence[float] = (0.229, 0.224, 0.225),
+        **kwargs,
+    ):
+        require(
+            len(mean) == len(std) and all(s > 0 for s in std),
+            f"mean={mean!r} and std={std!r}",
+            "one of each per channel, every std above 0",
+        )
+        super().__init__(**{"dtype": "float32", **kwargs})
+        self.mean, self.std = tuple(mean), tuple(std)
+
+    def call(self, images):
+        """Normalized images ``(batch, channels, height, width)``."""
+        require(
+            len(images.shape) == 4 and images.shape[-1] == len(self.mean),
+            f"images of shape {tuple(images.shape)}",
+            f"(batch, height, width, {len(self.mean)})",
+        )
+        mean, std = ops.array(self.mean, "float32"), ops.array(self.std, "float32")
+        normalized = (ops.cast(images, "float32") / 255 - mean) / std
+        return ops.transpose(normalized, (0, 3, 1, 2))
+
+    def compute_output_shape(self, images_shape):
+        """The channels become the second axis."""
+        return (images_shape[0], images_shape[3], *images_shape[1:3])
+
+    def get_config(self):
+        """The arguments that rebuild this layer."""
+        return {**super().get_config(), "mean": self.mean, "std": self.std}

@@ -1,14 +1,43 @@
 """How an embedding is doing, measured without labels, and whether it has collapsed."""
 
+from typing import Any
+
 import numpy as np
 from keras import ops
 
-from instdisc_core.validation import require
+from instdisc_core.data.manifest import listed
+from instdisc_core.validation import host_values, require
 
 BLOCK = 8_192  # rows of the bank that are scored at a time
 ALIKE = 0.95  # mean cosine of two images from which all embeddings are one
 ENOUGH = 8  # dimensions below which a small rank says nothing
 FLAT = 0.02  # effective rank, as a share of the dimensions, from which they lie on a line
+
+
+def require_finite(name: str, rows: Any, indices: np.ndarray | None = None) -> None:
+    """Raise unless all rows ``(n, width)`` are finite: NaN has no neighbors, no rank, no distance.
+
+    Args:
+        name: what the rows are, for the message.
+        rows: array or tensor; one whose values cannot be read for free passes, and so does a
+            variable: a memory bank's rows stay finite by themselves.
+        indices: what to call each row, ``(n,)``; None is 0, 1, 2, ...
+
+    Raises:
+        ValueError: it says how many rows are not finite, and which are the first.
+    """
+    values = host_values(rows)
+    if values is None:
+        return
+    wrong = np.flatnonzero(~np.isfinite(values).all(axis=1))
+    named = wrong if indices is None else np.asarray(indices)[wrong]
+    require(
+        not len(wrong),
+        f"{name} in which {len(wrong)} of {len(values)} rows are not finite: "
+        f"{listed([str(i) for i in named])}",
+        "finite numbers",
+        "If it is all rows, training diverged; if it is a few, look at their images.",
+    )
 
 
 def uniformity(embeddings):
@@ -17,6 +46,9 @@ def uniformity(embeddings):
     Args:
         embeddings: unit rows ``(n, embedding_dim)``, at least 2.
 
+    Raises:
+        ValueError: fewer than 2 embeddings, or some that are not finite.
+
     Source:
         Wang and Isola, ICML 2020, with ``t = 2``.
 
@@ -24,6 +56,7 @@ def uniformity(embeddings):
     """
     f = np.asarray(embeddings, "float64")
     require(len(f) > 1, f"{len(f)} embeddings", "at least 2")
+    require_finite("embeddings", f)
     squares = 2 - 2 * (f @ f.T)
     pairs = squares[np.triu_indices(len(f), 1)]
     return float(np.log(np.mean(np.exp(-2 * pairs))))
@@ -36,6 +69,9 @@ def alignment(embeddings, others):
         embeddings, others: unit rows ``(n, embedding_dim)`` of the same images, say, augmented
             twice.
 
+    Raises:
+        ValueError: different shapes, or embeddings that are not finite.
+
     Source:
         Wang and Isola, ICML 2020, with ``alpha = 2``.
 
@@ -43,6 +79,8 @@ def alignment(embeddings, others):
     """
     f, g = np.asarray(embeddings, "float64"), np.asarray(others, "float64")
     require(f.shape == g.shape, f"shapes {f.shape} and {g.shape}", "one shape")
+    require_finite("embeddings", f)
+    require_finite("others", g)
     return float(np.mean(np.sum(np.square(f - g), axis=1)))
 
 
@@ -56,12 +94,17 @@ def effective_rank(embeddings):
         A float from 1 to ``min(n, embedding_dim)``: ``exp(-sum_i p_i log p_i)`` with ``p`` the
         singular values of the rows divided by their sum.
 
+    Raises:
+        ValueError: embeddings that are not finite.
+
     Source:
         Roy and Vetterli, EUSIPCO 2007.
 
     Example: ``effective_rank(model.memory_bank.rows)``
     """
-    singular = np.linalg.svd(np.asarray(embeddings, "float64"), compute_uv=False)
+    f = np.asarray(embeddings, "float64")
+    require_finite("embeddings", f)
+    singular = np.linalg.svd(f, compute_uv=False)
     p = singular / singular.sum()
     p = p[p > 0]
     return float(np.exp(-np.sum(p * np.log(p))))
@@ -78,9 +121,13 @@ def positive_ranks(embeddings, indices, bank):
     Returns:
         Integers ``(batch,)`` from 1 to ``n``.
 
+    Raises:
+        ValueError: embeddings that are not finite.
+
     Example: ``np.median(positive_ranks(model.predict(images), indices, model.memory_bank))``
     """
     f = ops.convert_to_tensor(embeddings, "float32")
+    require_finite("embeddings", ops.convert_to_numpy(f))
     own = np.asarray(indices, "int32")[:, None]
     score = ops.convert_to_numpy(bank.scores(f, ops.convert_to_tensor(own)))
     ranks = np.ones(len(own), "int64")

@@ -33,8 +33,9 @@ class MemoryBank(keras.layers.Layer):
 
     An index that is given twice moves once, towards the mean of its embeddings, so the result
     depends neither on their order nor on how a batch is split. An embedding that is not finite,
-    or is zero, and an index outside ``[0, num_instances)`` move nothing. They are counted in
-    ``refused_embeddings`` and ``refused_indices``; see ``update`` for which of them raise.
+    is zero, or is so long that its square overflows float32, and an index outside
+    ``[0, num_instances)`` move nothing. They are counted in ``refused_embeddings`` and
+    ``refused_indices``; see ``update`` for which of them raise.
 
     Args:
         num_instances: number of images, ``n``.
@@ -87,7 +88,8 @@ class MemoryBank(keras.layers.Layer):
         require_number("momentum", momentum, 0, 1)
         kinds = ("float32", "bfloat16", "float16", "int8")
         require(dtype in kinds, f"dtype={dtype!r}", f"one of {kinds}")
-        super().__init__(dtype="float32", trainable=False, **kwargs)
+        fixed = {"name": "memory_bank"}  # so that one bank's state_dict fits the next
+        super().__init__(dtype="float32", trainable=False, **{**fixed, **kwargs})
         self.num_instances = int(num_instances)
         self.embedding_dim = int(embedding_dim)
         self.momentum = float(momentum)
@@ -97,6 +99,7 @@ class MemoryBank(keras.layers.Layer):
         self.refused_embeddings = self._counter("refused_embeddings")
         self.refused_indices = self._counter("refused_indices")
         self.manifest: Manifest | None = None
+        self._load_error: ValueError | None = None
         self.build(self.shape)  # nothing left to create; it registers the state with PyTorch
 
     @property
@@ -143,12 +146,14 @@ class MemoryBank(keras.layers.Layer):
         check_paired(indices, features)
         if indices.shape[0] == 0:
             return
+        self.require_writable()
         features = self._stopped(features)
         if after is not None:
             never = ops.logical_and(ops.isnan(after), ops.isfinite(after))
             indices = ops.where(ops.any(never), -1, indices)
         known = self.contains(indices)
-        usable = ops.logical_and(ops.all(ops.isfinite(features), axis=1), ops.any(features, axis=1))
+        square = ops.sum(ops.square(features), axis=1)  # of no finite length: no direction
+        usable = ops.logical_and(square > 0, square < math.inf)
         self.refused_indices.assign_add(_count(ops.logical_not(known)))
         self.refused_embeddings.assign_add(_count(ops.logical_not(usable)))
 
@@ -171,15 +176,21 @@ class MemoryBank(keras.layers.Layer):
             k: how many, in ``[1, num_instances]``.
 
         Returns:
-            ``(scores, indices)``, each ``(queries, k)``, best first; float32 and int32.
+            ``(scores, indices)``, each ``(queries, k)``, best first; float32 and int32. A query
+            that is not finite, where its values could not be checked, has the scores NaN and the
+            indices -1.
 
         Raises:
-            ValueError: features of the wrong shape, or k out of range.
+            ValueError: features of the wrong shape, or k out of range; and, where the values are
+                in the host's memory, features that are not finite.
         """
-        features = check_features(features, self.embedding_dim)
+        features = check_features(features, self.embedding_dim, finite=True)
         require_count("k", k)
         require(k <= self.num_instances, f"k={k}", f"at most num_instances={self.num_instances}")
-        return self._ops.top_k(self._stopped(features), self.rows, k)
+        features = self._stopped(features)
+        finite = ops.all(ops.isfinite(features), axis=1, keepdims=True)
+        scores, indices = self._ops.top_k(ops.where(finite, features, 0.0), self.rows, k)
+        return ops.where(finite, scores, math.nan), ops.where(finite, indices, -1)
 
     def scores(self, features, indices):
         """Inner products ``v_j . f_i`` with chosen rows; see ``BankOps.scores``."""
@@ -192,6 +203,14 @@ class MemoryBank(keras.layers.Layer):
     def attend(self, features, temperature):
         """``log Z_i`` and the expected row under the softmax; see ``BankOps.attend``."""
         return self._ops.attend(self._stopped(features), self.rows, temperature)
+
+    def require_writable(self) -> None:
+        """Raise where an update would be lost; see ``BankOps.require_writable``.
+
+        Raises:
+            RuntimeError: a step that JAX compiles, outside a ``keras.StatelessScope``.
+        """
+        self._ops.require_writable()
 
     def contains(self, indices):
         """Which of these integers name a row: a boolean tensor of their shape."""
@@ -215,11 +234,17 @@ class MemoryBank(keras.layers.Layer):
                 are not as many as the manifest's images. The bank is then unchanged.
         """
         arrays = {name: np.asarray(store[name]) for name in store.keys()}  # noqa: SIM118
-        packed = arrays.pop("manifest", None)
-        manifest = None if packed is None else Manifest.from_array(packed)
-        self._check_saved(arrays, manifest)
+        if not arrays and self._load_error:  # Keras tries once more, where nothing is saved
+            raise self._load_error
+        try:
+            packed = arrays.pop("manifest", None)
+            manifest = None if packed is None else Manifest.from_array(packed)
+            self._check_saved(arrays, manifest)
+        except ValueError as error:
+            self._load_error = error
+            raise
         super().load_own_variables(arrays)
-        self.manifest = manifest
+        self.manifest, self._load_error = manifest, None
 
     def get_config(self):
         """The arguments that rebuild this layer."""
@@ -248,7 +273,7 @@ class MemoryBank(keras.layers.Layer):
         wrong = int(np.sum(~(np.abs(lengths - 1) < UNIT_TOLERANCE)))
         require(
             wrong == 0,
-            f"a file in which {wrong} of {len(lengths)} rows of the memory bank are not of length 1",
+            f"a file in which {wrong} of {len(lengths)} rows of the bank are not of length 1",
             "unit rows, as update leaves them",
             "The file is damaged, or rows were assigned that are not normalized.",
         )

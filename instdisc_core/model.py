@@ -1,17 +1,25 @@
 """InstanceDiscrimination: encoder, memory bank and objective as one Keras model."""
 
+import math
+from typing import Literal
+
 import keras
 from keras import ops
 
 from instdisc_core import objectives
-from instdisc_core.callbacks import DataOrder, RefusedIndices
 from instdisc_core.data import ImageBatches, Manifest
+from instdisc_core.data.checked import finite_images, without_non_finite
+from instdisc_core.encoders import TorchPreprocessing
+from instdisc_core.fitting import calls
 from instdisc_core.memory_bank import MemoryBank
+from instdisc_core.persistent_model import PersistentModel
 from instdisc_core.validation import check_indices, require
+
+SMALLEST_SQUARE = 1e-14  # of a length; below, a row has no direction
 
 
 @keras.saving.register_keras_serializable(package="instdisc_core")
-class InstanceDiscrimination(keras.Model):
+class InstanceDiscrimination(PersistentModel):
     """Learns an embedding in which every image is a class of its own.
 
     ``fit(images, indices)`` trains it: the target of an image is its index, 0 to
@@ -22,7 +30,7 @@ class InstanceDiscrimination(keras.Model):
 
     Args:
         encoder: from a batch of images to ``(batch, features)``: any Keras model or layer, or,
-            on the torch backend, any ``torch.nn.Module``.
+            on the torch backend, any ``torch.nn.Module``; see ``preprocessing``.
         num_instances: number of training images, ``n``.
         embedding_dim: width of the embedding, ``d``.
         objective: ``"nce"``, ``"shared_nce"``, ``"non_parametric_softmax"``, ``"info_nce"``,
@@ -31,14 +39,23 @@ class InstanceDiscrimination(keras.Model):
         projector: from the encoder's features to ``(batch, embedding_dim)``; None is a dense
             layer, the paper's linear head. The L2 norm is always taken after it.
         augmenter: applied to the images in training only; any Keras layer or model.
+        preprocessing: applied to the images before the encoder, always; any Keras layer or model,
+            or ``"torch"`` for an encoder that expects ``(batch, channels, height, width)``,
+            normalized as torchvision's are; see ``encoders.TorchPreprocessing``. Keras, and the
+            batches of an ImageSource, have ``(batch, height, width, channels)``.
         bank_dtype: storage of the memory bank, see ``MemoryBank``.
         seed: of the memory bank's start, and of the negatives of an objective given by name.
+        non_finite: what to do about training images that hold NaN or an infinity, which would
+            otherwise ruin all weights: ``"raise"`` an error (arrays are checked before the first
+            step; for other data ``fit`` raises at the end of the epoch), or ``"skip"`` them with
+            one warning for each epoch. In neither case do they train anything.
         backend: see ``registry.get_bank_ops``; not saved with the model.
 
     Attributes:
         memory_bank: the MemoryBank.
         objective: the Objective.
         manifest: the Manifest of the images that the bank's rows belong to, or None.
+        rejected_images: variable ``()``, int32: training images so far that were not finite.
 
     Raises:
         ValueError: an argument out of its range, or an unknown objective. ``fit``, ``evaluate``
@@ -60,6 +77,8 @@ class InstanceDiscrimination(keras.Model):
     ```
     """
 
+    parts = ("augmenter", "preprocessing", "encoder", "projector", "objective")
+
     def __init__(
         self,
         encoder,
@@ -72,8 +91,16 @@ class InstanceDiscrimination(keras.Model):
         bank_dtype="float32",
         seed=None,
         backend=None,
+        preprocessing: keras.layers.Layer | Literal["torch"] | None = None,
+        non_finite: Literal["raise", "skip"] = "raise",
         **kwargs,
     ):
+        require(non_finite in ("raise", "skip"), f"non_finite={non_finite!r}", "'raise' or 'skip'")
+        require(
+            isinstance(preprocessing, keras.layers.Layer) or preprocessing in (None, "torch"),
+            f"preprocessing={preprocessing!r}",
+            "a Keras layer, 'torch', or None",
+        )
         super().__init__(**kwargs)
         self.memory_bank = MemoryBank(
             num_instances, embedding_dim, momentum, bank_dtype, seed, backend, name="memory_bank"
@@ -84,6 +111,11 @@ class InstanceDiscrimination(keras.Model):
         self.encoder = encoder
         self.projector = keras.layers.Dense(embedding_dim) if projector is None else projector
         self.augmenter = augmenter
+        self.preprocessing = TorchPreprocessing() if preprocessing == "torch" else preprocessing
+        self.non_finite = non_finite
+        self.rejected_images = self.add_weight(
+            name="rejected_images", shape=(), dtype="int32", initializer="zeros", trainable=False
+        )
         self.seed = seed
         if hasattr(self.objective, "partition"):
             self.log_partition_tracker = keras.metrics.Mean(name="log_partition")
@@ -109,9 +141,13 @@ class InstanceDiscrimination(keras.Model):
 
     def call(self, images, training=None):
         """Unit embeddings ``(batch, embedding_dim)``, float32, of a batch of images."""
-        if training and self.augmenter is not None:
-            images = self.augmenter(images, training=True)
-        features = self.encoder(images, training=training)
+        if training:
+            images = without_non_finite(images)
+            if self.augmenter is not None:
+                images = self.augmenter(images, training=True)
+        if self.preprocessing is not None:
+            images = self.preprocessing(images)
+        features = self._encoded(images, training)
         require(
             len(features.shape) == 2,
             f"an encoder whose output has shape {tuple(features.shape)}",
@@ -124,15 +160,21 @@ class InstanceDiscrimination(keras.Model):
             f"a projector whose output has shape {tuple(embeddings.shape)}",
             f"shape (batch, {self.memory_bank.embedding_dim}), as embedding_dim says",
         )
-        return ops.normalize(ops.cast(embeddings, "float32"), axis=-1)
+        return _unit(ops.cast(embeddings, "float32"))
 
     def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
         """The mean of the objective over the batch; in training the bank then moves."""
         self._check_targets(y)
+        usable = finite_images(x) if training else None
+        if usable is not None:  # what stands in for an image that is not finite counts for nothing
+            any_unit_row = ops.one_hot(0, y_pred.shape[1], dtype=y_pred.dtype)
+            y_pred = ops.where(usable[:, None], y_pred, any_unit_row)
         losses = self.objective(y_pred, y, self.memory_bank, training=training)
-        if sample_weight is not None:
-            losses = losses * ops.reshape(ops.cast(sample_weight, losses.dtype), (-1,))
-        loss = ops.mean(losses)
+        loss = _weighted_mean(losses, sample_weight, usable)
+        if usable is not None:
+            rejected = ops.cast(ops.logical_not(usable), "int32")
+            self.rejected_images.assign_add(ops.sum(rejected))
+            y_pred = ops.where(usable[:, None], y_pred, math.nan)  # moves no row
         for regularizer in self.losses:
             loss = loss + regularizer
         if training:
@@ -144,18 +186,23 @@ class InstanceDiscrimination(keras.Model):
     def fit(
         self, x=None, y=None, batch_size=None, epochs=1, verbose="auto", callbacks=None, **kwargs
     ):
-        """Train; see ``keras.Model.fit``. ``y`` holds the instance index of each image."""
-        own = [RefusedIndices()]
-        if isinstance(x, ImageBatches):
-            own.append(DataOrder(x))
-            kwargs = {**kwargs, "shuffle": False}  # the batches have an order of their own
-        if isinstance(callbacks, keras.callbacks.CallbackList):
-            for callback in own:
-                callback.set_model(self)
-                callbacks.callbacks.append(callback)
-        else:
-            callbacks = [*own, *keras.tree.flatten(callbacks or [])]
-        return super().fit(x, self._checked(y), batch_size, epochs, verbose, callbacks, **kwargs)
+        """Train; see ``keras.Model.fit``. ``y`` holds the instance index of each image.
+
+        With ``Checkpoints`` among the callbacks, training continues where it was killed.
+        """
+        arguments = {
+            "x": x,
+            "y": self._checked(y),
+            "batch_size": batch_size,
+            "epochs": epochs,
+            "verbose": verbose,
+            "callbacks": callbacks,
+            **kwargs,
+        }
+        with calls(self, arguments) as calls_of_fit:
+            for arguments in calls_of_fit:
+                history = super().fit(**arguments)
+        return history
 
     def evaluate(self, x=None, y=None, batch_size=None, verbose="auto", **kwargs):
         """The loss in nats; see ``keras.Model.evaluate``. Nothing moves."""
@@ -203,21 +250,6 @@ class InstanceDiscrimination(keras.Model):
         if self.manifest is not None:
             self.manifest.check(manifest)
 
-    def save_own_variables(self, store):
-        """Save the states of all random generators too, which Keras leaves out."""
-        super().save_own_variables(store)
-        for name, state in self.random_states():
-            store[name] = state.numpy()
-
-    def load_own_variables(self, store):
-        """Restore what ``save_own_variables`` saved; a generator that is new keeps its state."""
-        names = set(store.keys())
-        for name, state in self.random_states():
-            if name in names:
-                state.assign(store[name])
-        own = {name: store[name] for name in names if not name.startswith("random_state")}
-        super().load_own_variables(own)
-
     def get_config(self):
         """The arguments that rebuild this model."""
         parts = {
@@ -225,6 +257,7 @@ class InstanceDiscrimination(keras.Model):
             "objective": self.objective,
             "projector": self.projector,
             "augmenter": self.augmenter,
+            "preprocessing": self.preprocessing,
         }
         bank = self.memory_bank.get_config()
         return {
@@ -235,6 +268,7 @@ class InstanceDiscrimination(keras.Model):
             "momentum": bank["momentum"],
             "bank_dtype": bank["dtype"],
             "seed": self.seed,
+            "non_finite": self.non_finite,
             **{k: keras.saving.serialize_keras_object(v) for k, v in parts.items()},
         }
 
@@ -247,30 +281,29 @@ class InstanceDiscrimination(keras.Model):
         }
         return cls(**{**config, **restored})
 
-    def get_compile_config(self):
-        """How the model was compiled, in terms that hold on every Keras backend.
+    def load_weights(self, filepath, skip_mismatch=False, **kwargs):
+        """Load weights; see ``PersistentModel.load_weights``. The manifest stays with the rows."""
+        manifest = self.manifest
+        try:
+            super().load_weights(filepath, skip_mismatch, **kwargs)
+        except Exception:
+            self.manifest = manifest
+            raise
 
-        Keras names the optimizer by its class on the backend at hand, and fixes what
-        ``jit_compile="auto"`` meant there; neither could be loaded on another.
-        """
-        config = super().get_compile_config()
-        optimizer = config.get("optimizer")
-        if isinstance(optimizer, dict) and optimizer["module"].startswith("keras.src.backend"):
-            config["optimizer"] = {
-                **optimizer,
-                "module": "keras.optimizers",
-                "registered_name": None,
-            }
-        return {**config, "jit_compile": "auto"} if config else config
-
-    def random_states(self):
-        """Name and variable of the state of every random generator, part by part."""
-        for part in ("augmenter", "encoder", "projector", "objective"):
-            layer = getattr(self, part)
-            if layer is not None:
-                saved = {id(weight) for weight in layer.weights}
-                states = [v for v in layer.variables if id(v) not in saved]
-                yield from ((f"random_state_{part}_{i}", v) for i, v in enumerate(states))
+    def _encoded(self, images, training):
+        """The encoder's features; an error of PyTorch's names what may be missing."""
+        try:
+            return self.encoder(images, training=training)
+        except RuntimeError as error:
+            require(
+                self.preprocessing is not None
+                or not isinstance(self.encoder, keras.layers.TorchModuleWrapper),
+                f"images of shape {tuple(images.shape)}, on which the torch.nn.Module fails: "
+                f"{error}",
+                "images as the module expects them",
+                "preprocessing='torch' gives it (batch, channels, height, width), normalized.",
+            )
+            raise
 
     def _check_targets(self, y):
         require(
@@ -291,3 +324,22 @@ class InstanceDiscrimination(keras.Model):
         if hasattr(y, "dtype") or isinstance(y, (list, tuple)):
             return check_indices(y, self.memory_bank.num_instances)
         return y
+
+
+def _unit(rows):
+    """The rows divided by their lengths; a row of zeros stays and has a finite gradient.
+
+    ``ops.normalize`` gives NaN gradients there under PyTorch.
+    """
+    squares = ops.sum(ops.square(rows), axis=-1, keepdims=True)
+    return rows * ops.rsqrt(ops.maximum(squares, SMALLEST_SQUARE))
+
+
+def _weighted_mean(losses, sample_weight, usable):
+    """The mean over the images that are usable, each with its weight."""
+    if sample_weight is not None:
+        losses = losses * ops.reshape(ops.cast(sample_weight, losses.dtype), (-1,))
+    if usable is None:
+        return ops.mean(losses)
+    count = ops.sum(ops.cast(usable, losses.dtype))
+    return ops.sum(ops.where(usable, losses, 0.0)) / ops.maximum(count, 1.0)

@@ -27,8 +27,8 @@ class NegativeSampler(keras.layers.Layer):
     exclude_positive = False
 
     def __init__(self, seed=None, **kwargs):
-        super().__init__(dtype="float32", trainable=False, **kwargs)
-        self.seed_generator = keras.random.SeedGenerator(seed)
+        super().__init__(**{"name": "sampler", "dtype": "float32", "trainable": False, **kwargs})
+        self.seed_generator = keras.random.SeedGenerator(seed, name="seed_generator")
         self.seed = seed
         self.built = True
 

@@ -3,6 +3,7 @@
 import numpy as np
 from keras import ops
 
+from instdisc_core.health import require_finite
 from instdisc_core.quantized_rows import QuantizedRows
 from instdisc_core.registry import get_bank_ops
 from instdisc_core.validation import check_features, require, require_count, require_number
@@ -31,7 +32,8 @@ def weighted_knn(
         NumPy array ``(queries,)`` of labels, of the dtype of ``train_labels``.
 
     Raises:
-        ValueError: shapes that don't fit each other, k out of range, temperature not above 0.
+        ValueError: shapes that don't fit each other, k out of range, temperature not above 0, or
+            embeddings that are not finite.
 
     Source:
         Wu et al., section 3.4.
@@ -43,6 +45,7 @@ def weighted_knn(
     """
     train_labels = np.asarray(train_labels)
     if not isinstance(train_features, QuantizedRows):
+        require_finite("train_features", train_features)
         train_features = ops.convert_to_tensor(train_features)
     require(
         len(train_features.shape) == 2 and train_labels.shape == (train_features.shape[0],),
@@ -58,6 +61,7 @@ def weighted_knn(
     require_number("temperature", temperature, 0, open_below=True)
     require_count("batch_size", batch_size)
     features = ops.convert_to_tensor(check_features(features, embedding_dim), "float32")
+    require_finite("features", ops.convert_to_numpy(features))
 
     classes, train_classes = np.unique(train_labels, return_inverse=True)
     bank_ops = get_bank_ops(backend)

@@ -26,7 +26,7 @@ class PartitionPolicy(keras.layers.Layer):
     """
 
     def __init__(self, log_partition=-math.inf, **kwargs):
-        super().__init__(dtype="float32", trainable=False, **kwargs)
+        super().__init__(**{"name": "partition", "dtype": "float32", "trainable": False, **kwargs})
         self.log_partition = self._state("log_partition", log_partition, "float32")
         self.num_batches_seen = self._state("num_batches_seen", 0, "int32")
         self.built = True

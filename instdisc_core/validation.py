@@ -6,6 +6,7 @@ import keras
 import numpy as np
 
 UNIT_TOLERANCE = 0.02
+LOWEST_TEMPERATURE = 1e-6
 
 
 def require(condition, received, expected, mend=""):
@@ -38,6 +39,15 @@ def require_number(name, value, lowest, highest=np.inf, *, open_below=False, ope
     inside = inside and not (open_below and value == lowest)
     inside = inside and not (open_above and value == highest)
     require(inside, f"{name}={value!r}", expected)
+
+
+def require_temperature(temperature):
+    """Raise unless it is a finite number that float32 can divide cosines by.
+
+    The cosines of float32 rows are exact to about 6e-8: at a temperature below 1e-6 the scores
+    would hold rounding and nothing else.
+    """
+    require_number("temperature", temperature, LOWEST_TEMPERATURE)
 
 
 def host_values(array):
@@ -98,11 +108,11 @@ def widened(indices):
     return keras.ops.cast(indices, "int32") if dtype in narrow else indices
 
 
-def check_features(features, embedding_dim, *, unit=False):
+def check_features(features, embedding_dim, *, unit=False, finite=False):
     """Return ``features`` as an array ``(batch, embedding_dim)``; raise or warn if they are not.
 
     With ``unit=True`` rows whose length is not 1 cause a warning: an objective of unit embeddings
-    still computes on them, but stalls.
+    still computes on them, but stalls. With ``finite=True`` NaN and infinities raise.
     """
     features = features if hasattr(features, "dtype") else np.asarray(features, "float32")
     require(
@@ -117,12 +127,20 @@ def check_features(features, embedding_dim, *, unit=False):
     values = host_values(features)
     if values is None or not values.size:
         return features
-    norms = np.linalg.norm(values.astype("float32"), axis=1)
+    norms = np.linalg.norm(values.astype("float64"), axis=1)
     require(
         not np.any(norms == 0),
         f"features in which {int(np.sum(norms == 0))} of {len(norms)} rows are all zero",
         "rows of length 1",
         "A zero row has no direction: look at the encoder's last layer.",
+    )
+    bad = np.flatnonzero(~np.isfinite(values).all(axis=1))
+    require(
+        not (finite and len(bad)),
+        f"features in which {len(bad)} of {len(norms)} rows are not finite, the first is row "
+        f"{bad[0] if len(bad) else 0}",
+        "finite numbers",
+        "Look at the images of these rows, or at weights that have diverged.",
     )
     norms = norms[np.isfinite(norms)]
     if unit and norms.size and np.max(np.abs(norms - 1)) > UNIT_TOLERANCE:

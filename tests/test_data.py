@@ -1,4 +1,4 @@
-"""Image sources: every kind of file, what is wrong with a folder, manifests, and the order."""
+"""Image sources over arrays and data sets, batches in their order, and a model that uses them."""
 
 import os
 import pickle
@@ -10,379 +10,17 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from PIL import Image, ImageOps
+from image_files import COLOURS, RNG, two_classes
+from PIL import Image
 
 from instdisc_core import InstanceDiscrimination, NonParametricSoftmax
-from instdisc_core.data import ImageArray, ImageDataset, ImageFolder, Manifest, image_source
-from instdisc_core.data.decoding import decode
-
-RNG = np.random.default_rng(0)
-COLOURS = RNG.integers(0, 256, (40, 3))
-
-
-def write(path, colour=(200, 100, 50), size=(20, 16), **kwargs):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    Image.new("RGB", size, tuple(int(c) for c in colour)).save(path, **kwargs)
+from instdisc_core.data import ImageArray, ImageDataset, ImageFolder, image_source
 
 
 @pytest.fixture
 def folder(tmp_path):
-    """Twelve photographs of one colour each, in two classes."""
-    for i in range(12):
-        write(tmp_path / "photos" / "ab"[i % 2] / f"{i}.png", COLOURS[i])
-    return tmp_path / "photos"
-
-
-def truncated(path):
-    noise = RNG.integers(0, 256, (64, 64, 3)).astype("uint8")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(noise).save(path)
-    path.write_bytes(path.read_bytes()[:3000])
-
-
-def test_a_folder_of_classes(folder):
-    source = ImageFolder(folder, 8)
-    assert source.names[:6] == tuple(f"a/{i}.png" for i in (0, 2, 4, 6, 8, 10))
-    assert source.class_names == ["a", "b"]
-    assert source.labels.tolist() == [0] * 6 + [1] * 6
-    images = source.images()
-    assert images.shape == (12, 8, 8, 3)
-    assert images.dtype == np.uint8
-    order = [*range(0, 12, 2), *range(1, 12, 2)]
-    assert np.array_equal(images[:, 0, 0], COLOURS[order])
-
-
-def test_classes_can_be_those_of_another_folder(folder):
-    (folder.parent / "one").mkdir()
-    (folder / "b").rename(folder.parent / "one" / "b")
-    one = ImageFolder(folder.parent / "one", 8, class_names=["a", "b"])
-    assert one.labels.tolist() == [1] * 6
-    assert ImageFolder(folder.parent / "one", 8).labels is None, "one class is no class"
-    with pytest.raises(ValueError, match=r"classes b\. Expected some of a, c"):
-        ImageFolder(folder.parent / "one", 8, class_names=["a", "c"])
-
-
-@pytest.mark.parametrize("odd", ["1²3.png", "\u06612.png", "01.png", os.fsdecode(b"caf\xe9.png")])
-def test_odd_names_have_a_place_and_come_back(tmp_path, odd):
-    for name in ("a.png", "1.png", "001.png", odd):
-        write(tmp_path / "photos" / name)
-    source = ImageFolder(tmp_path / "photos", 4, duplicates="keep", manifest=tmp_path / "m.csv")
-    assert ImageFolder(tmp_path / "photos", 4, manifest=tmp_path / "m.csv").names == source.names
-    assert odd in source.names
-    assert Manifest.from_array(source.manifest.to_array()) == source.manifest
-    assert source.names.index("001.png") < source.names.index("1.png"), "ties by name"
-
-
-def test_a_flat_folder_has_no_labels_and_counts_as_people_do(tmp_path):
-    for i in (10, 9, 1):
-        write(tmp_path / f"{i}.jpg")
-    write(tmp_path / "deep" / "er" / "x.JPEG")
-    write(tmp_path / ".hidden" / "y.jpg")
-    source = ImageFolder(tmp_path, (4, 6), duplicates="keep")
-    assert source.names == ("1.jpg", "9.jpg", "10.jpg", "deep/er/x.JPEG")
-    assert source.labels is None
-    assert source.image(0).shape == (4, 6, 3)
-
-
-@pytest.mark.parametrize("cache", [True, False])
-def test_cached_or_not_the_pixels_are_the_same(folder, cache):
-    source, other = ImageFolder(folder, 8, cache=cache), ImageFolder(folder, 8)
-    assert (source._pixels is not None) == cache
-    assert np.array_equal(source.images([3, 1]), other.images()[[3, 1]])
-    assert source.manifest.fingerprint == other.manifest.fingerprint
-
-
-# -- kinds of files
-
-
-def test_only_the_centre_is_kept_and_nothing_is_distorted(tmp_path):
-    pixels = np.zeros((10, 30, 3), "uint8")
-    pixels[:, 10:20] = 255
-    assert np.all(decode(pixels, (5, 5))[:, 1:-1] == 255)
-    assert decode(pixels, (5, 5)).min() > 200
-
-
-@pytest.mark.parametrize("mode", ["1", "L", "P", "LA", "PA", "CMYK", "YCbCr", "HSV", "LAB", "RGBA"])
-def test_every_mode_becomes_rgb(tmp_path, mode):
-    red = Image.new("RGB", (8, 8), (255, 0, 0))
-    image = red.convert("RGBA").convert(mode) if mode == "PA" else red.convert(mode)
-    pixels = decode(image, (4, 4))
-    assert pixels.shape == (4, 4, 3)
-    assert pixels.dtype == np.uint8
-    if mode in ("P", "CMYK", "YCbCr", "HSV", "RGBA"):
-        assert np.abs(pixels.astype(int) - (255, 0, 0)).max() <= 2
-
-
-def test_a_cmyk_jpeg_a_palette_gif_and_an_animation(tmp_path):
-    Image.new("RGB", (8, 8), (0, 255, 0)).convert("CMYK").save(tmp_path / "a.jpg", quality=95)
-    frames = [Image.new("P", (8, 8), i) for i in (0, 1)]
-    for frame in frames:
-        frame.putpalette([0, 0, 255, 255, 0, 0])
-    frames[0].save(tmp_path / "b.gif", save_all=True, append_images=frames[1:])
-    green, blue = ImageFolder(tmp_path, 4).images()
-    assert np.abs(green.astype(int) - (0, 255, 0)).max() < 8
-    assert np.all(blue == (0, 0, 255)), "the first frame"
-
-
-def test_a_jpeg_that_is_decoded_small_is_the_photograph_resized(tmp_path):
-    """Pillow may decode at an eighth, but not below what is wanted, and not across its EXIF."""
-    ramp = np.linspace(0, 255, 640)
-    photograph = np.stack(np.broadcast_arrays(ramp[:, None], ramp[None, :320], 99), axis=-1)
-    photograph[::64] = 255
-    image, exif = Image.fromarray(photograph.astype("uint8")), Image.Exif()
-    exif[0x0112] = 6
-    image.save(tmp_path / "a.jpg", quality=95)
-    image.rotate(90, expand=True).save(tmp_path / "b.jpg", quality=95, exif=exif)
-    expected = np.asarray(ImageOps.fit(image, (40, 80), Image.Resampling.BILINEAR), "int")
-    for name in ("a.jpg", "b.jpg"):
-        found = decode((tmp_path / name).read_bytes(), (80, 40)).astype(int)
-        assert np.abs(found - expected).mean() < 4, name
-
-
-def test_a_user_s_image_stays_as_it_is(tmp_path):
-    write(tmp_path / "a.jpg", size=(400, 400))
-    image = Image.open(tmp_path / "a.jpg")
-    decode(image, (32, 32))
-    assert image.size == (400, 400)
-
-
-def test_sixteen_bits_become_eight(tmp_path):
-    deep = np.full((8, 8), 40_000, "uint16")
-    Image.fromarray(deep).save(tmp_path / "deep.png")
-    assert np.all(ImageFolder(tmp_path, 4).image(0) == 40_000 >> 8)
-
-
-def test_transparency_lies_on_white():
-    assert np.all(decode(Image.new("RGBA", (4, 4), (9, 9, 9, 0)), (4, 4)) == 255)
-    palette = Image.new("P", (4, 4), 0)
-    palette.info["transparency"] = 0
-    assert np.all(decode(palette, (4, 4)) == 255)
-
-
-def test_an_image_stands_upright_as_its_exif_says(tmp_path):
-    image = Image.new("RGB", (8, 4))
-    image.paste((255, 255, 255), (0, 0, 4, 4))  # the left half is white
-    exif = Image.Exif()
-    exif[0x0112] = 6  # turn by 90 degrees to see it
-    image.save(tmp_path / "turned.png", exif=exif)
-    pixels = decode((tmp_path / "turned.png").read_bytes(), None)
-    assert pixels.shape == (8, 4, 3)
-    assert np.all(pixels[:4] == 255)
-    assert np.all(pixels[4:] == 0)
-
-
-@pytest.mark.parametrize(
-    ("image", "why"),
-    [
-        (np.full((4, 4), 2.0), r"from 2 to 2, not in \[0, 1\]"),
-        (np.full((4, 4), np.nan), "not in"),
-        (np.zeros((4, 4), "int64"), "dtype int64"),
-        (np.zeros((4, 4, 2), "uint8"), r"shape \(4, 4, 2\)"),
-        (Image.new("F", (4, 4)), "floating-point pixels"),
-        (b"no image", "not an image of a kind that Pillow reads"),
-    ],
-)
-def test_what_is_no_image_says_why(image, why):
-    with pytest.raises(ValueError, match=why):
-        decode(image, (2, 2))
-
-
-def test_floats_of_the_unit_interval():
-    assert np.all(decode(np.full((4, 4, 3), 0.5), (2, 2)) == 128)
-
-
-# -- what is wrong with a folder
-
-
-@pytest.mark.parametrize("cache", [True, False])
-def test_broken_files_are_named_or_skipped(folder, cache):
-    truncated(folder / "a" / "broken.jpg")
-    (folder / "b" / "text.png").write_text("no image")
-    (folder / "b" / "empty.gif").touch()
-    if cache:
-        with pytest.raises(ValueError, match="Received: 3 of 15 files") as error:
-            ImageFolder(folder, 8, cache=True)
-        for name in ("a/broken.jpg", "b/text.png", "b/empty.gif", "truncated"):
-            assert name in str(error.value)
-    source = ImageFolder(folder, 8, corrupt="skip", cache=cache)
-    assert len(source) == 12
-    assert set(source.manifest.skipped) == {"a/broken.jpg", "b/text.png", "b/empty.gif"}
-    assert np.array_equal(source.images()[0, 0, 0], COLOURS[0])
-
-
-def test_a_file_that_breaks_later_is_named(folder):
-    source = ImageFolder(folder, 8, cache=False)
-    (folder / source.names[4]).write_text("no image")
-    with pytest.raises(ValueError, match=rf"{source.names[4]}, instance 4, which cannot be read"):
-        source.batches(12, seed=0)[0]
-
-
-@pytest.mark.parametrize(
-    ("files", "what"),
-    [
-        ([], "it is empty"),
-        (["a.txt", "b.txt", "c.md"], "2 with .txt, 1 with .md"),
-        (["a.txt", "noend"], "1 with no suffix"),
-    ],
-)
-def test_a_folder_without_images_says_what_it_holds(tmp_path, files, what):
-    for name in files:
-        (tmp_path / name).write_text("text")
-    with pytest.raises(ValueError, match=f"holds no images: .*{what}"):
-        ImageFolder(tmp_path, 8)
-
-
-def test_no_folder_at_all(tmp_path):
-    (tmp_path / "file").touch()
-    with pytest.raises(ValueError, match="which is not there"):
-        ImageFolder(tmp_path / "nowhere", 8)
-    with pytest.raises(ValueError, match="which is no folder"):
-        ImageFolder(tmp_path / "file", 8)
-
-
-def test_only_broken_files(tmp_path):
-    truncated(tmp_path / "x.jpg")
-    with pytest.raises(ValueError, match=r"all of whose 1 image files are broken: x\.jpg"):
-        ImageFolder(tmp_path, 8, corrupt="skip")
-
-
-def test_a_single_image_can_be_embedded_but_not_trained_on(tmp_path):
-    write(tmp_path / "only.jpg")
-    source = ImageFolder(tmp_path, 8)
-    assert source.ordered()[0][0].shape == (1, 8, 8, 3)
-    with pytest.raises(ValueError, match=r"one image, 'only.jpg'. Expected at least 2"):
-        source.batches(2, seed=0)
-
-
-def test_copies_are_named_dropped_or_kept(folder):
-    (folder / "b" / "copy.png").write_bytes((folder / "a" / "0.png").read_bytes())
-    with pytest.warns(UserWarning, match=r"1 of 13 files .* b/copy.png \(a copy of a/0.png\)"):
-        assert len(ImageFolder(folder, 8)) == 13
-    dropped = ImageFolder(folder, 8, duplicates="drop")
-    assert dropped.manifest.skipped == {"b/copy.png": "a copy of a/0.png"}
-    assert len(dropped) == len(dropped.images()) == 12
-    assert len(ImageFolder(folder, 8, duplicates="keep")) == 13
-
-
-@pytest.mark.parametrize("name", ["corrupt", "duplicates", "cache"])
-def test_choices_are_listed(folder, name):
-    with pytest.raises(ValueError, match=f"Received: {name}='perhaps'. Expected one of"):
-        ImageFolder(folder, 8, **{name: "perhaps"})
-
-
-@pytest.mark.parametrize("size", [0, (8, -1), 2.5])
-def test_sizes_are_checked(folder, size):
-    with pytest.raises((ValueError, TypeError)):
-        ImageFolder(folder, size)
-
-
-# -- manifests
-
-
-names = st.lists(st.text(st.characters(codec="utf-8"), min_size=1), min_size=1, unique=True)
-
-
-@given(names, st.data())
-def test_a_manifest_comes_back_whatever_the_names(tmp_path_factory, names, data):
-    n = len(names)
-    numbers = st.lists(st.integers(0, 2**62), min_size=n, max_size=n).map(tuple)
-    manifest = Manifest(
-        tuple(names), data.draw(numbers), data.draw(numbers), ("",) * n, {"a,b": 'x "y"\nz'}
-    )
-    path = tmp_path_factory.mktemp("manifest") / "m.csv"
-    manifest.save(path)
-    assert Manifest.load(path) == manifest
-    assert Manifest.from_array(manifest.to_array()) == manifest
-    assert Manifest.load(path).fingerprint == manifest.fingerprint
-
-
-def test_every_part_counts_in_a_fingerprint():
-    base = (("a", "b"), (1, 2), (0, 0), ("x", "y"))
-    others = [
-        (("a", "c"), (1, 2), (0, 0), ("x", "y")),
-        (("a", "b"), (1, 3), (0, 0), ("x", "y")),
-        (("a", "b"), (1, 2), (0, 0), ("x", "z")),
-        (("a", "b1"), (1, 2), (0, 0), ("x", "y")),
-    ]
-    prints = {Manifest(*columns).fingerprint for columns in [base, *others]}
-    assert len(prints) == 5
-    assert Manifest(("a1",), (2,), (0,), ("",)).fingerprint != (
-        Manifest(("a",), (12,), (0,), ("",)).fingerprint
-    )
-
-
-def test_missing_images_are_not_also_renumbered(folder):
-    manifest = ImageFolder(folder, 8).manifest
-    assert manifest.differences(manifest.subset(range(1, 12))) == ["1 missing: a/0.png"]
-
-
-def test_skipped_files_are_not_new(folder, tmp_path, recwarn):
-    (folder / "b" / "text.png").write_text("no image")
-    ImageFolder(folder, 8, corrupt="skip", manifest=tmp_path / "m.csv")
-    again = ImageFolder(folder, 8, manifest=tmp_path / "m.csv")
-    assert not recwarn.list
-    assert again.manifest.skipped.keys() == {"b/text.png"}
-
-
-def test_fingerprints_differ_with_name_content_and_order(folder):
-    original = ImageFolder(folder, 8).manifest
-    content = Manifest(original.names, original.sizes, original.modified, original.digests[::-1])
-    order = original.subset(range(len(original) - 1, -1, -1))
-    touched = Manifest(original.names, original.sizes, (0,) * 12, original.digests)
-    prints = {m.fingerprint for m in (original, content, order, original.subset([0, 1]))}
-    assert len(prints) == 4
-    assert touched.fingerprint == original.fingerprint, "the time is no part of it"
-    assert order.differences(original) == [
-        "12 renumbered: b/11.png, b/9.png, b/7.png, b/5.png, b/3.png and 7 more"
-    ]
-
-
-@pytest.mark.parametrize("cache", [True, False])
-def test_a_folder_that_changed_since_its_manifest(folder, tmp_path, cache):
-    path = tmp_path / "photos.csv"
-    ImageFolder(folder, 8, manifest=path, cache=cache)
-    written = path.read_text()
-    again = ImageFolder(folder, 8, manifest=path, cache=cache)
-    assert again.manifest == Manifest.load(path)
-
-    write(folder / "a" / "00.png", COLOURS[20])
-    with pytest.warns(UserWarning, match="1 files .* left out: a/00.png"):
-        kept = ImageFolder(folder, 8, manifest=path, cache=cache)
-    assert kept.names == again.names
-
-    write(folder / "a" / "4.png", COLOURS[21])
-    with (
-        pytest.warns(UserWarning, match="left out"),
-        pytest.raises(ValueError, match=r"1 changed: a/4\.png"),
-    ):
-        ImageFolder(folder, 8, manifest=path, cache=cache)
-    (folder / "b" / "7.png").unlink()
-    with pytest.raises(
-        ValueError, match=r"in which 1 of the manifest's 12 files are missing: b/7\.png"
-    ):
-        ImageFolder(folder, 8, manifest=path, cache=cache)
-    assert path.read_text() == written, "the manifest is never overwritten"
-
-
-def test_a_copied_folder_is_the_same_data(folder, tmp_path):
-    path = tmp_path / "photos.csv"
-    ImageFolder(folder, 8, manifest=path)
-    for file in folder.rglob("*.png"):
-        os.utime(file, (1, 1))
-    assert len(ImageFolder(folder, 8, manifest=path, cache=False)) == 12
-
-
-def test_unchanged_files_are_not_read_again(folder, tmp_path, monkeypatch):
-    path = tmp_path / "photos.csv"
-    ImageFolder(folder, 8, manifest=path)
-    monkeypatch.setattr("instdisc_core.data.folder.digest", lambda data: pytest.fail("read"))
-    assert len(ImageFolder(folder, 8, manifest=path, cache=False)) == 12
-
-
-def test_what_is_no_manifest_is_named(folder, tmp_path):
-    (tmp_path / "x.csv").write_text("something,else\n")
-    with pytest.raises(ValueError, match=r"x.csv, which does not begin with 'index,name"):
-        ImageFolder(folder, 8, manifest=tmp_path / "x.csv")
+    """Twelve images of one color each, in two classes."""
+    return two_classes(tmp_path / "photos")
 
 
 # -- arrays and data sets
@@ -445,6 +83,41 @@ def test_data_sets_that_cannot():
         ImageDataset([{"pixels": 1}], 4)
     with pytest.raises(ValueError, match="no size"):
         image_source([np.zeros((4, 4, 3), "uint8")])
+
+
+class Labelled(Squares):
+    """As torchvision's: the classes can be had without decoding any image."""
+
+    targets = (0, 1, 0, 1, 0)
+    classes = ("cat", "dog")
+
+
+def test_labels_of_a_data_set_are_taken_given_or_left():
+    data = Labelled(lambda image, i: image)
+    assert image_source(data, 4).labels.tolist() == [0, 1, 0, 1, 0]
+    assert image_source(data, 4).class_names == ["cat", "dog"]
+    assert image_source(data, 4, labels=None).labels is None
+    assert image_source(data, 4, labels=[5, 4, 3, 2, 1]).labels.tolist() == [5, 4, 3, 2, 1]
+    assert image_source(numbered(3)).labels is None
+
+
+class Stream(list):
+    """As tf.data's: elements one after the other."""
+
+    as_numpy_iterator = list.__iter__
+
+
+def test_labels_of_a_stream_are_taken_given_or_left():
+    stream = Stream(zip(numbered(3), [7, 8, 9], strict=True))
+    assert image_source(stream).labels.tolist() == [7, 8, 9]
+    assert image_source(stream, labels=None).labels is None
+    assert image_source(stream, labels=[1, 2, 3]).labels.tolist() == [1, 2, 3]
+    assert image_source(Stream(numbered(3))).labels is None
+
+
+def test_a_subset_holds_no_image_twice():
+    with pytest.raises(ValueError, match="1 names that stand for several images: image 1"):
+        ImageArray(numbered(4)).subset([1, 0, 1])
 
 
 def test_a_subset_is_numbered_anew(folder):

@@ -74,6 +74,23 @@ def test_positive_ranks_count_the_rows_that_are_nearer(monkeypatch):
     assert np.all(health.positive_ranks(numpy(bank.rows), np.arange(10), bank) == 1)
 
 
+@pytest.mark.parametrize("wrong", [np.nan, np.inf])
+def test_what_is_not_finite_has_no_measure(wrong):
+    """A NaN compares as smaller than nothing: its own row would be the nearest of all."""
+    f = random_rows(10, 4).astype("float32")
+    bad = f.copy()
+    bad[[0, 3], 1] = wrong
+    for measure in (
+        lambda: health.uniformity(bad),
+        lambda: health.alignment(bad, f),
+        lambda: health.alignment(f, bad),
+        lambda: health.effective_rank(bad),
+        lambda: health.positive_ranks(bad, np.arange(10), MemoryBank(10, 4)),
+    ):
+        with pytest.raises(ValueError, match=r"in which 2 of 10 rows are not finite: 0, 3\."):
+            measure()
+
+
 def test_neighbour_agreement():
     assert health.neighbour_agreement([[1, 2], [3, 4]], [[2, 1], [3, 5]]) == 0.75
 
@@ -153,6 +170,114 @@ def test_rows_that_nothing_moves_grow_old():
     assert logs.history["health_bank_age"] == [0.5, 1.0, 1.5]
 
 
+def test_another_fit_knows_nothing_of_the_one_before():
+    model, watch = model_of(NonParametricSoftmax(0.5)), BankHealth(images())
+    for _ in range(2):
+        settings = {"epochs": 2, "verbose": 0, "callbacks": [watch]}
+        logs = model.fit(images()[:8], np.arange(8), **settings).history
+        assert len(logs["health_neighbour_agreement"]) == 1
+        assert logs["health_bank_age"] == [0.5, 1.0]
+
+
+class Moving:
+    """A model whose bank and embeddings are set by hand: no neighbors that rounding could swap."""
+
+    augmenter, objective = None, NonParametricSoftmax(0.5)
+
+    def __init__(self, rows):
+        self.memory_bank = MemoryBank(*np.shape(rows))
+        self.rows = np.array(rows, "float32")
+
+    def predict(self, images, batch_size, verbose):
+        return self.rows
+
+    def epoch(self, watch, epoch):
+        """One epoch, in which two rows change places: the logs at its end."""
+        watch.on_epoch_begin(epoch)
+        self.rows[[epoch, epoch + 1]] = self.rows[[epoch + 1, epoch]]
+        self.memory_bank.rows.assign(self.rows)
+        logs = {}
+        watch.on_epoch_end(epoch, logs)
+        return logs
+
+
+ANGLES = np.sqrt(np.arange(8))
+SPIRAL = np.stack([np.cos(ANGLES), np.sin(ANGLES)], axis=1)
+
+
+def watched(epochs, every, state=None, bank=SPIRAL):
+    """The logs of these epochs, and state and bank at their end, of a run or of the rest of one."""
+    model = Moving(bank)
+    model.memory_bank.rows.assign(model.rows)
+    watch = BankHealth(images(8), k=2, every=every)
+    watch.set_model(model)
+    watch.on_train_begin()
+    if state is not None:
+        watch.set_state(state)
+    return [model.epoch(watch, epoch) for epoch in epochs], watch.get_state(), model.rows
+
+
+@pytest.mark.parametrize("every", [1, 2])
+@pytest.mark.parametrize("stop", [1, 2, 3])
+def test_a_resumed_run_logs_what_a_whole_one_logs(every, stop, tmp_path):
+    """Ages count from the start, and the look before the stop is remembered, through a file."""
+    whole, _, _ = watched(range(5), every)
+    first, state, bank = watched(range(stop), every)
+    np.savez(tmp_path / "state.npz", **state)
+    with np.load(tmp_path / "state.npz") as stored:
+        rest, _, _ = watched(range(stop, 5), every, dict(stored), bank)
+    forgetful, _, _ = watched(range(stop, 5), every, None, bank)
+    assert first + rest == whole
+    assert first + forgetful != whole
+    assert whole[every - 1]["health_bank_age"] == {1: 0.75, 2: 1.375}[every]
+
+
+def test_in_fit_too_a_resumed_run_logs_what_a_whole_one_logs():
+    """The state passes from one fit to the next when the second begins, as a checkpoint does it."""
+    settings = {"verbose": 0, "shuffle": False, "batch_size": 8}
+    data = images()[:8], np.arange(8)
+
+    class Restore(keras.callbacks.Callback):
+        def __init__(self, watch, state):
+            super().__init__()
+            self.watch, self.state = watch, state
+
+        def on_train_begin(self, logs=None):
+            self.watch.set_state(self.state)
+
+    def run(model, watch, epochs, start=0, state=None):
+        callbacks = [watch] if state is None else [watch, Restore(watch, state)]
+        more = {"epochs": epochs, "initial_epoch": start, "callbacks": callbacks}
+        return model.fit(*data, **settings, **more).history
+
+    whole = run(model_of(NonParametricSoftmax(0.5)), BankHealth(images()), 4)
+    model, watch = model_of(NonParametricSoftmax(0.5)), BankHealth(images())
+    first = run(model, watch, 2)
+    rest = run(model, BankHealth(images()), 4, 2, watch.get_state())
+    assert whole["health_bank_age"] == [0.5, 1.0, 1.5, 2.0]
+    assert first.keys() == rest.keys() == whole.keys()
+    for name, values in whole.items():
+        assert len(first[name]) + len(rest[name]) == len(values), name
+        if name not in ("health_positive_rank", "health_neighbour_agreement"):  # they have jumps
+            assert first[name] + rest[name] == pytest.approx(values, rel=1e-4, abs=1e-4), name
+
+
+def test_the_state_before_anything_was_seen_and_that_of_another_sample():
+    watch, again = BankHealth(images(8), k=2), BankHealth(images(8), k=2)
+    assert set(watch.get_state()) == {"indices", "k", "warned"}
+    again.set_model(Moving(SPIRAL))
+    again.on_train_begin()
+    again.set_state(watch.get_state())
+    again.on_epoch_begin(3)
+    assert again.get_state()["moved"].tolist() == [2] * 8
+    for other in (BankHealth(images(8), k=3), BankHealth(images(8)[:7], k=2)):
+        with pytest.raises(ValueError, match=r"Expected the same 8 images and k=2 as here"):
+            again.set_state(other.get_state())
+    state = again.get_state()
+    state["rows"][:] = 7
+    assert np.all(again.get_state()["rows"] < 7), "a copy, which later epochs leave alone"
+
+
 def test_it_looks_when_it_is_told_to():
     logs = model_of().fit(
         images(), np.arange(16), epochs=4, verbose=0, callbacks=[BankHealth(images(), every=2)]
@@ -167,6 +292,11 @@ def test_a_collapse_is_named_once():
         warnings.simplefilter("ignore")
         warnings.filterwarnings("always", "Collapse")
         logs = model.fit(images(), np.arange(16), epochs=2, verbose=0, callbacks=watch)
+        again = BankHealth(images())
+        again.set_model(model)
+        again.set_state(watch[0].get_state())
+        again.on_epoch_begin(2)
+        again.on_epoch_end(2, {})
     assert [str(w.message)[:46] for w in seen] == ["Collapse after epoch 1: all embeddings are ali"]
     assert logs.history["health_collapsed"] == [1, 1]
 

@@ -59,6 +59,27 @@ def test_alias(weights):
     np.testing.assert_allclose(log_p, np.log(probabilities)[drawn], rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.parametrize("training", [True, False])
+def test_alias_draws_slot_and_side_from_different_random_numbers(training, monkeypatch):
+    """From the same seed they could depend on each other, in a way that each framework has."""
+    seeds = []
+
+    def watched(name):
+        original = getattr(keras.random, name)
+
+        def watch(*args, seed, **kwargs):
+            generator = isinstance(seed, keras.random.SeedGenerator)
+            seeds.append(tuple(seed.state.numpy()) if generator else seed)
+            return original(*args, seed=seed, **kwargs)
+
+        return watch
+
+    for name in ("randint", "uniform"):
+        monkeypatch.setattr(keras.random, name, watched(name))
+    draw(AliasSampler([1.0, 2.0, 3.0], seed=0), np.arange(4), 3, 5, training=training)
+    assert len(set(seeds)) == 2
+
+
 def test_a_biased_draw_would_be_noticed():
     """The chi-square tests above can fail: a quarter of one instance's share is enough."""
     drawn = draw(UniformSampler(seed=4), np.arange(50), 20, 1000)

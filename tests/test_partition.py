@@ -38,7 +38,7 @@ def follow(policy, estimates=ESTIMATES, exact=()):
 @pytest.mark.parametrize("num_batches", [1, 3])
 def test_first_batches_averages_z_and_then_stands_still(num_batches):
     expected = [np.log(np.mean(np.exp(ESTIMATES[: min(t, num_batches)]))) for t in range(1, 6)]
-    np.testing.assert_allclose(follow(FirstBatches(num_batches)), expected, rtol=1e-6)
+    np.testing.assert_allclose(follow(FirstBatches(num_batches)), expected, rtol=1e-5)
 
 
 def test_moving_average_of_z():
@@ -46,17 +46,19 @@ def test_moving_average_of_z():
     for t, estimate in enumerate(ESTIMATES):
         z = z if t == 0 else 0.8 * z + 0.2 * math.exp(estimate)
         expected.append(math.log(z))
-    np.testing.assert_allclose(follow(MovingAveragePartition(0.8)), expected, rtol=1e-6)
+    np.testing.assert_allclose(follow(MovingAveragePartition(0.8)), expected, rtol=1e-5)
 
 
 def test_constant():
-    np.testing.assert_allclose(follow(ConstantPartition(123.0)), np.log(123.0), rtol=1e-6)
+    np.testing.assert_allclose(follow(ConstantPartition(123.0)), np.log(123.0), rtol=1e-5)
 
 
 def test_exact_takes_the_exact_one_when_it_is_due_and_computes_no_other():
     if keras.backend.backend() == "jax":
         pytest.skip("JAX traces both branches; test_exact_partition_in_nce covers the values")
-    np.testing.assert_allclose(follow(ExactPartition(2), exact=[1, 8, 6]), [1, 1, 8, 8, 6])
+    np.testing.assert_allclose(
+        follow(ExactPartition(2), exact=[1, 8, 6]), [1, 1, 8, 8, 6], rtol=1e-5
+    )
 
 
 @pytest.mark.parametrize("every", [1, 3])
@@ -80,7 +82,7 @@ def test_an_estimate_that_is_not_finite_is_passed_over(make, bad):
     clean, disturbed = make(), make()
     expected = follow(clean, [2.0, 7.0])
     returned = follow(disturbed, [bad, 2.0, bad, 7.0])
-    np.testing.assert_allclose(returned[[1, 3]], expected)
+    np.testing.assert_allclose(returned[[1, 3]], expected, rtol=1e-5)
     assert int(numpy(disturbed.num_batches_seen)) == 2
 
 
@@ -94,7 +96,7 @@ def test_an_embedding_that_is_not_finite_leaves_z_to_the_others(make):
     losses = numpy(disturbed(features, [0, 1, 2, 3], bank, negatives=negatives))
     np.testing.assert_array_equal(np.isfinite(losses), [True, True, True, False])
     np.testing.assert_allclose(
-        numpy(disturbed.partition.log_partition), numpy(clean.partition.log_partition), rtol=1e-6
+        numpy(disturbed.partition.log_partition), numpy(clean.partition.log_partition), rtol=1e-5
     )
 
 
@@ -102,10 +104,10 @@ def test_evaluation_stores_nothing():
     policy = MovingAveragePartition()
     estimate = keras.ops.convert_to_tensor(np.float32(5))
     first = policy.log_z(estimate, lambda: estimate, training=False)
-    assert float(numpy(first)) == 5.0, "with nothing stored, the batch's own"
+    assert float(numpy(first)) == pytest.approx(5), "with nothing stored, the batch's own"
     follow(policy, [2.0])
     again = policy.log_z(estimate, lambda: estimate, training=False)
-    assert float(numpy(again)) == 2.0
+    assert float(numpy(again)) == pytest.approx(2)
     assert int(numpy(policy.num_batches_seen)) == 1
 
 

@@ -9,6 +9,7 @@ from differentiation import numpy
 
 from instdisc_core import NCE, NonParametricSoftmax, ParametricSoftmax, objectives, recipes
 from instdisc_core.callbacks.logs import read_log
+from instdisc_core.checkpoints import FolderLock
 from instdisc_core.data import ImageArray
 
 TINY = {"width": 4, "batch_size": 8, "epochs": 3, "embedding_dim": 8, "dtype_policy": "float32"}
@@ -135,7 +136,7 @@ def test_weight_decay_is_as_strong_as_pytorch_s():
 # -- a run
 
 
-def test_a_run_is_written_down_and_goes_on_where_it_stopped(tmp_path, capsys):
+def test_a_run_is_written_down_and_continues_where_it_stopped(tmp_path, capsys):
     recipe = recipes.get("small-cifar10", **TINY)
     source = images()
     whole = recipe.train(source, seed=0, verbose=0)
@@ -143,10 +144,8 @@ def test_a_run_is_written_down_and_goes_on_where_it_stopped(tmp_path, capsys):
     recipe.train(source, tmp_path, seed=0, epochs=1, verbose=2)
     assert "recipe small-cifar10, after" in capsys.readouterr().out
     assert len(read_log(tmp_path / "log.csv")) == 1, "it stopped after the first epoch"
-    backup = tmp_path / "backup" / "latest.weights.h5"
-    recipe.train(source, tmp_path, seed=0, epochs=2, verbose=0)
-    backup.write_bytes(backup.read_bytes()[:1000])  # killed while it wrote: the one before serves
-    resumed = recipe.train(source, tmp_path, seed=0, verbose=0)
+    resumed = recipe.train(source, tmp_path, seed=0, verbose=0, save_freq=1)
+    assert (tmp_path / "checkpoints" / "epoch-00002-step-0000001").is_dir()
     assert resumed.fit(source.batches(8, 0), verbose=0).epoch == [0], "a later fit starts anew"
     resumed = keras.saving.load_model(tmp_path / "model.keras")
     for ours, theirs in zip(resumed.weights, whole.weights, strict=True):
@@ -157,9 +156,50 @@ def test_a_run_is_written_down_and_goes_on_where_it_stopped(tmp_path, capsys):
     assert run["data"] == source.manifest.fingerprint
     assert [row["epoch"] for row in read_log(tmp_path / "log.csv")] == ["0", "1", "2"]
     for other, what in ((images(seed=1), "data"), (source, "seed")):
-        with pytest.raises(ValueError, match=f"another run lies: its {what} differs"):
+        with pytest.raises(ValueError, match=f"holds another run: its {what} differs"):
             recipe.train(other, tmp_path, seed=1 if what == "seed" else 0, verbose=0)
     assert json.loads((tmp_path / "recipe.json").read_text()) == run
+
+
+@pytest.mark.parametrize("text", ["", "[]", '{"recipe": ', "[" * 9_000, "7"])
+def test_a_damaged_record_of_the_run_is_named(tmp_path, text):
+    (tmp_path / "recipe.json").write_text(text)
+    with pytest.raises(ValueError, match=r"recipe\.json, which is damaged|holds another run"):
+        recipes.get("small-cifar10", **TINY).train(images(), tmp_path, verbose=0)
+    assert (tmp_path / "recipe.json").read_text() == text
+
+
+@pytest.mark.parametrize("text", ["epoch,loss\n0,1.0\n1", "epoch,loss\n0\n", "epoch,loss\nx,1\n"])
+def test_a_damaged_log_is_named(tmp_path, text):
+    (tmp_path / "log.csv").write_text(text)
+    with pytest.raises(ValueError, match=r"log\.csv, whose rows do not all have an epoch"):
+        read_log(tmp_path / "log.csv")
+
+
+def test_one_process_at_a_time(tmp_path):
+    with FolderLock(tmp_path), pytest.raises(ValueError, match=r"which process .* is using"):
+        recipes.get("small-cifar10", **TINY).train(images(), tmp_path, verbose=0)
+
+
+def test_the_settings_of_a_run_reach_its_parts(monkeypatch):
+    """The batches get ``on_device``, and the augmentation draws by the seed."""
+    recipe, source, given = recipes.get("small-cifar10", **TINY), images(), {}
+    batches = source.batches
+
+    def watched(*args, **kwargs):
+        given.update(kwargs)
+        return batches(*args, **kwargs)
+
+    monkeypatch.setattr(source, "batches", watched)
+    recipe.train(source, epochs=0, verbose=0, on_device=True)
+    assert given["on_device"] is True
+    pixels = source.images().astype("float32")
+    views = [numpy(recipe.build_augmenter(seed)(pixels, training=True)) for seed in (0, 0, 1)]
+    np.testing.assert_array_equal(views[0], views[1])
+    assert not np.array_equal(views[0], views[2])
+    built = [numpy(recipe.build(16, seed=s).augmenter(pixels, training=True)) for s in (0, 1)]
+    np.testing.assert_array_equal(built[0], views[0])
+    np.testing.assert_array_equal(built[1], views[2])
 
 
 def test_epochs_of_the_schedule_are_counted_in_steps():

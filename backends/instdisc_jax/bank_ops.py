@@ -5,6 +5,7 @@ from inspect import signature
 
 import jax
 import keras
+from keras.src.backend.common.stateless_scope import in_stateless_scope  # has no public name
 
 from instdisc_core import BankOps
 
@@ -46,6 +47,16 @@ class JaxBankOps(BankOps):
     """
 
     keras_backend = "jax"
+
+    def require_writable(self):
+        """See ``BankOps.require_writable``."""
+        traced = isinstance(jax.numpy.zeros(()), jax.core.Tracer)
+        if traced and not in_stateless_scope():
+            raise RuntimeError(
+                "Received: a step that JAX compiles, in which the memory bank or the noise would "
+                "move. Expected it inside keras.StatelessScope, which hands the new values out of "
+                "the step. See examples/train_jax.py."
+            )
 
     def __init__(self):
         if jax.default_backend() != "cpu":  # a block fills the chip, not a core's cache

@@ -3,6 +3,7 @@
 from instdisc_core.callbacks.bank_health import BankHealth
 from instdisc_core.callbacks.knn_evaluation import KNNEvaluation
 from instdisc_core.callbacks.logs import LogFile, TensorBoardLogger, plot_log
+from instdisc_core.callbacks.non_finite_images import NonFiniteImages
 from instdisc_core.callbacks.training import DataOrder, RefusedIndices
 
 __all__ = [
@@ -10,6 +11,7 @@ __all__ = [
     "DataOrder",
     "KNNEvaluation",
     "LogFile",
+    "NonFiniteImages",
     "RefusedIndices",
     "TensorBoardLogger",
     "plot_log",

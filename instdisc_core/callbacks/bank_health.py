@@ -1,6 +1,8 @@
 """The health of embedding and bank, without labels."""
 
 import warnings
+from collections.abc import Mapping
+from typing import Any
 
 import keras
 import numpy as np
@@ -14,8 +16,8 @@ from instdisc_core.validation import require, require_count
 class BankHealth(keras.callbacks.Callback):
     """Logs how the embedding and the bank are doing, without labels, and names a collapse.
 
-    Put it before the callbacks that write logs down. It leaves the model's random states as they
-    were, so a run on an ImageSource is the same with it and without. (Under PyTorch Keras's
+    Put it before the callbacks that write logs or checkpoints. It leaves the model's random states
+    as they were, so a run on an ImageSource is the same with it and without. (Under PyTorch Keras's
     ``predict`` draws from the global generator, by which ``fit`` shuffles arrays.)
 
     Into the logs of an epoch go
@@ -61,16 +63,18 @@ class BankHealth(keras.callbacks.Callback):
         self.indices = indices[chosen].astype("int32")
         self.k, self.every, self.batch_size = k, every, batch_size
         self._warned = False
+        self.on_train_begin()
 
     def on_train_begin(self, logs=None):
-        """Remember the rows of the sample."""
-        self._rows = self._sampled_rows()
-        self._moved = np.zeros(0, "int64")  # the epoch in which each row last moved
-        self._neighbours = None
+        """Forget an earlier ``fit``."""
+        self._rows: Any = None  # of the sample, as they were when the last epoch ended
+        self._moved: Any = None  # the epoch in which each of them last moved
+        self._neighbours: Any = None  # of the last look
 
     def on_epoch_begin(self, epoch, logs=None):
         """Take the rows for as young as can be when the first epoch begins."""
-        if not self._moved.size:
+        if self._rows is None:
+            self._rows = self._sampled_rows()
             self._moved = np.full(len(self.indices), epoch - 1)
 
     def on_epoch_end(self, epoch, logs=None):
@@ -82,6 +86,36 @@ class BankHealth(keras.callbacks.Callback):
             return
         measured = self._measure(epoch)
         logs.update({f"health_{name}": value for name, value in measured.items()})
+
+    def get_state(self) -> dict[str, np.ndarray]:
+        """What it remembers from epoch to epoch, for a checkpoint: arrays by name.
+
+        What it has not seen yet is left out.
+        """
+        state = {"rows": self._rows, "moved": self._moved, "neighbours": self._neighbours}
+        kept = {name: value.copy() for name, value in state.items() if value is not None}
+        settings = {"indices": self.indices, "k": self.k, "warned": self._warned}
+        return {name: np.array(value) for name, value in settings.items()} | kept
+
+    def set_state(self, state: Mapping[str, np.ndarray]) -> None:
+        """Continue where ``get_state`` was called: a resumed run then logs what a whole one does.
+
+        Call it after ``on_train_begin``, which forgets.
+
+        Raises:
+            ValueError: the state of a callback with another sample of images, or another ``k``.
+        """
+        require(
+            np.array_equal(state["indices"], self.indices) and state["k"] == self.k,
+            f"the state of a BankHealth with {len(state['indices'])} images and k={state['k']}",
+            f"the same {len(self.indices)} images and k={self.k} as here",
+            "Resume with the arguments that the run was started with.",
+        )
+        self._rows, self._moved, self._neighbours = (
+            None if name not in state else np.array(state[name])
+            for name in ("rows", "moved", "neighbours")
+        )
+        self._warned = bool(state["warned"])
 
     def _measure(self, epoch):
         model, bank = self.model, self.model.memory_bank

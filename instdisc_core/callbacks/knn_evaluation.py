@@ -25,6 +25,9 @@ class KNNEvaluation(keras.callbacks.Callback):
         every: epochs from one evaluation to the next, at least 1.
         batch_size: of ``predict``.
 
+    Raises:
+        ValueError: at the end of an epoch, embeddings that are not finite; it counts them.
+
     Source:
         Wu et al., section 3.4. Don't choose a model by it on the test set.
 

@@ -1,11 +1,13 @@
 """Logs for TensorBoard, and pictures of logs."""
 
 import csv
+import io
 from pathlib import Path
 
 import keras
 import numpy as np
 
+from instdisc_core.files import replacing
 from instdisc_core.validation import require
 
 
@@ -27,22 +29,35 @@ class LogFile(keras.callbacks.Callback):
         self.path = Path(path)
 
     def on_epoch_end(self, epoch, logs=None):
-        """Write the file anew."""
+        """Replace the file."""
         row = {"epoch": str(epoch)} | {k: str(float(v)) for k, v in (logs or {}).items()}
         rows = [r for r in read_log(self.path) if int(r["epoch"]) < epoch] + [row]
         columns = list(dict.fromkeys(name for r in rows for name in r))
-        with open(self.path, "w", encoding="utf-8", newline="") as file:
+        with replacing(self.path) as part, open(part, "w", encoding="utf-8", newline="") as file:
             writer = csv.DictWriter(file, columns, restval="")
             writer.writeheader()
             writer.writerows(rows)
 
 
 def read_log(path):
-    """The rows of a log as dicts of strings; none if there is no such file."""
+    """The rows of a log as dicts of strings; none if there is no such file.
+
+    Raises:
+        ValueError: the file is damaged.
+    """
     if not Path(path).exists():
         return []
-    with open(path, encoding="utf-8", newline="") as file:
-        return list(csv.DictReader(file))
+    text = Path(path).read_bytes().decode("utf-8", "replace")
+    rows = list(csv.DictReader(io.StringIO(text, newline="")))
+    whole = all(None not in row and None not in row.values() for row in rows)
+    numbered = all(row.get("epoch", "0").isdecimal() for row in rows)
+    require(
+        whole and numbered and (not text or text.endswith("\n")),
+        f"{path}, whose rows do not all have an epoch and every column",
+        "a log that LogFile wrote",
+        "Restore it, or remove it to begin a new one.",
+    )
+    return rows
 
 
 class TensorBoardLogger(keras.callbacks.Callback):

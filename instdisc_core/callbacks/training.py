@@ -33,7 +33,7 @@ class DataOrder(keras.callbacks.Callback):
     """Tells the batches which epoch it is, and the model which data its bank belongs to.
 
     Args:
-        batches: the ImageBatches that ``fit`` was given.
+        batches: the OrderedBatches that are trained on.
     """
 
     def __init__(self, batches):
@@ -42,6 +42,8 @@ class DataOrder(keras.callbacks.Callback):
 
     def on_epoch_begin(self, epoch, logs=None):
         """Set the epoch; a checkpoint that another callback restored has been read by now."""
-        self.model.check_data(self.batches.manifest)
-        self.model.manifest = self.batches.manifest
+        manifest = self.batches.manifest
+        if manifest is not None:
+            self.model.check_data(manifest)
+            self.model.manifest = manifest
         self.batches.epoch = epoch

@@ -1,40 +1,56 @@
 """The image source for whatever holds the images."""
 
 import os
+from typing import Any, Literal
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from instdisc_core.data.decoding import decode
 from instdisc_core.data.folder import ImageFolder
-from instdisc_core.data.sources import ImageArray, ImageDataset, ImageSource, pixels_of
+from instdisc_core.data.sources import (
+    ImageArray,
+    ImageDataset,
+    ImageSource,
+    is_inferred,
+    pixels_of,
+)
 from instdisc_core.validation import require, require_size
 
 
-def image_source(data, size=None, labels=None, **kwargs):
+def image_source(
+    data: Any,
+    size: int | tuple[int, int] | None = None,
+    labels: ArrayLike | Literal["inferred"] | None = "inferred",
+    **kwargs: Any,
+) -> ImageSource:
     """The ImageSource for whatever holds the images.
 
     Args:
         data: a folder's path, an array of images, a ``tf.data.Dataset`` of single images (which is
             read into memory, in its order), a data set that can be indexed, or an ImageSource.
         size: see ``ImageFolder``; may be left out where images are in memory.
-        labels: ``(n,)``, integers or strings; not for a folder, whose subfolders are its classes.
+        labels: ``(n,)``, integers or strings, but not for a folder; or ``"inferred"``: those of the
+            data set, or by the subfolders; or None for no labels.
         **kwargs: of ImageFolder, ImageArray or ImageDataset.
 
     Raises:
         ValueError: what none of them can hold, or a size missing.
 
-    Example: ``source = image_source("photos", size=64)``
+    Example: ``source = image_source("photos", size=64, follow_links=True)``
     """
     if isinstance(data, ImageSource):
         return data
     if isinstance(data, np.ndarray) and (size is None or data.shape[1:3] == require_size(size)):
-        return ImageArray(data, labels, **kwargs)
+        return ImageArray(data, None if is_inferred(labels) else labels, **kwargs)
     if hasattr(data, "as_numpy_iterator"):
         return _in_memory(data.as_numpy_iterator(), size, labels, **kwargs)
     require(size is not None, "no size", "the height and width of the images, such as size=64")
     if isinstance(data, (str, os.PathLike)):
-        require(labels is None, "labels for a folder", "classes in subfolders")
-        return ImageFolder(data, size, **kwargs)
+        by_folders = labels is None or is_inferred(labels)
+        require(by_folders, "labels for a folder", "classes in subfolders")
+        labels = None if labels is None else "inferred"
+        return ImageFolder(data, require_size(size), labels=labels, **kwargs)
     return ImageDataset(data, size, labels=labels, **kwargs)
 
 
@@ -50,4 +66,6 @@ def _in_memory(elements, size, labels, **kwargs):
     require(bool(images), "an empty data set", "at least one image")
     shapes = {image.shape for image in images}
     require(len(shapes) == 1, f"images of {len(shapes)} sizes", "a size=, to bring them to one")
-    return ImageArray(np.stack(images), (found or None) if labels is None else labels, **kwargs)
+    return ImageArray(
+        np.stack(images), (found or None) if is_inferred(labels) else labels, **kwargs
+    )

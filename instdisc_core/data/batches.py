@@ -1,15 +1,83 @@
-"""Batches of images and their instance indices, the same for the same seed and epoch."""
+"""Batches whose order is a function of seed and epoch: of images, and of arrays."""
 
+import hashlib
 import threading
 from collections import OrderedDict
 
 import keras
 import numpy as np
 
-from instdisc_core.validation import require_count, require_number
+from instdisc_core.data.manifest import Manifest
+from instdisc_core.validation import require, require_count, require_number
 
 
-class ImageBatches(keras.utils.PyDataset):
+class OrderedBatches(keras.utils.PyDataset):
+    """Batches in an order that is a pure function of the seed and the epoch.
+
+    Args:
+        num_images: how many there are.
+        batch_size: images a batch; the last one of an epoch holds what is left.
+        seed: of the order, an integer; None keeps the order of the indices in every epoch.
+        drop_remainder: leave out what does not fill a batch.
+
+    Attributes:
+        epoch: which epoch the batches are of, from 0.
+        start: batches of this epoch that are left out because they were trained on before.
+    """
+
+    def __init__(
+        self, num_images: int, batch_size: int, seed: int | None, drop_remainder: bool = False
+    ):
+        super().__init__()
+        require_count("batch_size", batch_size)
+        self.num_images, self.batch_size, self.seed = num_images, batch_size, seed
+        self.drop_remainder = drop_remainder
+        self.epoch, self.start = 0, 0
+        self._order: tuple = (None, None)
+
+    def __len__(self) -> int:
+        n = self.num_images
+        return max(1, n // self.batch_size) if self.drop_remainder else -(-n // self.batch_size)
+
+    @property
+    def num_batches(self) -> int:
+        """How many batches of this epoch there are to train on."""
+        return len(self) - self.start
+
+    @property
+    def manifest(self) -> Manifest | None:
+        """The Manifest of the images, or None where they have no names."""
+        return None
+
+    @property
+    def fingerprint(self) -> str:
+        """Hexadecimal digits that tell the data apart from others."""
+        raise NotImplementedError
+
+    def order(self, epoch: int) -> np.ndarray:
+        """The instance indices of an epoch in their order, int32 ``(n,)``."""
+        if self.seed is None:
+            return np.arange(self.num_images, dtype="int32")
+        rng = np.random.default_rng((self.seed, epoch))
+        return rng.permutation(self.num_images).astype("int32")
+
+    def indices(self, epoch: int, step: int) -> np.ndarray:
+        """The instance indices of one batch of a whole epoch."""
+        known, order = self._order
+        if known != epoch:
+            order = self.order(epoch)
+            self._order = epoch, order
+        return order[step * self.batch_size : (step + 1) * self.batch_size]
+
+    def _step(self, number):
+        """The step of the epoch that batch ``number`` is trained on in."""
+        if not 0 <= number < self.num_batches:
+            last = self.num_batches - 1
+            raise IndexError(f"Received: batch {number}. Expected one of 0 to {last}.")
+        return self.start + number
+
+
+class ImageBatches(OrderedBatches):
     """Batches of an ImageSource, in an order that is a pure function of the seed and the epoch.
 
     So a run can be repeated, and one that was interrupted goes on with the batches it would have
@@ -46,43 +114,26 @@ class ImageBatches(keras.utils.PyDataset):
         prefetch=2,
         on_device=False,
     ):
-        super().__init__()
-        require_count("batch_size", batch_size)
+        super().__init__(len(source), batch_size, seed, drop_remainder)
         require_number("prefetch", prefetch, 0)
-        self.source, self.batch_size, self.seed = source, batch_size, seed
-        self.drop_remainder, self.prefetch = drop_remainder, prefetch
+        self.source, self.prefetch = source, prefetch
         self._resident = keras.ops.convert_to_tensor(source.images()) if on_device else None
-        self.epoch = 0
-        self._order: tuple = (None, None)
         self._ahead: OrderedDict = OrderedDict()
         self._lock = threading.Lock()
 
     @property
-    def manifest(self):
+    def manifest(self) -> Manifest:
         """The Manifest of the source."""
         return self.source.manifest
 
-    def __len__(self):
-        n = len(self.source)
-        return max(1, n // self.batch_size) if self.drop_remainder else -(-n // self.batch_size)
+    @property
+    def fingerprint(self) -> str:
+        """That of the manifest."""
+        return self.manifest.fingerprint
 
-    def order(self, epoch):
-        """The instance indices of an epoch in their order, int32 ``(n,)``."""
-        if self.seed is None:
-            return np.arange(len(self.source), dtype="int32")
-        rng = np.random.default_rng((self.seed, epoch))
-        return rng.permutation(len(self.source)).astype("int32")
-
-    def indices(self, epoch, step):
-        """The instance indices of one batch."""
-        if self._order[0] != epoch:
-            self._order = epoch, self.order(epoch)
-        return self._order[1][step * self.batch_size : (step + 1) * self.batch_size]
-
-    def __getitem__(self, step):
+    def __getitem__(self, number):
         """``(images, indices)`` of one batch of this epoch; ``(images,)`` without a seed."""
-        if not 0 <= step < len(self):
-            raise IndexError(f"Received: batch {step}. Expected one of 0 to {len(self) - 1}.")
+        step = self._step(number)
         indices = self.indices(self.epoch, step)
         images = self._decoded(step) if self._resident is None else self._gathered(indices)
         return (images,) if self.seed is None else (images, indices)
@@ -111,3 +162,39 @@ class ImageBatches(keras.utils.PyDataset):
 
     def __setstate__(self, state):
         self.__dict__.update(state, _lock=threading.Lock())
+
+
+class ArrayBatches(OrderedBatches):
+    """Batches of arrays in memory, in an order that can be continued.
+
+    Args:
+        x: array, or nested dicts and lists of arrays, with the images along the first axis.
+        y: the instance index of each, ``(n,)``.
+        sample_weight: ``(n,)``, or None.
+        batch_size, seed: see ``OrderedBatches``.
+    """
+
+    def __init__(self, x, y, sample_weight=None, batch_size: int = 32, seed: int | None = None):
+        super().__init__(len(y), batch_size, seed)
+        parts = (x, y) if sample_weight is None else (x, y, sample_weight)
+        self._arrays = keras.tree.map_structure(np.asarray, parts)
+        lengths = {len(array) for array in keras.tree.flatten(self._arrays)}
+        require(
+            len(lengths) == 1,
+            f"arrays of lengths {sorted(lengths)}",
+            "as many indices, and sample weights, as images",
+        )
+
+    def __getitem__(self, number):
+        """``(x, y)`` or ``(x, y, sample_weight)`` of one batch of this epoch."""
+        indices = self.indices(self.epoch, self._step(number))
+        return keras.tree.map_structure(lambda array: array[indices], self._arrays)
+
+    @property
+    def fingerprint(self) -> str:
+        """A digest of the arrays."""
+        digest = hashlib.blake2b(digest_size=16)
+        for array in keras.tree.flatten(self._arrays):
+            digest.update(f"{array.dtype} {array.shape}".encode())
+            digest.update(np.ascontiguousarray(array))
+        return digest.hexdigest()

@@ -1,35 +1,38 @@
-"""Images in a folder: which files they are, which are broken or copies, and what has changed."""
+"""Images in a folder: what is broken or a copy is left out, and what has changed is named."""
 
 import os
-import re
+import sys
 import warnings
-from collections import Counter
-from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path, PurePosixPath
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
-from instdisc_core.data.decoding import SUFFIXES, read
-from instdisc_core.data.manifest import Manifest, digest, listed
+from instdisc_core.data.decoding import decode
+from instdisc_core.data.listing import classes, image_files, with_reasons
+from instdisc_core.data.manifest import Manifest, digest, listed, printable
+from instdisc_core.data.reading import contents
+from instdisc_core.data.scanning import scan
 from instdisc_core.data.sources import ImageSource, fits, threads
-from instdisc_core.validation import require, require_size
-
-SLAB = 4096  # files that are submitted to the threads at a time
+from instdisc_core.validation import require, require_count, require_size
 
 
 class ImageFolder(ImageSource):
     """The images in a folder and its subfolders, in the order of their names.
 
-    If every image lies in a subfolder, and there are several, the first part of a path is an
-    image's class; else the folder is flat and there are no labels.
+    If every image is in a subfolder, and there are several, the first part of a path is an
+    image's class; else the folder is flat and there are no labels. Files are read if they are
+    regular, not larger than ``max_bytes``, and of a format that ``decode`` lists; whatever else has
+    the name of an image counts as broken.
 
     Args:
         folder: its path.
         size: height and width in pixels to which images are brought, one integer or a pair: the
             largest central part of that shape, resized.
-        corrupt: what to do about files that are no images or broken ones: ``"refuse"`` raises an
-            error that names them; ``"skip"`` leaves them out and lists them in
-            ``manifest.skipped``.
+        corrupt: what to do about broken files, and about subfolders that cannot be listed:
+            ``"refuse"`` raises an error that names them; ``"skip"`` leaves them out and lists them
+            in ``manifest.skipped``.
         duplicates: about files with equal bytes: ``"warn"``, ``"drop"`` (all but the first of
             each, listed in ``manifest.skipped``) or ``"keep"``. The objective would push an image
             from its copy.
@@ -37,10 +40,19 @@ class ImageFolder(ImageSource):
             holds, and files that are new are left out with a warning; otherwise it is written.
         cache: keep the decoded images in memory; ``"auto"`` where that takes at most 2 GiB.
             Without a cache broken files are found at the start only with ``corrupt="skip"``; else
-            when their turn comes.
+            when their turn comes. A file whose content is then not what it was at the start is an
+            error; one that changed without a new size or time is not noticed.
         workers: threads that decode; None is one for each core.
         class_names: the classes in the order of their labels, such as another folder's
             ``class_names``; None is the sorted names of the subfolders.
+        labels: ``"inferred"`` takes the classes from the subfolders; None says that there are no
+            classes, as for folders by year.
+        follow_links: read the folders behind links as well, each folder once, so that links in a
+            circle end; with False such a link counts as a subfolder that cannot be listed. Links
+            to files are always read.
+        max_bytes: the largest size of a file in bytes; a larger one counts as broken.
+        verbose: print how many images were found and skipped, and show a progress bar where there
+            are at least 1,000 files to read.
 
     Raises:
         ValueError: the folder does not exist or holds no images, a file is broken, or the folder
@@ -56,129 +68,123 @@ class ImageFolder(ImageSource):
 
     def __init__(
         self,
-        folder,
-        size,
-        corrupt="refuse",
-        duplicates="warn",
-        manifest=None,
-        cache="auto",
-        workers=None,
-        class_names=None,
-    ):
+        folder: str | os.PathLike,
+        size: int | tuple[int, int],
+        corrupt: Literal["refuse", "skip"] = "refuse",
+        duplicates: Literal["warn", "drop", "keep"] = "warn",
+        manifest: str | os.PathLike | None = None,
+        cache: bool | Literal["auto"] = "auto",
+        workers: int | None = None,
+        class_names: Sequence[str] | None = None,
+        labels: Literal["inferred"] | None = "inferred",
+        follow_links: bool = False,
+        max_bytes: int = 2**28,
+        verbose: bool = True,
+    ) -> None:
         _require_choice("corrupt", corrupt, ("refuse", "skip"))
         _require_choice("duplicates", duplicates, ("warn", "drop", "keep"))
         _require_choice("cache", cache, ("auto", True, False))
-        self.folder, size = Path(folder), require_size(size)
-        names = _image_files(self.folder)
+        _require_choice("labels", labels, ("inferred", None))
+        require(
+            labels is not None or class_names is None,
+            "class_names for images without labels",
+            "labels='inferred' where there are classes",
+        )
+        require_count("max_bytes", max_bytes)
+        self.folder, self.max_bytes, shape = Path(folder), max_bytes, require_size(size)
+        listing = image_files(self.folder, follow_links)
         known = Manifest.load(manifest) if manifest and Path(manifest).exists() else None
-        if known is not None:
-            names = self._names_of(known, names)
-        cached = fits(len(names), size) if cache == "auto" else cache
-        pixels = np.empty((len(names), *size, 3), "uint8") if cached else None
+        names = listing.names if known is None else self._names_of(known, listing)
+        cached = fits(len(names), shape) if cache == "auto" else cache
+        pixels = np.empty((len(names), *shape, 3), "uint8") if cached else None
         unseen = corrupt == "skip" and known is None
-        decoding = size if cached or unseen else None
-        found, problems = self._scan(names, decoding, pixels, known, threads(workers))
-        if known is not None or corrupt == "refuse":
-            self._refuse(problems, names)
-        if known is not None:
-            known.check(found, str(self.folder))
-            found = known
-        else:
-            found, pixels = self._kept(found, pixels, problems, duplicates)
+        found, problems = scan(
+            self.folder,
+            names,
+            shape if cached or unseen else None,
+            pixels,
+            known,
+            max_bytes,
+            threads(workers),
+            verbose,
+        )
+        if known is None:
+            problems = {**listing.problems, **problems}
+            found, pixels = self._chosen(found, pixels, problems, corrupt, duplicates)
             if manifest:
                 found.save(manifest)
-        labels, class_names = _classes(found.names, class_names)
-        super().__init__(found, size, labels, class_names, workers, pixels)
+        else:
+            self._refuse(problems, "Restore them; or delete the manifest, and train a new model.")
+            known.check(found, self._place)
+        self._modified = found.modified  # in the manifest they may be those of a copied folder
+        kept = found if known is None else known
+        numbers, class_names = classes(kept.names, class_names) if labels else (None, None)
+        super().__init__(kept, shape, numbers, class_names, workers, pixels)
+        if verbose:
+            self._print_summary(manifest)
 
     def _decode(self, index):
+        path = self.folder / self.names[index]
         try:
-            return read(self.folder / self.names[index], self.size)[1]
+            data, status = contents(path, self.max_bytes)
+            seen = self.manifest.sizes[index], self._modified[index]
+            is_same = (status.st_size, status.st_mtime_ns) == seen
+            if not is_same and digest(data) != self.manifest.digests[index]:
+                raise ValueError("its content has changed")
+            return decode(data, self.size)
         except ValueError as error:
             raise ValueError(
-                f"Received: {self.folder / self.names[index]}, instance {index}, which cannot be "
-                f"read ({error}). Expected the image that was there when the folder was listed. "
-                "Restore it, or list the folder anew by ImageFolder(..., corrupt='skip')."
+                f"Received: {printable(str(path))}, instance {index}, which cannot be read "
+                f"({error}). Expected the image that was there when the folder was listed. Restore "
+                "it; or list the folder again with corrupt='skip', and train a new model."
             ) from error
 
-    def _names_of(self, known, names):
+    def _names_of(self, known, listing):
         """The names in the manifest's order, without files that came later."""
-        there = set(names)
+        there = {*listing.names, *listing.problems}
         gone = [name for name in known.names if name not in there]
+        unlisted = f"; not listed: {with_reasons(listing.problems)}" if listing.problems else ""
         require(
             not gone,
-            f"{self.folder}, in which {len(gone)} of the manifest's {len(known)} files are "
-            f"missing: {listed(gone)}",
+            f"{self._place}, in which {len(gone)} of the manifest's {len(known)} files are "
+            f"missing: {listed(gone)}{unlisted}",
             "the files that the manifest lists",
-            "Restore them; or delete the manifest, and train anew on what is there now.",
+            "Restore them; or delete the manifest, and train a new model on what is there now.",
         )
         new = there - set(known.names) - set(known.skipped)
         if new:
             warnings.warn(
-                f"{len(new)} files in {self.folder} are not in its manifest and are left out: "
-                f"{listed(sorted(new))}. To train on them, delete the manifest and train anew.",
+                f"{len(new)} files or folders in {self._place} are not in its manifest and are "
+                f"left out: {listed(sorted(new))}. To train on them, delete the manifest and train "
+                "a new model.",
                 stacklevel=3,
             )
         return list(known.names)
 
-    def _scan(self, names, decoding, pixels, known, workers):
-        """Read all files once: their Manifest, and what was wrong with which.
-
-        Args:
-            names: of the files.
-            decoding: the size to decode to, or None to look at no image.
-            pixels: the array to fill with what was decoded, or None.
-            known: the manifest, or None. A file of the size and time that it lists is the same
-                file, and is not read again if nothing is decoded.
-        """
-        n = len(names)
-        sizes, modified, digests = [0] * n, [0] * n, [""] * n
-        problems: dict[str, str] = {}
-
-        def look(i):
-            path = self.folder / names[i]
-            try:
-                status = path.stat()
-                sizes[i], modified[i] = status.st_size, status.st_mtime_ns
-                same = known and (sizes[i], modified[i]) == (known.sizes[i], known.modified[i])
-                if decoding is None:
-                    digests[i] = known.digests[i] if same else digest(path.read_bytes())
-                    return
-                data, image = read(path, decoding)
-                digests[i] = digest(data)
-                if pixels is not None:
-                    pixels[i] = image
-            except (OSError, ValueError) as error:
-                problems[names[i]] = str(error)
-
-        with ThreadPoolExecutor(workers, "instdisc-scan") as executor:
-            for start in range(0, n, SLAB):  # a future is much larger than a name
-                for _ in executor.map(look, range(start, min(start + SLAB, n)), chunksize=16):
-                    pass
-        found = Manifest(tuple(names), tuple(sizes), tuple(modified), tuple(digests))
-        return found, {name: problems[name] for name in names if name in problems}
-
-    def _refuse(self, problems, names):
-        """Raise if there are files with problems."""
+    def _refuse(self, problems, remedy):
+        """Raise if there are files or folders with problems."""
         require(
             not problems,
-            f"{len(problems)} of {len(names)} files in {self.folder} that cannot be read: "
-            + _with_reasons(problems),
+            f"{self._place}, in which {len(problems)} files or folders cannot be read: "
+            + with_reasons(problems),
             "images",
-            "Mend or remove them, or leave them out by corrupt='skip'.",
+            remedy,
         )
 
-    def _kept(self, found, pixels, problems, duplicates):
+    def _chosen(self, found, pixels, problems, corrupt, duplicates):
         """Manifest and pixels without the files that are broken or, if so wished, copies."""
+        if corrupt == "refuse":
+            self._refuse(problems, "Repair or remove them, or leave them out by corrupt='skip'.")
         first: dict[str, str] = {}
         copies = {
-            name: f"a copy of {first[content]}"
+            name: f"a copy of {printable(first[content])}"
             for name, content in zip(found.names, found.digests, strict=True)
             if name not in problems and first.setdefault(content, name) != name
         }
         if copies and duplicates == "warn":
             warnings.warn(
-                f"{len(copies)} of {len(found)} files in {self.folder} are copies: "
-                f"{_with_reasons(copies)}. Training pushes an image from its copy; leave copies "
+                f"{len(copies)} of {len(found)} files in {self._place} are copies: "
+                f"{with_reasons(copies)}. Training pushes an image from its copy; leave copies "
                 "out by duplicates='drop', or say duplicates='keep'.",
                 stacklevel=3,
             )
@@ -186,69 +192,27 @@ class ImageFolder(ImageSource):
         keep = [i for i, name in enumerate(found.names) if name not in skipped]
         require(
             bool(keep),
-            f"{self.folder}, all of whose {len(found)} image files are broken: "
-            + _with_reasons(problems),
+            f"{self._place}, all of whose {len(found)} image files are broken: "
+            + with_reasons(problems),
             "at least one image",
         )
         if not skipped:
             return found, pixels
         return found.subset(keep, skipped), None if pixels is None else pixels[keep]
 
+    @property
+    def _place(self):
+        return printable(str(self.folder))
 
-def _with_reasons(problems):
-    return listed([f"{name} ({reason})" for name, reason in problems.items()])
-
-
-def _image_files(folder):
-    """The names of the image files below a folder, in their order."""
-    require(
-        folder.is_dir(),
-        f"{str(folder)!r}, which is {'no folder' if folder.exists() else 'not there'}",
-        "a folder of images",
-    )
-    names, others = [], Counter[str]()
-    for parent, folders, files in os.walk(folder):  # much faster than Path.rglob
-        folders[:] = [name for name in folders if not _hidden(name)]
-        place = Path(parent).relative_to(folder).as_posix()
-        prefix = "" if place == "." else f"{place}/"
-        for file in files:
-            suffix = os.path.splitext(file)[1].lower()
-            if _hidden(file):
-                continue
-            if suffix in SUFFIXES:
-                names.append(prefix + file)
-            else:
-                others[suffix or "no suffix"] += 1
-    held = ", ".join(f"{count} with {suffix}" for suffix, count in others.most_common(3))
-    require(
-        bool(names),
-        f"{folder}, which holds no images: {held or 'it is empty'}",
-        f"files with {', '.join(sorted(SUFFIXES))}, in it or below it",
-    )
-    return sorted(names, key=_natural)
-
-
-def _hidden(name):
-    return name.startswith(".") or name == "__MACOSX"
-
-
-def _natural(name):
-    """A key by which ``10.jpg`` comes after ``9.jpg``."""
-    parts = re.split(r"([0-9]+)", name)  # every second part is a number
-    return [int(part) if i % 2 else part for i, part in enumerate(parts)], name
-
-
-def _classes(names, wanted):
-    """Labels and class names by the first part of each path, or None twice."""
-    parts = [PurePosixPath(name).parts for name in names]
-    found = sorted({p[0] for p in parts})
-    if wanted is None and (any(len(p) == 1 for p in parts) or len(found) == 1):
-        return None, None
-    classes = found if wanted is None else list(wanted)
-    unknown = [name for name in found if name not in classes]
-    require(not unknown, f"classes {listed(unknown)}", f"some of {', '.join(classes)}")
-    numbers = {name: i for i, name in enumerate(classes)}
-    return np.array([numbers[p[0]] for p in parts]), classes
+    def _print_summary(self, manifest):
+        """One line on what was found and what was left out."""
+        skipped = len(self.manifest.skipped)
+        kinds = f" in {len(self.class_names)} classes" if self.class_names else ""
+        places = ".manifest.skipped" + (f" and {printable(str(manifest))}" if manifest else "")
+        line = f"Found {len(self)} images{kinds} in {self._place}; skipped {skipped}"
+        line += f", listed in {places}." if skipped else "."
+        encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
+        print(line.encode(encoding, "backslashreplace").decode(encoding))
 
 
 def _require_choice(name, value, choices):

@@ -153,9 +153,8 @@ class ImageArray(ImageSource):
             f"{len(names)} names for {len(images)} images",
             "one name for each image",
         )
-        if labels is not None:
-            labels, found = numbered(labels)
-            class_names = class_names or found
+        labels, found = numbered(labels)
+        class_names = class_names or found
         manifest = Manifest.of_pixels(tuple(names), images)
         super().__init__(manifest, images.shape[1:3], labels, class_names, pixels=images)
 
@@ -171,8 +170,8 @@ class ImageDataset(ImageSource):
         dataset: with ``len`` and integer indices. Its own order is that of the instances.
         size: see ``ImageFolder``.
         image: name of the image in a dict; None looks for ``"image"`` and ``"img"``.
-        labels: ``(n,)``, or None, which takes those of Hugging Face's column ``label`` and of
-            torchvision's ``targets``.
+        labels: ``(n,)``; or ``"inferred"``, which takes those of Hugging Face's column ``label``
+            and of torchvision's ``targets``; or None for no labels.
         cache: see ``ImageFolder``. Without a cache no image is read at the start, so that the
             manifest holds no digests, and cannot tell one data set from another of that length.
         workers: see ``ImageFolder``. Give 1 for a data set that threads cannot share.
@@ -183,7 +182,7 @@ class ImageDataset(ImageSource):
     Example: ``ImageDataset(datasets.load_dataset("cifar10", split="train"), size=32)``
     """
 
-    def __init__(self, dataset, size, image=None, labels=None, cache="auto", workers=None):
+    def __init__(self, dataset, size, image=None, labels="inferred", cache="auto", workers=None):
         require(
             hasattr(dataset, "__len__") and hasattr(dataset, "__getitem__"),
             f"a {type(dataset).__name__}",
@@ -197,7 +196,7 @@ class ImageDataset(ImageSource):
         n, size = len(dataset), require_size(size)
         names = tuple(f"image {i}" for i in range(n))
         unread = Manifest(names, (0,) * n, (0,) * n, ("",) * n)
-        labels, class_names = self._labels() if labels is None else numbered(labels)
+        labels, class_names = self._labels() if is_inferred(labels) else numbered(labels)
         super().__init__(unread, size, labels, class_names, workers)
         self.image(0)  # what is wrong with all images is wrong with the first
         if fits(n, size) if cache == "auto" else cache:
@@ -267,8 +266,15 @@ def pixels_of(element, key=None):
     return image
 
 
+def is_inferred(labels) -> bool:
+    """Whether labels are to be those that the data have, and not given as an array."""
+    return isinstance(labels, str) and labels == "inferred"
+
+
 def numbered(labels):
     """Integer labels as they are, and no names; others as numbers of their sorted names."""
+    if labels is None:
+        return None, None
     labels = np.asarray(labels)
     if labels.dtype.kind in "iu":
         return labels, None

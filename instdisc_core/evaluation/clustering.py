@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from instdisc_core.health import require_finite
 from instdisc_core.validation import require, require_count
 
 
@@ -15,7 +16,7 @@ def cluster(embeddings, num_clusters, seed=0, restarts=10):
         restarts: how many starts there are; the tightest result is taken.
 
     Raises:
-        ValueError: ``num_clusters`` out of its range.
+        ValueError: ``num_clusters`` out of its range, or embeddings that are not finite.
 
     Example: ``clusters = cluster(model.predict(images), num_clusters=10)``
     """
@@ -27,8 +28,9 @@ def cluster(embeddings, num_clusters, seed=0, restarts=10):
         f"num_clusters={num_clusters}",
         f"at most the {len(embeddings)} embeddings",
     )
-    k_means = KMeans(num_clusters, n_init=restarts, random_state=seed)
-    return k_means.fit_predict(np.asarray(embeddings))
+    embeddings = np.asarray(embeddings)
+    require_finite("embeddings", embeddings)
+    return KMeans(num_clusters, n_init=restarts, random_state=seed).fit_predict(embeddings)
 
 
 def clustering_scores(clusters, labels):

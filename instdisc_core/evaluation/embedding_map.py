@@ -2,6 +2,8 @@
 
 import numpy as np
 
+from instdisc_core.data.manifest import printable
+from instdisc_core.health import require_finite
 from instdisc_core.validation import require, require_count
 
 # Ten colours that stay apart in the common kinds of colour blindness.
@@ -25,7 +27,8 @@ def embedding_map(embeddings, source, path, num_images=2000, seed=0, title=""):
         The positions ``(m, 2)`` and the indices ``(m,)`` of what was drawn.
 
     Raises:
-        ValueError: embeddings that are not those of the source, or fewer than 4 images.
+        ValueError: embeddings that are not those of the source or not finite, or fewer than 4
+            images.
 
     Source:
         van der Maaten and Hinton, JMLR 2008; scikit-learn's implementation.
@@ -41,6 +44,7 @@ def embedding_map(embeddings, source, path, num_images=2000, seed=0, title=""):
         "one for each image",
     )
     require(len(source) >= 4, f"{len(source)} images", "at least 4, for a map to mean something")
+    require_finite("embeddings", np.asarray(embeddings))
     require_count("num_images", num_images)
     require(num_images >= 4, f"num_images={num_images}", "at least 4")
     count = min(num_images, len(source))
@@ -51,16 +55,19 @@ def embedding_map(embeddings, source, path, num_images=2000, seed=0, title=""):
 
     figure = Figure((8, 8), layout="constrained")
     axis = figure.subplots()
-    axis.set(xticks=[], yticks=[], title=title, aspect="equal")
+    axis.set(xticks=[], yticks=[], aspect="equal")
+    axis.set_title(printable(title), parse_math=False)
     classes = np.unique([] if source.labels is None else source.labels)
     if 0 < len(classes) <= len(COLOURS):
         for label, colour in zip(classes, COLOURS, strict=False):
+            x, y = positions[source.labels[chosen] == label].T
+            axis.scatter(x, y, s=8, color=colour, label=str(label), linewidths=0)
+        legend = figure.legend(loc="outside lower center", ncols=5, markerscale=2.5, frameon=False)
+        # Set afterwards: of labels Matplotlib leaves out those that begin with an underscore.
+        for label, text in zip(classes, legend.get_texts(), strict=True):
             names = source.class_names
             name = names[label] if names is not None and label < len(names) else label
-            members = source.labels[chosen] == label
-            x, y = positions[members].T
-            axis.scatter(x, y, s=8, color=colour, label=str(name), linewidths=0)
-        figure.legend(loc="outside lower center", ncols=5, markerscale=2.5, frameon=False)
+            text.set(text=printable(str(name)), parse_math=False)
     else:
         _draw_thumbnails(axis, positions, source, chosen)
     figure.savefig(path, dpi=110)

@@ -5,12 +5,19 @@ import numpy as np
 from keras import ops
 
 from instdisc_core.encoders import STAGES
+from instdisc_core.health import require_finite
 from instdisc_core.validation import require
 
 
 def embeddings(model, source, batch_size=256):
-    """Unit embeddings ``(n, embedding_dim)``, float32, of all images of a source, not augmented."""
-    return np.asarray(model.predict(source.ordered(batch_size), verbose=0), "float32")
+    """Unit embeddings ``(n, embedding_dim)``, float32, of all images of a source, not augmented.
+
+    Raises:
+        ValueError: embeddings that are not finite.
+    """
+    rows = np.asarray(model.predict(source.ordered(batch_size), verbose=0), "float32")
+    require_finite("embeddings", rows)
+    return rows
 
 
 def encoder_features(model, source, batch_size=256):
@@ -87,8 +94,10 @@ def _cells(maps, square):
 
 
 def _computed(function, source, batch_size):
-    """``function`` of all images, a batch at a time, as a float32 array."""
-    return np.asarray(_Function(function).predict(source.ordered(batch_size), verbose=0))
+    """``function`` of all images, a batch at a time, as a float32 array of finite numbers."""
+    rows = np.asarray(_Function(function).predict(source.ordered(batch_size), verbose=0))
+    require_finite("features", rows)
+    return rows
 
 
 class _Function(keras.Model):

@@ -4,6 +4,7 @@ import warnings
 
 import numpy as np
 
+from instdisc_core.health import require_finite
 from instdisc_core.validation import require
 
 STRENGTHS = (1e-3, 1e-2, 0.1, 1.0)
@@ -37,7 +38,8 @@ def linear_accuracy(
         The accuracy in ``[0, 1]``, and the ``C`` that was chosen.
 
     Raises:
-        ValueError: features and labels that don't fit, an unknown classifier, or one class only.
+        ValueError: features and labels that don't fit, features that are not finite, an unknown
+            classifier, or one class only.
 
     Source:
         Wu et al., section 4.1 (SVM on the embedding) and 4.2 (on the stages of the encoder).
@@ -60,6 +62,7 @@ def linear_accuracy(
             f"{name} of shape {np.shape(rows)} and labels of shape {of.shape}",
             "shapes (n, features) and (n,)",
         )
+        require_finite(name, np.asarray(rows))
     require(classifier in ("svm", "logistic"), f"classifier={classifier!r}", "'svm' or 'logistic'")
     counts = np.unique(train_labels, return_counts=True)[1]
     require(len(counts) > 1, "training labels of one class", "at least two classes")

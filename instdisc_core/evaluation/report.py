@@ -16,6 +16,7 @@ from instdisc_core.evaluation.embedding_map import embedding_map
 from instdisc_core.evaluation.labels import common_labels
 from instdisc_core.evaluation.linear import linear_accuracy
 from instdisc_core.evaluation.low_shot import fine_tuned_accuracy
+from instdisc_core.evaluation.positions import positions_in
 from instdisc_core.evaluation.retrieval import retrieve
 from instdisc_core.neighbors import DEFAULT_K, knn_accuracy
 from instdisc_core.validation import require
@@ -216,7 +217,7 @@ def _measure_stages(report, model, train, test, labels, seed):
 def _draw(report, output, train, test, embedded, measures, seed):
     """The pictures."""
     if "retrieval" in measures:
-        k = min(10, len(train) - (train is test))
+        k = min(10, len(train) - bool(np.any(positions_in(train, test) >= 0)))
         found = retrieve(embedded[1], test, embedded[0], train, k)
         for name, rows in (("best", found.best(8)), ("worst", found.worst(8))):
             rows.plot(output / f"retrieval-{name}.png", f"Queries that fare {name}")

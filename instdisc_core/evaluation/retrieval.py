@@ -11,7 +11,12 @@ import numpy as np
 from keras import ops
 
 from instdisc_core.data import ImageSource
+from instdisc_core.data.manifest import printable
 from instdisc_core.evaluation.labels import common_labels
+from instdisc_core.evaluation.positions import positions_in
+from instdisc_core.health import require_finite
+from instdisc_core.memory_bank import MemoryBank
+from instdisc_core.quantized_rows import QuantizedRows
 from instdisc_core.registry import get_bank_ops
 from instdisc_core.validation import check_features, check_indices, require, require_count
 
@@ -73,7 +78,7 @@ class Retrieval:
 
         queries, k = self.neighbours.shape
         figure = Figure((1.3 * (k + 1), 1.55 * queries + 0.5), layout="constrained")
-        figure.suptitle(title)
+        figure.suptitle(printable(title), parse_math=False)
         axes = figure.subplots(queries, k + 1, squeeze=False)
         for row, (i, found, cosines) in enumerate(self._rows()):
             _show(axes[row, 0], self.queries.image(i), self.queries.names[i], "#000000")
@@ -84,7 +89,10 @@ class Retrieval:
         figure.savefig(path, dpi=110)
 
     def page(self, path, title="Nearest neighbours"):
-        """Write one HTML file, pictures and all, with a row for each query."""
+        """Write one HTML file, pictures and all, with a row for each query.
+
+        A name that is not valid UTF-8 is shown with replacement characters.
+        """
         rows = []
         for row, (i, found, cosines) in enumerate(self._rows()):
             cells = [_figure(self.queries.image(i), self.queries.names[i], "", "query")]
@@ -94,7 +102,7 @@ class Retrieval:
                 cells.append(_figure(self.gallery.image(j), name, f"{cosine:.3f}", "", style))
             rows.append(f'<div class="row">{"".join(cells)}</div>')
         note = "" if self.agreement is None else _LEGEND
-        text = _PAGE.format(title=html.escape(title), rows="\n".join(rows), legend=note)
+        text = _PAGE.format(title=html.escape(printable(title)), rows="\n".join(rows), legend=note)
         Path(path).write_text(text, encoding="utf-8")
 
     def _rows(self):
@@ -124,10 +132,12 @@ def retrieve(features, queries, gallery_features, gallery, k=10, indices=None, b
     Args:
         features: unit embeddings of all images in ``queries``, ``(q, embedding_dim)``.
         queries: their ImageSource.
-        gallery_features: unit embeddings of the images in ``gallery``, such as a bank's ``rows``.
-        gallery: their ImageSource. Where it is ``queries`` itself, an image is not its own
-            neighbour.
-        k: how many to find, less than there are.
+        gallery_features: unit embeddings of the images in ``gallery``, ``(n, embedding_dim)``; or
+            their MemoryBank, which is better than its ``rows``: it knows which images they belong
+            to, and ``gallery`` is checked against that.
+        gallery: their ImageSource. An image is not its own neighbor, where the gallery has it too:
+            where an image of the same name has the same bytes, see ``positions_in``.
+        k: how many to find, at most ``n``, or ``n - 1`` where the gallery has a query itself.
         indices: which of the queries to look up; None is all.
         backend: see ``registry.get_bank_ops``.
 
@@ -135,19 +145,23 @@ def retrieve(features, queries, gallery_features, gallery, k=10, indices=None, b
         A Retrieval.
 
     Raises:
-        ValueError: embeddings that are not those of the sources, or too large a ``k``.
+        ValueError: embeddings that are not those of the sources, or not finite; a gallery that is
+            not the data of the bank; or too large a ``k``.
 
     Source:
         Wu et al., section 4: ten neighbours of queries, best and worst cases.
 
     Example:
     ```python
-    found = retrieve(model.predict(photos.ordered()), photos, model.memory_bank.rows, photos, k=5)
+    found = retrieve(model.predict(photos.ordered()), photos, model.memory_bank, photos, k=5)
     found.worst(10).plot("worst.png")
     found.page("neighbours.html")
     ```
     """
-    itself = queries is gallery
+    if isinstance(gallery_features, MemoryBank):
+        if gallery_features.manifest is not None:
+            gallery_features.manifest.check(gallery.manifest, "a gallery")
+        gallery_features = gallery_features.rows
     for name, rows, source in (
         ("features", features, queries),
         ("gallery_features", gallery_features, gallery),
@@ -157,17 +171,22 @@ def retrieve(features, queries, gallery_features, gallery, k=10, indices=None, b
             f"{name} of shape {tuple(rows.shape)} for {len(source)} images",
             "one embedding for each image",
         )
-    require_count("k", k)
-    require(k + itself <= len(gallery), f"k={k}", f"at most {len(gallery) - itself}")
     indices = np.arange(len(queries)) if indices is None else np.asarray(indices)
     indices = np.asarray(check_indices(indices, len(queries)))
+    own = positions_in(gallery, queries)[indices]
+    itself = bool(np.any(own >= 0))
+    require_count("k", k)
+    require(k + itself <= len(gallery), f"k={k}", f"at most {len(gallery) - itself}")
     features = check_features(features, gallery_features.shape[1])
     chosen = ops.take(ops.convert_to_tensor(features, "float32"), indices, axis=0)
+    require_finite("features", ops.convert_to_numpy(chosen), indices)
+    if not isinstance(gallery_features, QuantizedRows):
+        require_finite("gallery_features", gallery_features)
     found = get_bank_ops(backend).top_k(chosen, gallery_features, k + itself)
     similarities, neighbours = (ops.convert_to_numpy(part) for part in found)
     if itself:
-        other = neighbours != indices[:, None]
-        other[other.all(axis=1), -1] = False  # crowded out by its equals: leave out the last
+        other = neighbours != own[:, None]
+        other[other.all(axis=1), -1] = False  # not among them: leave out the last
         shape = len(indices), k
         similarities, neighbours = (
             similarities[other].reshape(shape),
@@ -180,7 +199,7 @@ def _show(axis, image, name, colour):
     axis.imshow(image)
     axis.set_xticks([])
     axis.set_yticks([])
-    axis.set_xlabel(_shortened(name), fontsize=6)
+    axis.set_xlabel(_shortened(printable(name)), fontsize=6, parse_math=False)
     for spine in axis.spines.values():
         spine.set(color=colour, linewidth=2)
 
@@ -198,7 +217,7 @@ def _figure(image, name, caption, kind, style=""):
     data = io.BytesIO()
     Image.fromarray(np.asarray(image)).save(data, "PNG")
     source = base64.b64encode(data.getvalue()).decode()
-    name = html.escape(name)
+    name = html.escape(printable(name))
     return (
         f'<figure class="{kind}" style="{style}"><img src="data:image/png;base64,{source}" '
         f'alt="{name}" title="{name}"><figcaption>{name}<br>{caption}</figcaption></figure>'

@@ -13,6 +13,7 @@ from instdisc_core.validation import (
     require,
     require_count,
     require_number,
+    require_temperature,
 )
 
 
@@ -24,7 +25,7 @@ class Objective(keras.layers.Layer):
     implement ``losses_and_gradient``; the proximal term and the checks are added here.
 
     Args:
-        temperature: ``tau``, greater than 0.
+        temperature: ``tau``, at least 1e-6.
         proximal_weight: ``lambda``, at least 0, of the term ``lambda |f_i - v_i|^2``, with ``v_i``
             the row before this step's update. It keeps an embedding from jumping between two
             visits: each image is seen once an epoch. The paper tries 0, 10, 30 and 50.
@@ -35,9 +36,9 @@ class Objective(keras.layers.Layer):
     """
 
     def __init__(self, temperature, proximal_weight=0.0, **kwargs):
-        require_number("temperature", temperature, 0, open_below=True)
+        require_temperature(temperature)
         require_number("proximal_weight", proximal_weight, 0)
-        super().__init__(dtype="float32", **kwargs)
+        super().__init__(**{"name": "objective", "dtype": "float32", **kwargs})
         self.temperature = float(temperature)
         self.proximal_weight = float(proximal_weight)
 

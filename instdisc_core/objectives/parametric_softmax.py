@@ -7,6 +7,7 @@ from einops import rearrange
 from keras import ops
 
 from instdisc_core.objectives.base import Objective, refuse_negatives
+from instdisc_core.validation import require
 
 
 @keras.saving.register_keras_serializable(package="instdisc_core")
@@ -29,6 +30,11 @@ class ParametricSoftmax(Objective):
     """
 
     def __init__(self, temperature=0.07, seed=None, **kwargs):
+        require(
+            not kwargs.get("proximal_weight"),
+            f"proximal_weight={kwargs.get('proximal_weight')}",
+            "none: ParametricSoftmax reads no row of the bank that an embedding could stay near",
+        )
         super().__init__(temperature, **kwargs)
         self.seed = seed
 

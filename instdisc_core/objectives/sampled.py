@@ -45,6 +45,8 @@ class SampledObjective(Objective):
 
     def candidates(self, indices, bank, negatives, training):
         """The positive and the negatives of each image, ready to be scored."""
+        if training:
+            bank.require_writable()  # the sampler's and the partition's states move
         if negatives is None:
             negatives = self.sampler.sample(
                 indices, bank.num_instances, self.num_negatives, self.shared_negatives, training

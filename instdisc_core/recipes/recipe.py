@@ -6,13 +6,16 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import keras
 
 from instdisc_core import objectives
 from instdisc_core.augmentation import paper_augmentation, simclr_augmentation
 from instdisc_core.callbacks import LogFile
+from instdisc_core.checkpoints import Checkpoints, FolderLock
 from instdisc_core.encoders import resnet
+from instdisc_core.files import replacing
 from instdisc_core.model import InstanceDiscrimination
 from instdisc_core.recipes.schedule import Schedule
 from instdisc_core.validation import require, require_count
@@ -160,20 +163,22 @@ class Recipe:
         verbose="auto",
         jit_compile="auto",
         on_device=False,
+        save_freq: int | Literal["epoch"] = "epoch",
     ):
         """Print the recipe, train on the images, and keep what the run needs to be resumed.
 
         Args:
             source: an ``instdisc_core.data.ImageSource``.
             output: folder to write to: ``recipe.json``, ``log.csv``, ``model.keras`` at the end,
-                and a backup after each epoch, from which a run that was interrupted goes on when
-                it is started again. None writes nothing.
+                and ``checkpoints``, from which a run that was killed continues when it is started
+                again, and ends as if it had not been. One process at a time. None writes nothing.
             seed: of everything that is drawn.
             callbacks: further Keras callbacks.
             epochs: stop after this many; the schedule stays that of ``self.epochs``.
             verbose: of ``fit``; 0 prints nothing.
             jit_compile: see ``build``.
             on_device: see ``data.ImageBatches``.
+            save_freq: see ``Checkpoints``.
 
         Returns:
             The trained model. The losses of the epochs that this call ran are in
@@ -181,7 +186,7 @@ class Recipe:
 
         Raises:
             ValueError: images of another size than the recipe's, or ``output`` holds a run of
-                another recipe, seed or data set.
+                another recipe, seed or data set, or is in use.
 
         Example:
         ```python
@@ -199,20 +204,15 @@ class Recipe:
         model = self.build(len(source), len(batches), seed, jit_compile)
         if verbose:
             print(self)
-        callbacks = list(callbacks)
-        if output is not None:
-            output = Path(output)
-            self._claim(output, seed, source.manifest)
-            callbacks.append(LogFile(output / "log.csv"))
-            callbacks.append(
-                keras.callbacks.BackupAndRestore(
-                    output / "backup", double_checkpoint=True, delete_checkpoint=False
-                )
-            )
         epochs = self.epochs if epochs is None else epochs
-        model.fit(batches, epochs=epochs, callbacks=callbacks, verbose=verbose)
-        model._initial_epoch = 0  # Keras would count a later fit from where the backup was
-        if output is not None:
+        if output is None:
+            model.fit(batches, epochs=epochs, callbacks=[*callbacks], verbose=verbose)
+            return model
+        output = Path(output)
+        with FolderLock(output):
+            self._claim(output, seed, source.manifest)
+            saved = [LogFile(output / "log.csv"), Checkpoints(output / "checkpoints", save_freq)]
+            model.fit(batches, epochs=epochs, callbacks=[*callbacks, *saved], verbose=verbose)
             model.save(output / "model.keras")
         return model
 
@@ -230,17 +230,23 @@ class Recipe:
 
     def _claim(self, output, seed, manifest):
         """Write down what runs in this folder, or raise if it is another run's."""
-        output.mkdir(parents=True, exist_ok=True)
         path = output / "recipe.json"
         run = {"recipe": self.to_dict(), "seed": seed, "data": manifest.fingerprint}
         if not path.exists():
-            path.write_text(json.dumps(run, indent=1) + "\n")
+            with replacing(path) as part:
+                part.write_text(json.dumps(run, indent=1) + "\n")
             return
-        stored = json.loads(path.read_text())
+        try:
+            stored = dict(json.loads(path.read_bytes()))
+        except (ValueError, TypeError, RecursionError) as error:
+            raise ValueError(
+                f"Received: {path}, which is damaged ({error}). Expected what an earlier run wrote "
+                "there. Remove the file if this is the same recipe, seed and data set."
+            ) from error
         other = [name for name in run if run[name] != stored.get(name)]
         require(
             not other,
-            f"output={str(output)!r}, in which another run lies: its {', '.join(other)} differs",
+            f"output={str(output)!r}, that holds another run: its {', '.join(other)} differs",
             "an empty folder, or the one of the same recipe, seed and data",
             "Choose another folder, or remove this one.",
         )

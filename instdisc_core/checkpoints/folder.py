@@ -1,0 +1,146 @@
+"""Checkpoints in a folder: each a folder of its own, written aside, flushed, and renamed."""
+
+import hashlib
+import json
+import os
+import re
+import shutil
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from instdisc_core.checkpoints.seal import check_seal
+from instdisc_core.files import PART, flush
+from instdisc_core.validation import require
+
+ABOUT = "checkpoint.json"
+WEIGHTS = "model.weights.h5"
+STATE = "state.npz"
+NAME = re.compile(r"epoch-(\d+)-step-(\d+)")
+
+
+class Position(NamedTuple):
+    """How far a training is: the epochs that are complete, and the steps of the next one."""
+
+    epoch: int
+    step: int
+
+
+class CheckpointFolder:
+    """The last checkpoints of a training.
+
+    Args:
+        folder: its path.
+        keep: how many checkpoints stay.
+    """
+
+    def __init__(self, folder: str | os.PathLike, keep: int):
+        self.folder, self.keep = Path(folder), keep
+
+    def write(self, position: Position, fill: Callable[[Path], dict[str, Any]]) -> Path:
+        """Add a checkpoint, and remove those that are too many.
+
+        Args:
+            position: how far the training is.
+            fill: writes ``WEIGHTS``, with a seal, and ``STATE`` into the folder that it is given,
+                and returns what ``ABOUT`` is to say.
+
+        Raises:
+            OSError: the disk is full, say. What was there before is still there.
+        """
+        name = "epoch-{:05d}-step-{:07d}".format(*position)
+        part = self._aside(name)
+        part.mkdir(parents=True)
+        try:
+            about = {**position._asdict(), **fill(part)}
+            about["weights"] = check_seal(part / WEIGHTS)
+            about["state"] = _digest((part / STATE).read_bytes())
+            (part / ABOUT).write_text(json.dumps({**about, "digest": _digest(_packed(about))}))
+            for file in (WEIGHTS, STATE, ABOUT):
+                flush(part / file)
+            flush(part)
+            if (self.folder / name).exists():  # a damaged one: the run came here from an older one
+                self._remove(self.folder / name)
+            os.rename(part, self.folder / name)
+            flush(self.folder)
+        finally:
+            shutil.rmtree(part, ignore_errors=True)
+        for old in self.paths()[: -self.keep]:
+            self._remove(old)
+        return self.folder / name
+
+    def newest(self) -> tuple[Path, dict[str, Any]] | None:
+        """The newest checkpoint that is whole, with what its ``ABOUT`` says; None without any.
+
+        Raises:
+            ValueError: there are checkpoints, and all are damaged. It names them.
+        """
+        damaged = {}
+        for path in reversed(self.paths()):
+            try:
+                about = _checked(path)
+            except (OSError, ValueError) as error:
+                damaged[path.name] = str(error)
+                continue
+            if damaged:
+                warnings.warn(
+                    f"Damaged checkpoints in {self.folder}: {_reasons(damaged)}. "
+                    f"Training continues from {path.name}.",
+                    stacklevel=2,
+                )
+            return path, about
+        require(
+            not damaged,
+            f"{self.folder}, in which every checkpoint is damaged: {_reasons(damaged)}",
+            "at least one that is whole",
+            "Restore one from a copy, or remove the folder to train from the start.",
+        )
+        return None
+
+    def paths(self) -> list[Path]:
+        """The folders of all checkpoints, the oldest first."""
+        found = self.folder.iterdir() if self.folder.is_dir() else ()
+        named = [(match, path) for path in found if (match := NAME.fullmatch(path.name))]
+        return [path for match, path in sorted(named, key=lambda x: tuple(map(int, x[0].groups())))]
+
+    def remove_parts(self) -> None:
+        """Remove what a killed process left unfinished; only the owner of the folder may."""
+        for path in self.folder.glob(f"{PART}*"):
+            shutil.rmtree(path, ignore_errors=True)
+
+    def _remove(self, path):
+        """Remove a checkpoint: a process that is killed meanwhile leaves no half of one."""
+        aside = self._aside(f"old-{path.name}")
+        os.rename(path, aside)
+        shutil.rmtree(aside, ignore_errors=True)
+
+    def _aside(self, name):
+        return self.folder / f"{PART}{os.getpid()}-{name}"
+
+
+def _checked(path):
+    """What the ``ABOUT`` of a checkpoint says; raise unless all of its files are as written."""
+    text = (path / ABOUT).read_bytes()
+    try:
+        about = dict(json.loads(text))
+        digest = about.pop("digest")
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        raise ValueError(f"{ABOUT} is cut short or not JSON ({error})") from error
+    require(digest == _digest(_packed(about)), f"{ABOUT}, which was changed", "its own digest")
+    weights, state = check_seal(path / WEIGHTS), _digest((path / STATE).read_bytes())
+    for name, found in (("weights", weights), ("state", state)):
+        require(about[name] == found, f"{name} of another checkpoint", f"those that {ABOUT} names")
+    return about
+
+
+def _packed(about):
+    return json.dumps(about, sort_keys=True).encode()
+
+
+def _digest(data):
+    return hashlib.blake2b(data, digest_size=32).hexdigest()
+
+
+def _reasons(damaged):
+    return "; ".join(f"{name} ({reason})" for name, reason in damaged.items())

@@ -1,0 +1,73 @@
+"""One process at a time in a folder."""
+
+import json
+import os
+import socket
+import sys
+import time
+from pathlib import Path
+from types import TracebackType
+
+from filelock import FileLock, Timeout
+
+from instdisc_core.validation import require
+
+HOLDER = "process.json"
+
+
+class FolderLock:
+    """Holds a folder for this process; the operating system gives it back when the process ends.
+
+    Args:
+        folder: its path; it is created if it is not there.
+
+    Raises:
+        ValueError: on entering, if another process, or another run of this one, holds the folder.
+            The message names the process.
+
+    Example:
+    ```python
+    with FolderLock("runs/photos"):
+        train()
+    ```
+    """
+
+    def __init__(self, folder: str | os.PathLike):
+        self.folder = Path(folder)
+        self._lock = FileLock(self.folder / ".lock")
+
+    def __enter__(self) -> "FolderLock":
+        self.folder.mkdir(parents=True, exist_ok=True)
+        try:
+            self._lock.acquire(timeout=0)
+        except Timeout:
+            held = True
+        else:
+            held = False
+        require(
+            not held,
+            f"{str(self.folder)!r}, which {self._holder()} is using",
+            "a folder that no other run uses",
+            "Wait for it to end, stop it, or choose another folder.",
+        )
+        about = {"pid": os.getpid(), "host": socket.gethostname()}
+        about |= {"since": time.strftime("%Y-%m-%d %H:%M:%S"), "command": " ".join(sys.argv)}
+        (self.folder / HOLDER).write_text(json.dumps(about) + "\n", encoding="utf-8")
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        (self.folder / HOLDER).unlink(missing_ok=True)
+        self._lock.release()
+
+    def _holder(self):
+        """The process that holds the folder, in words."""
+        try:
+            about = json.loads((self.folder / HOLDER).read_text(encoding="utf-8"))
+            return "process {pid} on {host}, since {since}, {command!r},".format(**about)
+        except (OSError, ValueError, KeyError, TypeError):
+            return "another process"

@@ -1,0 +1,71 @@
+"""A digest at the end of a file, so that no changed byte goes unseen."""
+
+import hashlib
+import os
+from pathlib import Path
+
+from instdisc_core.validation import require
+
+MARK = b"instdisc"
+DIGEST_BYTES = 32
+CHUNK = 2**20
+
+
+def seal(path: str | os.PathLike) -> str:
+    """Append the digest of a file's bytes to it; HDF5 ignores what follows its data.
+
+    Returns:
+        The digest, 64 hexadecimal digits.
+
+    Example:
+    ```python
+    seal("model.weights.h5")
+    check_seal("model.weights.h5")
+    ```
+    """
+    digest = _digest(path, os.path.getsize(path))
+    with open(path, "ab") as file:
+        file.write(MARK + digest)
+    return digest.hex()
+
+
+def check_seal(path: str | os.PathLike) -> str:
+    """Raise unless a file ends with the digest of all bytes before it.
+
+    Returns:
+        The digest, 64 hexadecimal digits.
+
+    Raises:
+        ValueError: the file has no digest, or its bytes have changed since they were written.
+    """
+    size = os.path.getsize(path) - len(MARK) - DIGEST_BYTES
+    with open(path, "rb") as file:
+        file.seek(max(size, 0))
+        end = file.read()
+    require(
+        size >= 0 and end.startswith(MARK),
+        f"{Path(path)}, which does not end with a digest",
+        "a whole file that InstanceDiscrimination.save_weights wrote",
+        "It was cut short, or another program wrote it. Take another copy.",
+    )
+    digest = _digest(path, size)
+    require(
+        end[len(MARK) :] == digest,
+        f"{Path(path)}, whose bytes are not those that were written",
+        "an undamaged file",
+        "Take another copy.",
+    )
+    return digest.hex()
+
+
+def _digest(path, size):
+    """The digest of the first ``size`` bytes."""
+    digest = hashlib.blake2b(digest_size=DIGEST_BYTES)
+    with open(path, "rb") as file:
+        while size > 0:
+            chunk = file.read(min(CHUNK, size))
+            if not chunk:
+                break
+            digest.update(chunk)
+            size -= len(chunk)
+    return digest.digest()

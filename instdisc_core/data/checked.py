@@ -1,0 +1,136 @@
+"""What training data must be before a step is compiled: there, finite, and numbered in 32 bits."""
+
+from collections.abc import Iterator
+from types import GeneratorType
+from typing import Any
+
+import keras
+import numpy as np
+from keras import ops
+
+from instdisc_core.validation import require
+
+INT32 = np.iinfo("int32")
+NAMED = 5
+
+
+def with_narrow_indices(data: Any) -> Any:
+    """The same data, with indices that keep their meaning in 32 bits.
+
+    JAX cuts integers to 32 bits, so that index 2**32 + 1 would train row 1. What does not fit
+    becomes the nearest integer that does, which names no row: training counts and reports it.
+
+    Args:
+        data: what ``fit`` takes. A ``PyDataset`` or a generator of ``(images, indices)`` is
+            wrapped; anything else is returned as it is.
+    """
+    if isinstance(data, keras.utils.PyDataset):
+        return NarrowIndices(data)
+    if isinstance(data, GeneratorType):
+        return _narrowed(data)
+    return data
+
+
+class NarrowIndices(keras.utils.PyDataset):
+    """A ``PyDataset`` whose indices are int32; see ``with_narrow_indices``.
+
+    Args:
+        dataset: the one to wrap.
+    """
+
+    def __init__(self, dataset: keras.utils.PyDataset):
+        super().__init__(dataset.workers, dataset.use_multiprocessing, dataset.max_queue_size)
+        self.dataset = dataset
+
+    @property
+    def num_batches(self):
+        """As many as the wrapped one has."""
+        return self.dataset.num_batches
+
+    def __getitem__(self, number):
+        return narrow(self.dataset[number])
+
+    def on_epoch_begin(self):
+        """Tell the wrapped one."""
+        self.dataset.on_epoch_begin()
+
+    def on_epoch_end(self):
+        """Tell the wrapped one."""
+        self.dataset.on_epoch_end()
+
+
+def narrow(batch: Any) -> Any:
+    """A batch ``(images, indices, ...)`` whose indices, if NumPy integers, are int32."""
+    if not isinstance(batch, (tuple, list)) or len(batch) < 2:
+        return batch
+    indices = batch[1]
+    if not isinstance(indices, np.ndarray) or indices.dtype.kind not in "iu":
+        return batch
+    return (batch[0], np.clip(indices, INT32.min, INT32.max).astype("int32"), *batch[2:])
+
+
+def _narrowed(generator: Iterator) -> Iterator:
+    for batch in generator:
+        yield narrow(batch)
+
+
+def require_images(data: Any) -> None:
+    """Raise if arrays, or a ``PyDataset``, hold nothing."""
+    if isinstance(data, keras.utils.PyDataset):
+        empty = data.num_batches == 0
+    else:
+        empty = any(np.shape(array)[:1] == (0,) for array in _arrays(data))
+    require(not empty, "no images", "at least one batch", "Look at what fit was given.")
+
+
+def require_finite(data: Any) -> None:
+    """Raise if arrays of floating-point pixels hold NaN or an infinity."""
+    for array in _arrays(data):
+        if array.dtype.kind != "f":
+            continue
+        finite = np.isfinite(array).reshape(len(array), -1).all(axis=1)
+        bad = np.flatnonzero(~finite)
+        named = ", ".join(map(str, bad[:NAMED])) + (" ..." if len(bad) > NAMED else "")
+        require(
+            not len(bad),
+            f"{len(bad)} of {len(array)} images with pixels that are not finite: {named}",
+            "finite pixels",
+            "Remove them, or build the model with non_finite='skip'.",
+        )
+
+
+def finite_images(images: Any) -> Any:
+    """Which images of a batch, a tensor or nested ones, are finite; None where all must be.
+
+    Returns:
+        A boolean tensor ``(batch,)``, or None for integer pixels.
+    """
+    finite = None
+    for part in keras.tree.flatten(images):
+        if keras.backend.is_float_dtype(keras.backend.standardize_dtype(part.dtype)):
+            axes = tuple(range(1, len(part.shape)))
+            mine = ops.all(ops.isfinite(part), axis=axes)
+            finite = mine if finite is None else ops.logical_and(finite, mine)
+    return finite
+
+
+def without_non_finite(images: Any) -> Any:
+    """The images of a batch, those that are not finite replaced by the first that is, or by zeros.
+
+    A NaN would make the statistics of the whole batch NaN.
+    """
+    finite = finite_images(images)
+    if finite is None:
+        return images
+    first = ops.argmax(finite)
+
+    def cleaned(part):
+        keep = ops.reshape(finite, (-1,) + (1,) * (len(part.shape) - 1))
+        instead = ops.where(keep[first], part[first], ops.zeros_like(part[first]))
+        return ops.where(keep, part, instead)
+
+    return keras.tree.map_structure(cleaned, images)
+
+
+def _arrays(data):
+    return [part for part in keras.tree.flatten(data) if isinstance(part, np.ndarray)]

@@ -1,0 +1,71 @@
+"""Read all files of a folder once: their manifest, their pixels, and what is wrong with which."""
+
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import keras
+import numpy as np
+
+from instdisc_core.data.decoding import decode
+from instdisc_core.data.manifest import Manifest, digest, printable
+from instdisc_core.data.reading import contents, status
+
+SLAB = 4096  # files that are submitted to the threads at a time
+PROGRESS_FROM = 1000  # files from which on a progress bar is shown
+LONGEST_REASON = 200  # characters: a broken file may decide what Pillow says of it
+
+
+def scan(
+    folder: Path,
+    names: Sequence[str],
+    size: tuple[int, int] | None,
+    pixels: np.ndarray | None,
+    known: Manifest | None,
+    max_bytes: int,
+    workers: int,
+    verbose: bool,
+) -> tuple[Manifest, dict[str, str]]:
+    """Read files, and return their Manifest and the reasons of those that cannot be read.
+
+    Args:
+        folder: where they are.
+        names: of the files.
+        size: ``(height, width)`` to decode to, or None to look at no image.
+        pixels: uint8 ``(n, height, width, 3)`` to fill with what is decoded, or None.
+        known: the manifest, or None. A file of the size and time that it lists is the same file,
+            and is not read again where nothing is decoded.
+        max_bytes: the largest size of a file.
+        workers: how many threads read.
+        verbose: show a progress bar where there are many files.
+    """
+    n = len(names)
+    sizes, modified, digests = [0] * n, [0] * n, [""] * n
+    problems: dict[str, str] = {}
+
+    def look(i):
+        path = folder / names[i]
+        try:
+            if size is None and known is not None:
+                found = status(path, max_bytes)
+                if (found.st_size, found.st_mtime_ns) == (known.sizes[i], known.modified[i]):
+                    sizes[i], modified[i] = known.sizes[i], known.modified[i]
+                    digests[i] = known.digests[i]
+                    return
+            data, found = contents(path, max_bytes)
+            sizes[i], modified[i], digests[i] = found.st_size, found.st_mtime_ns, digest(data)
+            image = None if size is None else decode(data, size)
+            if pixels is not None:
+                pixels[i] = image
+        except ValueError as error:
+            problems[names[i]] = printable(str(error))[:LONGEST_REASON]
+
+    show = int(verbose and n >= PROGRESS_FROM)
+    bar = keras.utils.Progbar(n, verbose=show, interval=0.5, unit_name="file")
+    with ThreadPoolExecutor(workers, "instdisc-scan") as executor:
+        for start in range(0, n, SLAB):  # a future is much larger than a name
+            looks = executor.map(look, range(start, min(start + SLAB, n)))
+            for done, _ in enumerate(looks, start + 1):
+                bar.update(done)
+    found = Manifest(tuple(names), tuple(sizes), tuple(modified), tuple(digests))
+    return found, {name: problems[name] for name in names if name in problems}

@@ -1,0 +1,120 @@
+"""What ``fit`` does before Keras's ``fit``: checks, callbacks of its own, resuming."""
+
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+import keras
+
+from instdisc_core.callbacks import DataOrder, NonFiniteImages, RefusedIndices
+from instdisc_core.checkpoints import Checkpoints, Position
+from instdisc_core.data.batches import ArrayBatches, OrderedBatches
+from instdisc_core.data.checked import require_finite, require_images, with_narrow_indices
+from instdisc_core.validation import require
+
+
+@contextmanager
+def calls(model: keras.Model, arguments: dict[str, Any]) -> Iterator[Iterable[dict[str, Any]]]:
+    """The arguments of each call of Keras's ``fit`` that a training takes: one, as a rule.
+
+    Data are checked. The callbacks that every training needs are added. With ``Checkpoints`` among
+    the callbacks, arrays get an order that can be continued, and the model is brought to the newest
+    checkpoint; if that is one in the middle of an epoch, the rest of it is a call of its own.
+
+    Args:
+        model: the InstanceDiscrimination.
+        arguments: of its ``fit``, by name.
+
+    Raises:
+        ValueError: data that cannot be trained on, or checkpoints that do not fit.
+    """
+    x, y = arguments["x"], arguments["y"]
+    require_images(x)
+    if model.non_finite == "raise":
+        require_finite(x)
+    given = arguments["callbacks"]
+    listed = keras.tree.flatten(getattr(given, "callbacks", given) or [])
+    savers = [callback for callback in listed if isinstance(callback, Checkpoints)]
+    require(len(savers) < 2, f"{len(savers)} Checkpoints", "one")
+    if savers and y is not None:
+        seed = (model.seed or 0) if arguments.get("shuffle", True) else None
+        weights = arguments.pop("sample_weight", None)
+        x = ArrayBatches(x, y, weights, arguments["batch_size"] or 32, seed)
+        y = arguments["batch_size"] = None
+    start = Position(arguments.get("initial_epoch", 0), 0)
+    others = [RefusedIndices(), NonFiniteImages(), *(c for c in listed if c not in savers)]
+    ordered = x if isinstance(x, OrderedBatches) else None
+    if ordered is None:
+        x = with_narrow_indices(x)
+    else:
+        steps = arguments.get("steps_per_epoch")
+        require(
+            steps is None,
+            f"steps_per_epoch={steps} with {type(x).__name__}",
+            "whole epochs, in which every image is seen once",
+            "Leave it out; for shorter epochs train on source.subset(...).",
+        )
+        others.insert(0, DataOrder(ordered))
+        arguments["shuffle"] = False  # the batches have an order of their own
+    build_for(model, x)
+    with ExitStack() as stack:
+        for saver in savers:
+            start = stack.enter_context(saver.running(model, ordered, others, start))
+        callbacks = [*others, *savers]
+        if isinstance(given, keras.callbacks.CallbackList):
+            for callback in callbacks:
+                callback.set_model(model)
+            given.callbacks, callbacks = callbacks, given
+        arguments |= {"x": x, "y": y, "callbacks": callbacks, "initial_epoch": start.epoch}
+        yield _resumed(model, ordered, arguments, start.step) if start.step else [arguments]
+
+
+def _resumed(model, batches, arguments, step):
+    """Two calls: the rest of an epoch, which has fewer steps, and the epochs after it."""
+    verbose, epoch = arguments["verbose"], arguments["initial_epoch"]
+    callbacks = _OneTraining(
+        arguments["callbacks"],
+        add_history=True,
+        add_progbar=verbose != 0,
+        verbose=verbose,
+        epochs=arguments["epochs"],
+        steps=len(batches),
+        model=model,
+    )
+    try:
+        batches.start = step
+        yield {**arguments, "callbacks": callbacks, "epochs": epoch + 1}
+    finally:
+        batches.start = 0
+    callbacks.is_last = True
+    following = arguments["epochs"] if model.stop_training else epoch + 1
+    yield {**arguments, "callbacks": callbacks, "initial_epoch": following}
+
+
+class _OneTraining(keras.callbacks.CallbackList):
+    """Callbacks for which several calls of ``fit`` are one training."""
+
+    begun, is_last = False, False
+
+    def on_train_begin(self, logs=None):
+        if not self.begun:
+            self.begun = True
+            super().on_train_begin(logs)
+
+    def on_train_end(self, logs=None):
+        if self.is_last:
+            super().on_train_end(logs)
+
+
+def build_for(model: keras.Model, x: Any) -> None:
+    """Build a model, and its optimizer, where the data at hand say for which shape."""
+    if isinstance(x, keras.utils.PyDataset):
+        batch = x[0]
+        x = batch[0] if isinstance(batch, (tuple, list)) else batch
+    arrays = keras.tree.flatten(x)
+    if not all(hasattr(array, "shape") for array in arrays):
+        return  # a stream: Keras builds the model by its first batch
+    if not model.built:
+        model.build(keras.tree.map_structure(lambda array: (None, *array.shape[1:]), x))
+    if model.optimizer is not None and not model.optimizer.built:
+        model.optimizer.build(model.trainable_variables)

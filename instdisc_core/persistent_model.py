@@ -1,0 +1,130 @@
+"""A Keras model whose files are whole: replaced at once, verified, random states and all."""
+
+import os
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+
+import keras
+
+from instdisc_core.checkpoints import check_seal, seal
+from instdisc_core.files import replacing
+from instdisc_core.validation import require
+
+
+class PersistentModel(keras.Model):
+    """What saving and loading add to ``keras.Model``.
+
+    - The states of random generators are saved, which Keras leaves out.
+    - A file is written aside and takes the place of the old one at once, so that a full disk or a
+      killed process leaves the old one as it was.
+    - A file of weights ends with a digest of its bytes, which is verified before anything is read.
+    - Weights that do not fit leave the model as it was.
+
+    Subclasses name the attributes that hold their parts in ``parts``.
+    """
+
+    parts: tuple[str, ...] = ()
+
+    def random_states(self) -> Iterator[tuple[str, keras.Variable]]:
+        """Name and variable of the state of every random generator, part by part."""
+        for part in self.parts:
+            layer = getattr(self, part)
+            if layer is not None:
+                saved = {id(weight) for weight in layer.weights}
+                states = [v for v in layer.variables if id(v) not in saved]
+                yield from ((f"random_state_{part}_{i}", v) for i, v in enumerate(states))
+
+    def save_own_variables(self, store):
+        """Save the states of all random generators too, which Keras leaves out."""
+        super().save_own_variables(store)
+        for name, state in self.random_states():
+            store[name] = state.numpy()
+
+    def load_own_variables(self, store):
+        """Restore what ``save_own_variables`` saved; a generator that is new keeps its state."""
+        names = set(store.keys())
+        for name, state in self.random_states():
+            if name in names:
+                state.assign(store[name])
+        own = {name: store[name] for name in names if not name.startswith("random_state")}
+        super().load_own_variables(own)
+
+    def save(self, filepath, overwrite=True, zipped=None, **kwargs):
+        """Save the whole model; see ``keras.Model.save``. A ``.keras`` file is replaced at once."""
+        pickled = [layer.name for layer in self._flatten_layers() if _holds_torch_module(layer)]
+        if pickled:
+            warnings.warn(
+                f"{', '.join(pickled)}: a torch.nn.Module is saved as a pickle, so this file loads "
+                "only with keras.saving.load_model(path, safe_mode=False). A file of save_weights "
+                "holds no pickle.",
+                stacklevel=2,
+            )
+        if not _is_new_file(filepath, ".keras", overwrite) or zipped is False:
+            return super().save(filepath, overwrite, zipped, **kwargs)
+        with replacing(filepath) as part:
+            return super().save(part, True, zipped, **kwargs)
+
+    def save_weights(self, filepath, overwrite=True, max_shard_size=None):
+        """Save the weights with a digest; see ``keras.Model.save_weights``.
+
+        Raises:
+            ValueError: ``max_shard_size`` is given.
+        """
+        require(
+            max_shard_size is None,
+            f"max_shard_size={max_shard_size}",
+            "one file, whose digest covers everything",
+            "Leave max_shard_size out.",
+        )
+        if not _is_new_file(filepath, ".weights.h5", overwrite):
+            return super().save_weights(filepath, overwrite)
+        with replacing(filepath) as part:
+            super().save_weights(part)
+            seal(part)
+
+    def load_weights(self, filepath, skip_mismatch=False, **kwargs):
+        """Load weights; see ``keras.Model.load_weights``.
+
+        Raises:
+            ValueError: the file is damaged, or its weights do not fit. The model is then as it was.
+        """
+        if str(filepath).endswith(".weights.h5"):
+            check_seal(filepath)
+        optimizer = getattr(self, "optimizer", None)
+        if optimizer is not None and self.built and not optimizer.built:
+            optimizer.build(self.trainable_variables)  # else Keras would leave its state out
+        variables = [*self.variables, *(optimizer.variables if optimizer is not None else ())]
+        before = [(variable, variable.numpy()) for variable in variables]
+        try:
+            super().load_weights(filepath, skip_mismatch=skip_mismatch, **kwargs)
+        except Exception:
+            for variable, value in before:
+                variable.assign(value)
+            raise
+
+    def get_compile_config(self):
+        """How the model was compiled, in terms that hold on every Keras backend.
+
+        Keras names the optimizer by its class on the backend at hand, and fixes what
+        ``jit_compile="auto"`` meant there; neither could be loaded on another.
+        """
+        config = super().get_compile_config()
+        optimizer = config.get("optimizer")
+        if isinstance(optimizer, dict) and optimizer["module"].startswith("keras.src.backend"):
+            config["optimizer"] = {
+                **optimizer,
+                "module": "keras.optimizers",
+                "registered_name": None,
+            }
+        return {**config, "jit_compile": "auto"} if config else config
+
+
+def _holds_torch_module(layer):
+    return isinstance(layer, keras.layers.TorchModuleWrapper)
+
+
+def _is_new_file(filepath: str | os.PathLike, suffix: str, overwrite: bool) -> bool:
+    """Whether this is a local file of that kind which may be replaced without a question."""
+    path = str(filepath)
+    return path.endswith(suffix) and "://" not in path and (overwrite or not Path(path).exists())

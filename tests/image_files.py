@@ -1,0 +1,37 @@
+"""Image files to read in tests: good ones, and broken ones."""
+
+import io
+
+import numpy as np
+from PIL import Image
+
+RNG = np.random.default_rng(0)
+COLOURS = RNG.integers(0, 256, (40, 3))
+
+
+def write(path, colour=(200, 100, 50), size=(20, 16), **kwargs):
+    """Write an image of one color, and its folder where that is missing."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.new("RGB", size, tuple(int(c) for c in colour)).save(path, **kwargs)
+
+
+def two_classes(folder):
+    """Twelve images of one color each, in two classes: ``a/0.png``, ``b/1.png``, ``a/2.png``."""
+    for i in range(12):
+        write(folder / "ab"[i % 2] / f"{i}.png", COLOURS[i])
+    return folder
+
+
+def truncated(path):
+    """Write a JPEG that ends too early."""
+    noise = RNG.integers(0, 256, (64, 64, 3)).astype("uint8")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(noise).save(path)
+    path.write_bytes(path.read_bytes()[:3000])
+
+
+def encoded(kind, size=(4, 4), **kwargs):
+    """The bytes of a file of one of Pillow's formats."""
+    file = io.BytesIO()
+    Image.new("RGB", size, (9, 9, 9)).save(file, kind, **kwargs)
+    return file.getvalue()
