@@ -72,8 +72,9 @@ def calls(model: keras.Model, arguments: dict[str, Any]) -> Iterator[Iterable[di
 def _resumed(model, batches, arguments, step):
     """Two calls: the rest of an epoch, which has fewer steps, and the epochs after it."""
     verbose, epoch = arguments["verbose"], arguments["initial_epoch"]
+    given = arguments["callbacks"]
     callbacks = _OneTraining(
-        arguments["callbacks"],
+        getattr(given, "callbacks", given),
         add_history=True,
         add_progbar=verbose != 0,
         verbose=verbose,

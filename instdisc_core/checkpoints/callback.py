@@ -134,9 +134,7 @@ class Checkpoints(keras.callbacks.Callback):
             return
         done = self._first + batch + 1
         due = done // self.save_freq > self._saved // self.save_freq
-        if due and done < len(
-            self._batches
-        ):  # after its last step, an epoch is saved when it is over
+        if due and done < len(self._batches):  # a whole epoch is saved when it is over
             self._save(Position(self._epoch, done))
             self._saved = done
 
@@ -219,10 +217,9 @@ def _iterations(model):
 
 
 def _part(arrays, prefix):
-    """The arrays whose names begin with this, by the rest of their names."""
-    return {
-        k.removeprefix(f"{prefix}/"): v for k, v in arrays.items() if k.startswith(f"{prefix}/")
-    }
+    """The arrays below this name, by the rest of their names."""
+    start = f"{prefix}/"
+    return {name.removeprefix(start): v for name, v in arrays.items() if name.startswith(start)}
 
 
 def _shortened(value):
