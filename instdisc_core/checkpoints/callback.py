@@ -130,7 +130,7 @@ class Checkpoints(keras.callbacks.Callback):
 
     def on_train_batch_end(self, batch, logs=None):
         """Save, if it is this step's turn."""
-        if self.save_freq == "epoch":
+        if self.save_freq == "epoch" or self._batches is None:
             return
         done = self._first + batch + 1
         due = done // self.save_freq > self._saved // self.save_freq
