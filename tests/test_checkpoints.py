@@ -28,8 +28,12 @@ STEPS = 3
 IMAGES = np.random.default_rng(0).integers(0, 256, (N, 2, 2, 3)).astype("uint8")
 
 
-def build(optimizer=None, n=N):
-    """A model with state of every kind: noise, statistics, log Z, momentum, a schedule."""
+def build(optimizer=None, n=N, compiled=False):
+    """A model with state of every kind: noise, statistics, log Z, momentum.
+
+    What a checkpoint does is the same whether steps are compiled, which takes seconds for each
+    model; one test compiles.
+    """
     keras.utils.set_random_seed(0)
     encoder = keras.Sequential(
         [
@@ -43,7 +47,7 @@ def build(optimizer=None, n=N):
     objective = NCE(4, 0.3, sampler=UniformSampler(seed=2), proximal_weight=0.5)
     augmenter = keras.Sequential([keras.layers.RandomBrightness(0.2, seed=3)])
     model = InstanceDiscrimination(encoder, n, 4, objective, augmenter=augmenter, seed=0)
-    model.compile(optimizer=optimizer or keras.optimizers.Adam(0.01))
+    model.compile(optimizer or keras.optimizers.Adam(0.01), run_eagerly=not compiled)
     return model
 
 
@@ -102,20 +106,30 @@ def whole(tmp_path_factory):
     return {train: (run(train, folder), folder) for train, folder in folders.items()}
 
 
-@pytest.mark.parametrize("train", [as_source, as_arrays])
-@pytest.mark.parametrize("save_freq", [1, 2, "epoch"])
-def test_a_run_stopped_again_and_again_ends_as_one_that_was_not(tmp_path, whole, train, save_freq):
-    expected, folder = whole[train]
-    stop, runs = 2 if save_freq == 1 else 5, 0
-    while not (tmp_path / "saved").exists() or len(read(tmp_path)) < EPOCHS:
+def ends_equal(folder, expected, expected_folder, train, stop, save_freq, **kwargs):
+    """Stop a run again and again, and compare what it comes to."""
+    runs = 0
+    while len(read(folder)) < EPOCHS:
         runs += 1
         try:
-            model = run(train, tmp_path, stop, save_freq)
+            model = run(train, folder, stop, save_freq, **kwargs)
         except KeyboardInterrupt:
             continue
-    assert runs > 2
+    assert runs > 1
     assert_equal(model, expected)
-    assert (tmp_path / "log.csv").read_bytes() == (folder / "log.csv").read_bytes()
+    assert (folder / "log.csv").read_bytes() == (expected_folder / "log.csv").read_bytes()
+
+
+@pytest.mark.parametrize("train", [as_source, as_arrays])
+@pytest.mark.parametrize(("save_freq", "stop"), [(1, 2), (2, 4), ("epoch", 5)])
+def test_a_run_stopped_again_and_again_ends_equal(tmp_path, whole, train, save_freq, stop):
+    ends_equal(tmp_path, *whole[train], train, stop, save_freq)
+
+
+def test_a_compiled_run_that_is_stopped_ends_equal(tmp_path_factory):
+    first, second = tmp_path_factory.mktemp("whole"), tmp_path_factory.mktemp("stopped")
+    expected = run(as_source, first, compiled=True)
+    ends_equal(second, expected, first, as_source, 5, 1, compiled=True)
 
 
 def read(folder):
