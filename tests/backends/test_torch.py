@@ -17,7 +17,6 @@ import torch
 from instdisc_torch import TorchBankOps, bank_ops, fused
 
 
-
 @pytest.fixture
 def rng():
     return np.random.default_rng(0)
