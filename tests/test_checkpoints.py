@@ -4,6 +4,7 @@ import errno
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 
@@ -17,6 +18,7 @@ from hypothesis import strategies as st
 from instdisc_core import NCE, BankHealth, InstanceDiscrimination, LogFile, UniformSampler
 from instdisc_core.checkpoints import Checkpoints, FolderLock, check_seal, seal
 from instdisc_core.checkpoints import folder as checkpoint_folder
+from instdisc_core.checkpoints.folder import CheckpointFolder
 from instdisc_core.data import ImageArray
 from instdisc_core.files import replacing
 
@@ -175,6 +177,19 @@ def test_a_later_fit_of_the_model_starts_at_the_first_epoch(tmp_path):
 # -- damage
 
 
+@pytest.fixture(scope="module")
+def stopped_once(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("stopped")
+    interrupted(as_source, folder, stop=5)
+    return folder
+
+
+@pytest.fixture
+def stopped(stopped_once, tmp_path):
+    """The folder of a run that was interrupted in its second epoch."""
+    return shutil.copytree(stopped_once, tmp_path / "run")
+
+
 def newest(folder):
     return max((folder / "saved").glob("epoch*"))
 
@@ -208,35 +223,40 @@ def claim_epoch_99(path):
         ("checkpoint.json", lambda path: path.write_text("[" * 10_000)),
     ],
 )
-def test_a_damaged_checkpoint_is_named_and_the_one_before_taken(tmp_path, whole, file, damage):
-    interrupted(as_source, tmp_path, stop=5)
-    damage(newest(tmp_path) / file)
-    with pytest.warns(UserWarning, match=f"Damaged checkpoints .*{newest(tmp_path).name} \\("):
-        model = run(as_source, tmp_path)
+def test_a_damaged_checkpoint_is_named_and_the_one_before_taken(stopped, file, damage):
+    *_, before, last = sorted((stopped / "saved").glob("epoch*"))
+    damage(last / file)
+    with pytest.warns(UserWarning, match=rf"Damaged checkpoints .*{last.name} \("):
+        path, about = CheckpointFolder(stopped / "saved", 3).newest()
+    assert path == before
+    assert before.name == "epoch-{epoch:05d}-step-{step:07d}".format(**about)
+
+
+def test_from_the_one_before_a_run_ends_equal(stopped, whole):
+    flip(newest(stopped) / "model.weights.h5")
+    with pytest.warns(UserWarning, match="Damaged checkpoints"):
+        model = run(as_source, stopped)
     assert_equal(model, whole[as_source][0])
 
 
-def test_parts_of_two_checkpoints_are_not_one(tmp_path):
-    interrupted(as_source, tmp_path, stop=5)
-    older, newer = sorted((tmp_path / "saved").glob("epoch*"))[-2:]
+def test_parts_of_two_checkpoints_are_not_one(stopped):
+    older, newer = sorted((stopped / "saved").glob("epoch*"))[-2:]
     (newer / "model.weights.h5").write_bytes((older / "model.weights.h5").read_bytes())
     with pytest.warns(UserWarning, match="weights of another checkpoint"):
-        run(as_source, tmp_path)
+        CheckpointFolder(stopped / "saved", 3).newest()
 
 
-def test_where_all_are_damaged_nothing_starts_from_the_beginning(tmp_path):
-    interrupted(as_source, tmp_path, stop=3)
-    for path in (tmp_path / "saved").glob("epoch*"):
+def test_where_all_are_damaged_nothing_starts_from_the_beginning(stopped):
+    for path in (stopped / "saved").glob("epoch*"):
         flip(path / "state.npz")
     with pytest.raises(ValueError, match=r"every checkpoint is damaged: .*Restore one"):
-        run(as_source, tmp_path)
+        run(as_source, stopped)
 
 
 @pytest.mark.parametrize("where", ["flush", "rename", "rmtree"])
 @pytest.mark.parametrize("error", [KeyboardInterrupt, OSError(errno.ENOSPC, "No space left")])
-def test_what_stops_while_saving_leaves_the_one_before(tmp_path, whole, monkeypatch, where, error):
-    interrupted(as_source, tmp_path, stop=3)
-    before = {p.name for p in (tmp_path / "saved").glob("epoch*")}
+def test_what_stops_while_saving_leaves_the_one_before(stopped, whole, monkeypatch, where, error):
+    before = {p.name for p in (stopped / "saved").glob("epoch*")}
 
     def fail(*args, **kwargs):
         raise error
@@ -245,10 +265,10 @@ def test_what_stops_while_saving_leaves_the_one_before(tmp_path, whole, monkeypa
         owner = {"rename": os, "rmtree": checkpoint_folder.shutil}.get(where, checkpoint_folder)
         patch.setattr(owner, where, fail)
         with pytest.raises(type(error) if isinstance(error, OSError) else error):
-            run(as_source, tmp_path)
-    assert before & {p.name for p in (tmp_path / "saved").glob("epoch*")}
-    assert_equal(run(as_source, tmp_path), whole[as_source][0])
-    assert not list((tmp_path / "saved").glob(".part*"))
+            run(as_source, stopped)
+    assert before & {p.name for p in (stopped / "saved").glob("epoch*")}
+    assert_equal(run(as_source, stopped), whole[as_source][0])
+    assert not list((stopped / "saved").glob(".part*"))
 
 
 # -- what does not fit
@@ -264,16 +284,15 @@ def test_what_stops_while_saving_leaves_the_one_before(tmp_path, whole, monkeypa
         ({}, lambda m, **k: m.fit(ImageArray(IMAGES[::-1]).batches(4, 5), **k), "data"),
     ],
 )
-def test_another_run_s_checkpoint_is_refused_and_the_model_stays(tmp_path, change, train, what):
-    interrupted(as_source, tmp_path, stop=4)
+def test_another_run_s_checkpoint_is_refused_and_the_model_stays(stopped, change, train, what):
     model = build(**change)
     model.build((None, 2, 2, 3))
     before = [numpy(v) for v in model.variables]
     with pytest.raises(ValueError, match=rf"saved.*whose {what} is .*Give fit the {what}"):
-        train(model, callbacks=[Checkpoints(tmp_path / "saved")])
+        train(model, callbacks=[Checkpoints(stopped / "saved")])
     for variable, value in zip(model.variables, before, strict=True):
         np.testing.assert_array_equal(numpy(variable), value)
-    with FolderLock(tmp_path / "saved"):
+    with FolderLock(stopped / "saved"):
         pass  # it was given back
 
 
