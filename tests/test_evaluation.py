@@ -1,9 +1,8 @@
-"""Linear classifiers, clusters, few labels, retrieval, maps, and the report of them all."""
+"""Linear classifiers, clusters, few labels, and the report of all measures."""
 
 import csv
 import itertools
 import json
-import os
 
 import keras
 import numpy as np
@@ -11,18 +10,13 @@ import pytest
 from differentiation import numpy
 from hypothesis import given
 from hypothesis import strategies as st
-from matplotlib.figure import Figure
-from matplotlib.text import Text
-from PIL import Image
 
-from instdisc_core import InstanceDiscrimination, MemoryBank, NonParametricSoftmax
-from instdisc_core.data import ImageArray, ImageDataset, ImageFolder
-from instdisc_core.data.manifest import printable
+from instdisc_core import InstanceDiscrimination, NonParametricSoftmax
+from instdisc_core.data import ImageArray
 from instdisc_core.encoders import resnet
 from instdisc_core.evaluation import (
     cluster,
     clustering_scores,
-    embedding_map,
     evaluate,
     fine_tuned_accuracy,
     linear_accuracy,
@@ -37,10 +31,6 @@ from instdisc_core.evaluation.features import (
     unit,
 )
 from instdisc_core.evaluation.low_shot import labelled_subset
-from instdisc_core.evaluation.positions import positions_in
-
-RNG = np.random.default_rng(0)
-PNG = b"\x89PNG"
 
 
 def blobs(n=120, classes=3, spread=0.1, seed=0):
@@ -280,122 +270,18 @@ def test_fine_tuning_needs_labels_that_match(model):
         fine_tuned_accuracy(model, colours(), other, 0.5)
 
 
-# -- retrieval
+# -- what is not finite
 
 
-def on_a_circle(n):
-    angles = np.linspace(0, np.pi, n)
-    return np.stack([np.cos(angles), np.sin(angles)], axis=1).astype("float32")
-
-
-def named(n, labels=None):
-    images = np.zeros((n, 4, 4, 3), "uint8")
-    images[:, 0, 0, 0] = np.arange(n)
-    return ImageArray(images, labels, names=[f"<{i}>.jpg" for i in range(n)])
-
-
-def test_neighbours_are_the_nearest_and_never_the_query_itself():
-    source = named(9)
-    found = retrieve(on_a_circle(9), source, on_a_circle(9), source, k=2, indices=[4, 0])
-    assert [set(row) for row in found.neighbours.tolist()] == [{3, 5}, {1, 2}]
-    assert found.names()[1] == ("<0>.jpg", ["<1>.jpg", "<2>.jpg"])
-    np.testing.assert_allclose(found.similarities[0], np.cos(np.pi / 8), rtol=1e-5)
-
-
-def test_an_image_is_itself_by_its_data():
-    """It is found neither in a second object of the same data nor from a part of it."""
-    gallery, rows = named(9), on_a_circle(9)
-    unread = ImageDataset(list(gallery.images()), 4, cache=False)
-    later = ImageArray(gallery.images(range(4, 9)), names=["x", *gallery.names[5:]])
-    for queries, own in (
-        (gallery, range(9)),
-        (named(9), range(9)),
-        (named(9).subset([7, 2, 5]), [7, 2, 5]),
-        (ImageArray(255 - gallery.images(), names=gallery.names), [-1] * 9),
-        (ImageArray(gallery.images()), [-1] * 9),  # other names
-        (unread, [-1] * 9),  # no digests
-        (later, [-1, 5, 6, 7, 8]),
-    ):
-        assert positions_in(gallery, queries).tolist() == list(own)
-        angles = [i if i >= 0 else 3 for i in own]
-        found = retrieve(rows[angles], queries, rows, gallery, k=1).neighbours[:, 0]
-        for i, j in zip(own, found, strict=True):
-            assert j == 3 if i < 0 else abs(i - j) == 1
-    assert positions_in(unread, unread).tolist() == list(range(9))
-    some = retrieve(rows[[7, 2, 5]], gallery.subset([7, 2, 5]), rows, gallery, 1, indices=[2, 0])
-    assert some.names()[0][0] == "<5>.jpg"
-    assert np.abs(some.neighbours[:, 0] - [5, 7]).tolist() == [1, 1]
-
-
-def test_all_of_the_gallery_but_the_query_itself_can_be_found():
-    gallery, rows = named(5), on_a_circle(5)
-    assert retrieve(rows, gallery, rows, gallery, k=4).neighbours.shape == (5, 4)
-    other = ImageArray(255 - gallery.images())
-    assert retrieve(rows, other, rows, gallery, k=5).neighbours.shape == (5, 5)
-    mixed = ImageArray(np.stack([gallery.image(0), other.image(1)]), names=["<0>.jpg", "new"])
-    assert retrieve(rows[:2], mixed, rows, gallery, k=5, indices=[1]).neighbours.shape == (1, 5)
-    for queries, most in ((gallery, 4), (named(5), 4), (other, 5), (mixed, 4)):
-        with pytest.raises(ValueError, match=rf"k={most + 1}\. Expected at most {most}"):
-            retrieve(rows[: len(queries)], queries, rows, gallery, k=most + 1)
-
-
-def test_where_the_query_s_own_row_is_far_off_the_last_one_is_left_out():
-    """A bank's row can lag so far behind that the image itself is not among the nearest."""
-    source, rows = named(5), on_a_circle(5)
-    found = retrieve(-rows[[0]], source.subset([0]), rows, source, k=2)
-    assert found.neighbours.tolist() == [[4, 3]]
-    np.testing.assert_allclose(found.similarities, [[1, np.cos(np.pi / 4)]], atol=1e-6)
-
-
-def test_of_many_equal_images_none_is_its_own_neighbour():
-    source, same = named(5), np.tile(np.float32([[1, 0]]), (5, 1))
-    found = retrieve(same, source, same, source, k=2)
-    assert found.neighbours.shape == (5, 2)
-    assert not np.any(found.neighbours == np.arange(5)[:, None])
-
-
-@pytest.mark.parametrize("dtype", ["float32", "int8"])
-def test_a_gallery_is_checked_against_the_bank_s_manifest(dtype):
-    source, rows = named(5), on_a_circle(5)
-    bank = MemoryBank(5, 2, dtype=dtype)
-    bank.rows.assign(rows)
-    other = ImageArray(255 - source.images(), names=source.names)
-    for gallery in (source, other):
-        found = retrieve(rows, source, bank, gallery, k=1)  # it does not know whose rows it has
-        assert found.neighbours[0].tolist() == [1 if gallery is source else 0]
-    bank.manifest = named(5).manifest
-    np.testing.assert_array_equal(
-        retrieve(rows, source, bank, source, k=4).neighbours,
-        retrieve(rows, source, bank.rows, source, k=4).neighbours,
-    )
-    with pytest.raises(ValueError, match=r"a gallery with 5 images .* 5 changed: <0>\.jpg, <1>"):
-        retrieve(rows, source, bank, other, k=1)
-    with pytest.raises(ValueError, match=r"a gallery with 4 images .* 1 missing: <4>\.jpg"):
-        retrieve(rows, source, bank, source.subset(range(4)), k=1)
-
-
-def test_embeddings_that_are_not_finite_have_no_neighbors_clusters_or_map(tmp_path):
-    source, rows = named(9), np.eye(9, dtype="float32")
+def test_embeddings_that_are_not_finite_have_no_clusters_and_no_classifier():
+    rows, answers = np.eye(9), np.arange(9) % 2
     wrong = rows.copy()
     wrong[[2, 4], 0] = np.nan, np.inf
-    expected = r"features in which 2 of {} rows are not finite: {}\."
-    with pytest.raises(ValueError, match=expected.format(9, "2, 4")):
-        retrieve(wrong, source, rows, source, k=1)
-    with pytest.raises(ValueError, match=expected.format(3, "4, 2")):
-        retrieve(wrong, source, rows, source, k=1, indices=[4, 1, 2])
-    assert retrieve(wrong, source, rows, source, k=1, indices=[1, 3]).neighbours.shape == (2, 1)
-    with pytest.raises(ValueError, match="gallery_" + expected.format(9, "2, 4")):
-        retrieve(rows, source, wrong, source, k=1)
-    answers = np.arange(9) % 2
     for arguments in ((wrong, answers, rows, answers), (rows, answers, wrong, answers)):
-        with pytest.raises(ValueError, match=expected.format(9, "2, 4")):
+        with pytest.raises(ValueError, match=r"features in which 2 of 9 rows .* finite: 2, 4\."):
             linear_accuracy(*arguments)
-    expected = expected.replace("features", "embeddings").format(9, "2, 4")
-    with pytest.raises(ValueError, match=expected):
+    with pytest.raises(ValueError, match=r"embeddings in which 2 of 9 rows .* finite: 2, 4\."):
         cluster(wrong, 2)
-    with pytest.raises(ValueError, match=expected):
-        embedding_map(wrong, source, tmp_path / "map.png")
-    assert not (tmp_path / "map.png").exists()
 
 
 def test_a_model_that_diverged_is_not_evaluated():
@@ -407,104 +293,6 @@ def test_a_model_that_diverged_is_not_evaluated():
     for compute in (encoder_features, lambda *a: stage_features(*a, "conv1")):
         with pytest.raises(ValueError, match=r"features in which 24 of 24 rows are not finite"):
             compute(model, colours())
-
-
-def test_best_and_worst_are_by_agreement():
-    source = named(6, labels=[0, 0, 0, 1, 0, 1])
-    found = retrieve(on_a_circle(6), source, on_a_circle(6), source, k=1)
-    assert found.agreement[5] == 0
-    assert found.agreement[0] == 1
-    assert found.worst(1).agreement[0] == 0
-    assert found.best(2).agreement.tolist() == [1, 1]
-    assert len(found.best(100).indices) == 6
-
-
-def test_pictures_and_pages_of_neighbours(tmp_path):
-    for labels in (None, [0, 0, 0, 1, 0, 1]):
-        source = named(6, labels)
-        found = retrieve(on_a_circle(6), source, on_a_circle(6), source, k=3)
-        found.plot(tmp_path / "found.png", "title")
-        assert (tmp_path / "found.png").read_bytes()[:4] == PNG
-        found.page(tmp_path / "found.html", "A & B")
-        page = (tmp_path / "found.html").read_text()
-        assert page.count("<img") == 6 * 4
-        assert "&lt;3&gt;.jpg" in page
-        assert "<3>.jpg" not in page
-        assert "<h1>A &amp; B</h1>" in page
-        assert ("the class of the query" in page) == (labels is not None)
-
-
-@pytest.fixture
-def oddly_named(tmp_path):
-    """A folder of three classes, whose names and whose files' names are not UTF-8 or hold ``$``."""
-    for i, folder in enumerate([b"caf\xe9", b"$x_{1$", b"_hidden"]):
-        parent = os.path.join(os.fsencode(tmp_path / "photos"), folder)
-        try:
-            os.makedirs(parent)
-        except OSError:
-            pytest.skip("this file system takes no names that are not UTF-8")
-        for j, name in enumerate([b"caf\xe9.png", b"$x_{1$.png"]):
-            image = np.full((8, 8, 3), 60 * i + 20 * j, "uint8")
-            Image.fromarray(image).save(os.path.join(parent, name).decode(errors="surrogateescape"))
-    return ImageFolder(tmp_path / "photos", 8)
-
-
-def drawn_texts(monkeypatch):
-    """What is written in the figures that are saved from now on, filled as they are."""
-    texts, save = [], Figure.savefig
-
-    def watched(figure, *args, **kwargs):
-        save(figure, *args, **kwargs)
-        texts.extend(text.get_text() for text in figure.findobj(Text) if text.get_visible())
-
-    monkeypatch.setattr(Figure, "savefig", watched)
-    return texts
-
-
-def test_names_of_any_bytes_are_shown_on_pages_and_pictures(oddly_named, tmp_path, monkeypatch):
-    rows, title = on_a_circle(6), "caf\udce9 & $x_{1$"
-    found = retrieve(rows, oddly_named, rows, oddly_named, k=2)
-    found.page(tmp_path / "found.html", title)
-    page = (tmp_path / "found.html").read_text(encoding="utf-8")
-    assert page.count("<h1>caf\ufffd &amp; $x_{1$</h1>") == 1
-    assert page.count('alt="$x_{1$/$x_{1$.png"') == found.indices.tolist().count(0) + sum(
-        names.count("$x_{1$/$x_{1$.png") for _, names in found.names()
-    )
-    for i in range(6):
-        assert printable(oddly_named.names[i]) in page
-    assert {"caf\udce9/caf\udce9.png", "$x_{1$/caf\udce9.png"} <= set(oddly_named.names)
-
-    texts = drawn_texts(monkeypatch)
-    found.plot(tmp_path / "found.png", title)
-    expected = {"caf\ufffd & $x_{1$", "caf\ufffd/caf\ufffd.png", "$x_{1$/$x_{1$.png"}
-    assert expected <= {text.split("\n")[0] for text in texts}
-
-    texts.clear()
-    embedding_map(rows, oddly_named, tmp_path / "map.png", title=title)
-    assert {"caf\ufffd & $x_{1$", "caf\ufffd", "$x_{1$", "_hidden"} <= set(texts)
-
-
-def test_retrieval_is_checked():
-    source = named(5)
-    with pytest.raises(ValueError, match=r"features of shape \(4, 2\) for 5 images"):
-        retrieve(on_a_circle(4), source, on_a_circle(5), source)
-    with pytest.raises(ValueError, match=r"k=5. Expected at most 4"):
-        retrieve(on_a_circle(5), source, on_a_circle(5), source, k=5)
-
-
-# -- maps
-
-
-def test_a_map_shows_points_by_class_or_the_images(tmp_path):
-    rows, labels = blobs(30)
-    images = RNG.integers(0, 256, (30, 4, 4, 3)).astype("uint8")
-    for source in (ImageArray(images, labels), ImageArray(images)):
-        places, chosen = embedding_map(unit(rows), source, tmp_path / "map.png", num_images=20)
-        assert places.shape == (20, 2)
-        assert len(set(chosen)) == 20
-        assert (tmp_path / "map.png").read_bytes()[:4] == PNG
-    with pytest.raises(ValueError, match=r"3 images\. Expected at least 4"):
-        embedding_map(unit(rows[:3]), ImageArray(images[:3]), tmp_path / "map.png")
 
 
 # -- the report
