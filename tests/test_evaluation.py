@@ -3,6 +3,7 @@
 import csv
 import itertools
 import json
+from types import SimpleNamespace
 
 import keras
 import numpy as np
@@ -10,18 +11,22 @@ import pytest
 from differentiation import numpy
 from hypothesis import given
 from hypothesis import strategies as st
+from sklearn.cluster import KMeans
 
 from instdisc_core import InstanceDiscrimination, NonParametricSoftmax
-from instdisc_core.data import ImageArray
+from instdisc_core.data import ImageArray, ImageSource
 from instdisc_core.encoders import resnet
 from instdisc_core.evaluation import (
     cluster,
     clustering_scores,
     evaluate,
     fine_tuned_accuracy,
+    knn_accuracy,
+    linear,
     linear_accuracy,
     retrieve,
 )
+from instdisc_core.evaluation import report as report_module
 from instdisc_core.evaluation.features import (
     embeddings,
     encoder_features,
@@ -128,6 +133,19 @@ def test_the_strength_is_chosen_on_images_that_were_not_fitted(classifier):
         assert linear_accuracy(*arguments, strengths=(1e-3, 1e3), seed=seed)[1] == 1e-3
 
 
+def test_the_strength_with_the_best_score_is_taken(monkeypatch):
+    scores, fitted = {0.1: 0.2, 1.0: 0.9, 10.0: 0.5}, []
+
+    def fit(classifier, strength, features, labels, seed):
+        fitted.append((strength, len(features)))
+        return SimpleNamespace(score=lambda features, labels: scores[strength])
+
+    monkeypatch.setattr(linear, "_fitted", fit)
+    features, labels = blobs()
+    assert linear_accuracy(features, labels, features, labels, strengths=tuple(scores)) == (0.9, 1)
+    assert fitted == [(0.1, 96), (1.0, 96), (10.0, 96), (1.0, 120)]
+
+
 def test_features_of_any_scale():
     features, labels = blobs(spread=0.3)
     scaled = features * np.logspace(-4, 4, 8) + 100
@@ -157,6 +175,19 @@ def test_blobs_are_found():
     features, labels = blobs()
     scores = clustering_scores(cluster(features, 3), labels)
     assert scores == pytest.approx({"accuracy": 1, "nmi": 1, "ari": 1})
+
+
+def test_clusters_start_as_often_and_from_the_seed_that_were_asked_for(monkeypatch):
+    made = []
+
+    def fit_predict(self, rows):
+        made.append((self.n_clusters, self.n_init, self.random_state))
+
+    monkeypatch.setattr(KMeans, "fit_predict", fit_predict)
+    features, _ = blobs()
+    cluster(features, 3)
+    cluster(features, 2, seed=5, restarts=4)
+    assert made == [(3, 10, 0), (2, 4, 5)]
 
 
 @given(st.lists(st.tuples(st.integers(0, 3), st.integers(0, 3)), min_size=1, max_size=30))
@@ -259,6 +290,28 @@ def test_fine_tuning_augments_and_trains_in_training_mode(monkeypatch):
     assert np.abs(seen[0][0]).max() > 0, "batch normalization followed the batches"
 
 
+def test_fine_tuning_puts_the_random_states_back_and_has_an_order_for_each_epoch(monkeypatch):
+    model, made, batches = build_model(keras.layers.RandomFlip(seed=3)), [], ImageArray.batches
+
+    def watched(self, *args, **kwargs):
+        made.append(batches(self, *args, **kwargs))
+        return made[-1]
+
+    monkeypatch.setattr(ImageSource, "batches", watched)
+    model.augmenter(colours().images(), training=True)
+    before = [state.numpy() for _, state in model.random_states()]
+    assert before
+    fine_tuned_accuracy(model, colours(), colours(seed=1), 0.25, epochs=3, batch_size=5, seed=7)
+    for value, (_, state) in zip(before, model.random_states(), strict=True):
+        np.testing.assert_array_equal(state.numpy(), value)
+    model.augmenter(colours().images(), training=True)
+    after = [state.numpy() for _, state in model.random_states()]
+    assert any(np.any(a != b) for a, b in zip(after, before, strict=True)), "or nothing was shown"
+    (order,) = made
+    assert (order.epoch, order.batch_size, order.seed) == (2, 5, 7)
+    assert len(order.source) == 6
+
+
 def test_fine_tuning_needs_labels_that_match(model):
     bare = ImageArray(colours().images())
     with pytest.raises(ValueError, match=r"labels for test only\. Expected both or none"):
@@ -358,6 +411,54 @@ def test_pixels_of_the_test_are_centred_by_the_training_mean(model):
     train = ImageArray(images, np.repeat([0, 1], 12))
     test = ImageArray(np.full((4, 16, 16, 3), 70, "uint8"), [0] * 4)
     assert evaluate(model, train, test, measures=["knn"], k=5).value("kNN", "pixels") == 1
+
+
+def test_each_row_is_of_the_features_that_it_names():
+    """Red or green is what the encoder sees; blue, which misleads, is all that the head leaves."""
+    train_labels, test_labels = np.arange(24) % 2, np.arange(8) % 2
+
+    def pictures(labels, blue):
+        images = np.zeros((len(labels), 4, 4, 3), "uint8")
+        images[np.arange(len(labels)), :, :, labels] = 240
+        images[..., 2] = np.where(blue, 60, 0)[:, None, None]
+        return ImageArray(images, labels)
+
+    train, test = pictures(train_labels, train_labels), pictures(test_labels, 1 - test_labels)
+    encoder = keras.Sequential([keras.layers.GlobalAveragePooling2D()])
+    model = InstanceDiscrimination(encoder, 24, 2, projector=keras.layers.Dense(2))
+    model.build((None, 4, 4, 3))
+    model.projector.set_weights([np.array([[0, 0], [0, 0], [1, 0]]), np.array([0, 30])])
+    shown = model.predict(pictures(train_labels, 1 - train_labels).images(), verbose=0)
+    model.memory_bank.rows.assign(shown)  # as if blue had said the contrary then
+    model.manifest = train.manifest
+    report = evaluate(model, train, test, measures=["knn"], k=3)
+    values = {row["features"]: row["value"] for row in report.rows if row["measure"] == "kNN"}
+    assert values == {"embedding": 0, "encoder": 1, "pixels": 1, "bank rows": 1}
+    model.manifest = None
+    assert len(evaluate(model, train, test, measures=["knn"]).rows) == 2 * 3
+
+
+def test_settings_reach_the_measures(model, monkeypatch):
+    votes = []
+
+    def counted(*args, **kwargs):
+        votes.append(kwargs)
+        return knn_accuracy(*args, **kwargs)
+
+    monkeypatch.setattr(report_module, "knn_accuracy", counted)
+    settings = {"k": 7, "temperature": 0.5, "num_clusters": 1}
+    report = evaluate(model, colours(), colours(seed=1), measures=["knn", "clustering"], **settings)
+    assert votes == 4 * [{"k": 7, "temperature": 0.5}, {"k": 1, "temperature": 0.5}]
+    assert [row["settings"] for row in report.rows[:8]] == votes
+    assert report.value("clustering accuracy", "embedding") == 0.5, "one cluster for two classes"
+
+
+def test_few_images_have_few_neighbors(model, tmp_path):
+    """Four images have three neighbors each, also when they come as a second object."""
+    for test in (colours(4), colours(8).subset([1, 3])):
+        pictures = evaluate(model, colours(4), test, tmp_path, measures=["retrieval"]).pictures
+        page = pictures[-1].read_text(encoding="utf-8")
+        assert page.count("<img") == 4 * len(test)
 
 
 def test_without_labels_there_are_pictures(model, tmp_path):
