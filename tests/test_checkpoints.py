@@ -239,6 +239,13 @@ def test_from_the_one_before_a_run_ends_equal(stopped, whole):
     assert_equal(model, whole[as_source][0])
 
 
+@pytest.mark.parametrize("damage", [os.unlink, flip, cut])
+def test_a_log_is_restored_with_the_checkpoint(stopped, whole, damage):
+    damage(stopped / "log.csv")
+    run(as_source, stopped)
+    assert (stopped / "log.csv").read_bytes() == (whole[as_source][1] / "log.csv").read_bytes()
+
+
 def test_parts_of_two_checkpoints_are_not_one(stopped):
     older, newer = sorted((stopped / "saved").glob("epoch*"))[-2:]
     (newer / "model.weights.h5").write_bytes((older / "model.weights.h5").read_bytes())

@@ -2,6 +2,8 @@
 
 import csv
 import io
+import json
+import os
 from pathlib import Path
 
 import keras
@@ -14,9 +16,10 @@ from instdisc_core.validation import require
 class LogFile(keras.callbacks.Callback):
     """Writes the logs of every epoch into a CSV file, whichever of them an epoch has.
 
-    A column that an epoch lacks is empty there. A run that goes on replaces the epochs that it
-    repeats, and keeps those before. (``keras.callbacks.CSVLogger`` fixes the columns in the first
-    epoch, and after that loses others.)
+    A column that an epoch lacks is empty there. A run that continues replaces the epochs that it
+    repeats, and keeps those before: from its checkpoint where ``Checkpoints`` restored one, else
+    from the file. (``keras.callbacks.CSVLogger`` fixes the columns in the first epoch, and after
+    that loses others.)
 
     Args:
         path: of the file.
@@ -24,19 +27,34 @@ class LogFile(keras.callbacks.Callback):
     Example: ``model.fit(images, indices, callbacks=[BankHealth(images), LogFile("log.csv")])``
     """
 
-    def __init__(self, path):
+    def __init__(self, path: str | os.PathLike):
         super().__init__()
         self.path = Path(path)
+        self._rows: list[dict[str, str]] | None = None
+
+    def on_train_begin(self, logs=None):
+        """Know nothing of an earlier fit but what the file says."""
+        self._rows = None
 
     def on_epoch_end(self, epoch, logs=None):
         """Replace the file."""
         row = {"epoch": str(epoch)} | {k: str(float(v)) for k, v in (logs or {}).items()}
-        rows = [r for r in read_log(self.path) if int(r["epoch"]) < epoch] + [row]
+        before = read_log(self.path) if self._rows is None else self._rows
+        rows = [r for r in before if int(r["epoch"]) < epoch] + [row]
         columns = list(dict.fromkeys(name for r in rows for name in r))
+        self._rows = [{name: r.get(name, "") for name in columns} for r in rows]
         with replacing(self.path) as part, open(part, "w", encoding="utf-8", newline="") as file:
-            writer = csv.DictWriter(file, columns, restval="")
+            writer = csv.DictWriter(file, columns)
             writer.writeheader()
-            writer.writerows(rows)
+            writer.writerows(self._rows)
+
+    def get_state(self) -> dict[str, np.ndarray]:
+        """The rows so far, for a run that continues."""
+        return {} if self._rows is None else {"rows": np.array(json.dumps(self._rows))}
+
+    def set_state(self, state: dict[str, np.ndarray]) -> None:
+        """Take over what ``get_state`` returned."""
+        self._rows = json.loads(str(state["rows"]))
 
 
 def read_log(path):
