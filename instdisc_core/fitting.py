@@ -9,7 +9,7 @@ import keras
 from instdisc_core.callbacks import DataOrder, NonFiniteImages, RefusedIndices
 from instdisc_core.checkpoints import Checkpoints, Position
 from instdisc_core.data.batches import ArrayBatches, OrderedBatches
-from instdisc_core.data.checked import require_finite, require_images, with_narrow_indices
+from instdisc_core.data.checked import require_finite_images, require_images, with_narrow_indices
 from instdisc_core.validation import require
 
 
@@ -31,7 +31,7 @@ def calls(model: keras.Model, arguments: dict[str, Any]) -> Iterator[Iterable[di
     x, y = arguments["x"], arguments["y"]
     require_images(x)
     if model.non_finite == "raise":
-        require_finite(x)
+        require_finite_images(x)
     given = arguments["callbacks"]
     listed = keras.tree.flatten(getattr(given, "callbacks", given) or [])
     savers = [callback for callback in listed if isinstance(callback, Checkpoints)]
@@ -72,8 +72,9 @@ def calls(model: keras.Model, arguments: dict[str, Any]) -> Iterator[Iterable[di
 def _resumed(model, batches, arguments, step):
     """Two calls: the rest of an epoch, which has fewer steps, and the epochs after it."""
     verbose, epoch = arguments["verbose"], arguments["initial_epoch"]
+    given = arguments["callbacks"]
     callbacks = _OneTraining(
-        arguments["callbacks"],
+        getattr(given, "callbacks", given),
         add_history=True,
         add_progbar=verbose != 0,
         verbose=verbose,

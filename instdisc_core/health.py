@@ -1,43 +1,14 @@
 """How an embedding is doing, measured without labels, and whether it has collapsed."""
 
-from typing import Any
-
 import numpy as np
 from keras import ops
 
-from instdisc_core.data.manifest import listed
-from instdisc_core.validation import host_values, require
+from instdisc_core.validation import require, require_finite
 
 BLOCK = 8_192  # rows of the bank that are scored at a time
 ALIKE = 0.95  # mean cosine of two images from which all embeddings are one
 ENOUGH = 8  # dimensions below which a small rank says nothing
 FLAT = 0.02  # effective rank, as a share of the dimensions, from which they lie on a line
-
-
-def require_finite(name: str, rows: Any, indices: np.ndarray | None = None) -> None:
-    """Raise unless all rows ``(n, width)`` are finite: NaN has no neighbors, no rank, no distance.
-
-    Args:
-        name: what the rows are, for the message.
-        rows: array or tensor; one whose values cannot be read for free passes, and so does a
-            variable: a memory bank's rows stay finite by themselves.
-        indices: what to call each row, ``(n,)``; None is 0, 1, 2, ...
-
-    Raises:
-        ValueError: it says how many rows are not finite, and which are the first.
-    """
-    values = host_values(rows)
-    if values is None:
-        return
-    wrong = np.flatnonzero(~np.isfinite(values).all(axis=1))
-    named = wrong if indices is None else np.asarray(indices)[wrong]
-    require(
-        not len(wrong),
-        f"{name} in which {len(wrong)} of {len(values)} rows are not finite: "
-        f"{listed([str(i) for i in named])}",
-        "finite numbers",
-        "If it is all rows, training diverged; if it is a few, look at their images.",
-    )
 
 
 def uniformity(embeddings):

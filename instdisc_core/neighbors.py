@@ -3,10 +3,15 @@
 import numpy as np
 from keras import ops
 
-from instdisc_core.health import require_finite
 from instdisc_core.quantized_rows import QuantizedRows
 from instdisc_core.registry import get_bank_ops
-from instdisc_core.validation import check_features, require, require_count, require_number
+from instdisc_core.validation import (
+    check_features,
+    require,
+    require_count,
+    require_finite,
+    require_temperature,
+)
 
 DEFAULT_K = 200
 
@@ -24,7 +29,7 @@ def weighted_knn(
         train_features: unit embeddings ``(n, embedding_dim)``: an array, or a bank's ``rows``.
         train_labels: ``(n,)``, integers or strings; any number of classes.
         k: neighbours that vote, in ``[1, n]``; None is 200, or ``n`` where there are fewer.
-        temperature: greater than 0; the paper uses 0.07 on ImageNet, 0.1 on CIFAR-10.
+        temperature: at least 1e-6; the paper uses 0.07 on ImageNet, 0.1 on CIFAR-10.
         batch_size: queries scored at a time. It changes memory, never a result.
         backend: see ``registry.get_bank_ops``.
 
@@ -32,7 +37,7 @@ def weighted_knn(
         NumPy array ``(queries,)`` of labels, of the dtype of ``train_labels``.
 
     Raises:
-        ValueError: shapes that don't fit each other, k out of range, temperature not above 0, or
+        ValueError: shapes that don't fit each other, k out of range, too low a temperature, or
             embeddings that are not finite.
 
     Source:
@@ -58,7 +63,7 @@ def weighted_knn(
     k = min(DEFAULT_K, n) if k is None else k
     require_count("k", k)
     require(k <= n, f"k={k}", f"at most the {n} training embeddings")
-    require_number("temperature", temperature, 0, open_below=True)
+    require_temperature(temperature)
     require_count("batch_size", batch_size)
     features = ops.convert_to_tensor(check_features(features, embedding_dim), "float32")
     require_finite("features", ops.convert_to_numpy(features))

@@ -93,7 +93,13 @@ class FirstBatches(PartitionPolicy):
             small data set can be far off for the rest of the training.
 
     Source:
-        Wu et al., section 3.2; the official code takes the first batch.
+        Wu et al., section 3.2; the official code takes the first batch. Deviation: the official
+        code averages over the positive as well, so its Z is larger by the share
+        ``(n exp(s_ii) / Z - 1) / (m + 1)`` on average. Measured with 50,000 random rows of 128
+        numbers, 128 images per batch and temperature 0.07 (0.1 in brackets): where the features are
+        random too, as at an untrained start, 0.004 % (0.002 %) in either direction with 4096
+        negatives and 0.3 % (0.1 %) with 64; where each has cosine 0.5 to its own row, 14 % (2.4 %)
+        and 880 % (150 %) more.
 
     Example: ``NCE(partition=FirstBatches(num_batches=10))``
     """

@@ -7,6 +7,7 @@ import numpy as np
 
 UNIT_TOLERANCE = 0.02
 LOWEST_TEMPERATURE = 1e-6
+NAMED = 5  # how many rows an error names before it counts the others
 
 
 def require(condition, received, expected, mend=""):
@@ -64,6 +65,31 @@ def host_values(array):
     except Exception:  # each compiler refuses in its own way; the answer is the same
         pass
     return None
+
+
+def require_finite(name, rows, indices=None, unit="rows"):
+    """Raise unless all rows ``(n, ...)`` are finite: NaN has no neighbors and no distance.
+
+    Args:
+        name: what the rows are, for the message.
+        rows: array or tensor; one whose values cannot be read for free passes, and so does a
+            variable: a memory bank's rows stay finite by themselves.
+        indices: what to call each row, ``(n,)``; None is 0, 1, 2, ...
+        unit: what a row is, for the message.
+    """
+    values = host_values(rows)
+    if values is None or not values.size:
+        return
+    wrong = np.flatnonzero(~np.isfinite(values).reshape(len(values), -1).all(axis=1))
+    called = wrong if indices is None else np.asarray(indices)[wrong]
+    more = f" and {len(wrong) - NAMED} more" if len(wrong) > NAMED else ""
+    require(
+        not len(wrong),
+        f"{name} in which {len(wrong)} of {len(values)} {unit} are not finite: "
+        f"{', '.join(map(str, called[:NAMED]))}{more}",
+        "finite numbers",
+        "If it is all of them, training diverged; if it is a few, look at their images.",
+    )
 
 
 def check_indices(indices, num_instances, *, name="indices", ranks=(1,)):
@@ -134,14 +160,8 @@ def check_features(features, embedding_dim, *, unit=False, finite=False):
         "rows of length 1",
         "A zero row has no direction: look at the encoder's last layer.",
     )
-    bad = np.flatnonzero(~np.isfinite(values).all(axis=1))
-    require(
-        not (finite and len(bad)),
-        f"features in which {len(bad)} of {len(norms)} rows are not finite, the first is row "
-        f"{bad[0] if len(bad) else 0}",
-        "finite numbers",
-        "Look at the images of these rows, or at weights that have diverged.",
-    )
+    if finite:
+        require_finite("features", values)
     norms = norms[np.isfinite(norms)]
     if unit and norms.size and np.max(np.abs(norms - 1)) > UNIT_TOLERANCE:
         warnings.warn(

@@ -16,6 +16,17 @@ settings.register_profile(
 settings.register_profile("long", max_examples=500, **_COMMON)  # pytest --hypothesis-profile=long
 settings.load_profile("ci")
 
+# What changes the order of floating-point operations; tox.ini sets them.
+PROCESSOR_SETTINGS = (
+    "OMP_NUM_THREADS",
+    "ATEN_CPU_CAPABILITY",
+    "TF_ENABLE_ONEDNN_OPTS",
+    "ONEDNN_MAX_CPU_ISA",
+    "TF_NUM_INTRAOP_THREADS",
+    "NPROC",
+    "XLA_FLAGS",
+)
+
 
 def pytest_sessionstart(session):
     asked = os.environ.get("KERAS_BACKEND")
@@ -28,7 +39,17 @@ def pytest_sessionstart(session):
 
 
 def pytest_report_header(config):
-    return f"keras backend: {keras.backend.backend()}, bank: {type(get_bank_ops()).__name__}"
+    backend = keras.backend.backend()
+    processor = [f"{name}={os.environ[name]}" for name in PROCESSOR_SETTINGS if name in os.environ]
+    if backend == "torch":
+        import torch
+
+        capability = torch.backends.cpu.get_cpu_capability()
+        processor.append(f"{capability}, {torch.get_num_threads()} threads")
+    return [
+        f"keras backend: {backend}, bank: {type(get_bank_ops()).__name__}",
+        f"processor: {', '.join(processor) or 'no settings'}",
+    ]
 
 
 @pytest.fixture(autouse=True)

@@ -4,6 +4,7 @@ import errno
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 
@@ -17,6 +18,7 @@ from hypothesis import strategies as st
 from instdisc_core import NCE, BankHealth, InstanceDiscrimination, LogFile, UniformSampler
 from instdisc_core.checkpoints import Checkpoints, FolderLock, check_seal, seal
 from instdisc_core.checkpoints import folder as checkpoint_folder
+from instdisc_core.checkpoints.folder import CheckpointFolder
 from instdisc_core.data import ImageArray
 from instdisc_core.files import replacing
 
@@ -28,8 +30,12 @@ STEPS = 3
 IMAGES = np.random.default_rng(0).integers(0, 256, (N, 2, 2, 3)).astype("uint8")
 
 
-def build(optimizer=None, n=N):
-    """A model with state of every kind: noise, statistics, log Z, momentum, a schedule."""
+def build(optimizer=None, n=N, compiled=False):
+    """A model with state of every kind: noise, statistics, log Z, momentum.
+
+    What a checkpoint does is the same whether steps are compiled, which takes seconds for each
+    model; one test compiles.
+    """
     keras.utils.set_random_seed(0)
     encoder = keras.Sequential(
         [
@@ -43,7 +49,7 @@ def build(optimizer=None, n=N):
     objective = NCE(4, 0.3, sampler=UniformSampler(seed=2), proximal_weight=0.5)
     augmenter = keras.Sequential([keras.layers.RandomBrightness(0.2, seed=3)])
     model = InstanceDiscrimination(encoder, n, 4, objective, augmenter=augmenter, seed=0)
-    model.compile(optimizer=optimizer or keras.optimizers.Adam(0.01))
+    model.compile(optimizer or keras.optimizers.Adam(0.01), run_eagerly=not compiled)
     return model
 
 
@@ -102,20 +108,30 @@ def whole(tmp_path_factory):
     return {train: (run(train, folder), folder) for train, folder in folders.items()}
 
 
-@pytest.mark.parametrize("train", [as_source, as_arrays])
-@pytest.mark.parametrize("save_freq", [1, 2, "epoch"])
-def test_a_run_stopped_again_and_again_ends_as_one_that_was_not(tmp_path, whole, train, save_freq):
-    expected, folder = whole[train]
-    stop, runs = 2 if save_freq == 1 else 5, 0
-    while not (tmp_path / "saved").exists() or len(read(tmp_path)) < EPOCHS:
+def ends_equal(folder, expected, expected_folder, train, stop, save_freq, **kwargs):
+    """Stop a run again and again, and compare what it comes to."""
+    runs = 0
+    while len(read(folder)) < EPOCHS:
         runs += 1
         try:
-            model = run(train, tmp_path, stop, save_freq)
+            model = run(train, folder, stop, save_freq, **kwargs)
         except KeyboardInterrupt:
             continue
-    assert runs > 2
+    assert runs > 1
     assert_equal(model, expected)
-    assert (tmp_path / "log.csv").read_bytes() == (folder / "log.csv").read_bytes()
+    assert (folder / "log.csv").read_bytes() == (expected_folder / "log.csv").read_bytes()
+
+
+@pytest.mark.parametrize("train", [as_source, as_arrays])
+@pytest.mark.parametrize(("save_freq", "stop"), [(1, 2), (2, 4), ("epoch", 5)])
+def test_a_run_stopped_again_and_again_ends_equal(tmp_path, whole, train, save_freq, stop):
+    ends_equal(tmp_path, *whole[train], train, stop, save_freq)
+
+
+def test_a_compiled_run_that_is_stopped_ends_equal(tmp_path_factory):
+    first, second = tmp_path_factory.mktemp("whole"), tmp_path_factory.mktemp("stopped")
+    expected = run(as_source, first, compiled=True)
+    ends_equal(second, expected, first, as_source, 5, 1, compiled=True)
 
 
 def read(folder):
@@ -131,6 +147,22 @@ def test_the_last_ones_stay_and_the_order_of_arrays_changes_with_the_epoch(tmp_p
     assert not np.array_equal(numpy(first), numpy(later))
 
 
+def test_what_an_epoch_left_out_before_it_was_killed_is_reported_after(tmp_path):
+    spoiled = IMAGES.astype("float32")
+    spoiled[3, 0, 0, 0] = np.nan
+
+    def start(stop):
+        model = build()
+        model.non_finite = "skip"
+        callbacks = [Checkpoints(tmp_path / "saved", 1), Stop(stop)]
+        model.fit(spoiled, np.arange(N), BATCH, 1, 0, callbacks=callbacks, shuffle=False)
+
+    with pytest.raises(KeyboardInterrupt):
+        start(3)  # image 3 is in the first batch
+    with pytest.warns(UserWarning, match="1 images in epoch 1 with pixels that are not finite"):
+        start(0)
+
+
 def test_a_run_that_is_complete_runs_no_further(tmp_path, whole):
     run(as_source, tmp_path)
     again = run(as_source, tmp_path, stop=1)
@@ -143,6 +175,19 @@ def test_a_later_fit_of_the_model_starts_at_the_first_epoch(tmp_path):
 
 
 # -- damage
+
+
+@pytest.fixture(scope="module")
+def stopped_once(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("stopped")
+    interrupted(as_source, folder, stop=5)
+    return folder
+
+
+@pytest.fixture
+def stopped(stopped_once, tmp_path):
+    """The folder of a run that was interrupted in its second epoch."""
+    return shutil.copytree(stopped_once, tmp_path / "run")
 
 
 def newest(folder):
@@ -178,35 +223,47 @@ def claim_epoch_99(path):
         ("checkpoint.json", lambda path: path.write_text("[" * 10_000)),
     ],
 )
-def test_a_damaged_checkpoint_is_named_and_the_one_before_taken(tmp_path, whole, file, damage):
-    interrupted(as_source, tmp_path, stop=5)
-    damage(newest(tmp_path) / file)
-    with pytest.warns(UserWarning, match=f"Damaged checkpoints .*{newest(tmp_path).name} \\("):
-        model = run(as_source, tmp_path)
+def test_a_damaged_checkpoint_is_named_and_the_one_before_taken(stopped, file, damage):
+    *_, before, last = sorted((stopped / "saved").glob("epoch*"))
+    damage(last / file)
+    with pytest.warns(UserWarning, match=rf"Damaged checkpoints .*{last.name} \("):
+        path, about = CheckpointFolder(stopped / "saved", 3).newest()
+    assert path == before
+    assert before.name == "epoch-{epoch:05d}-step-{step:07d}".format(**about)
+
+
+def test_from_the_one_before_a_run_ends_equal(stopped, whole):
+    flip(newest(stopped) / "model.weights.h5")
+    with pytest.warns(UserWarning, match="Damaged checkpoints"):
+        model = run(as_source, stopped)
     assert_equal(model, whole[as_source][0])
 
 
-def test_parts_of_two_checkpoints_are_not_one(tmp_path):
-    interrupted(as_source, tmp_path, stop=5)
-    older, newer = sorted((tmp_path / "saved").glob("epoch*"))[-2:]
+@pytest.mark.parametrize("damage", [os.unlink, flip, cut])
+def test_a_log_is_restored_with_the_checkpoint(stopped, whole, damage):
+    damage(stopped / "log.csv")
+    run(as_source, stopped)
+    assert (stopped / "log.csv").read_bytes() == (whole[as_source][1] / "log.csv").read_bytes()
+
+
+def test_parts_of_two_checkpoints_are_not_one(stopped):
+    older, newer = sorted((stopped / "saved").glob("epoch*"))[-2:]
     (newer / "model.weights.h5").write_bytes((older / "model.weights.h5").read_bytes())
     with pytest.warns(UserWarning, match="weights of another checkpoint"):
-        run(as_source, tmp_path)
+        CheckpointFolder(stopped / "saved", 3).newest()
 
 
-def test_where_all_are_damaged_nothing_starts_from_the_beginning(tmp_path):
-    interrupted(as_source, tmp_path, stop=3)
-    for path in (tmp_path / "saved").glob("epoch*"):
+def test_where_all_are_damaged_nothing_starts_from_the_beginning(stopped):
+    for path in (stopped / "saved").glob("epoch*"):
         flip(path / "state.npz")
     with pytest.raises(ValueError, match=r"every checkpoint is damaged: .*Restore one"):
-        run(as_source, tmp_path)
+        run(as_source, stopped)
 
 
 @pytest.mark.parametrize("where", ["flush", "rename", "rmtree"])
 @pytest.mark.parametrize("error", [KeyboardInterrupt, OSError(errno.ENOSPC, "No space left")])
-def test_what_stops_while_saving_leaves_the_one_before(tmp_path, whole, monkeypatch, where, error):
-    interrupted(as_source, tmp_path, stop=3)
-    before = {p.name for p in (tmp_path / "saved").glob("epoch*")}
+def test_what_stops_while_saving_leaves_the_one_before(stopped, whole, monkeypatch, where, error):
+    before = {p.name for p in (stopped / "saved").glob("epoch*")}
 
     def fail(*args, **kwargs):
         raise error
@@ -215,10 +272,10 @@ def test_what_stops_while_saving_leaves_the_one_before(tmp_path, whole, monkeypa
         owner = {"rename": os, "rmtree": checkpoint_folder.shutil}.get(where, checkpoint_folder)
         patch.setattr(owner, where, fail)
         with pytest.raises(type(error) if isinstance(error, OSError) else error):
-            run(as_source, tmp_path)
-    assert before & {p.name for p in (tmp_path / "saved").glob("epoch*")}
-    assert_equal(run(as_source, tmp_path), whole[as_source][0])
-    assert not list((tmp_path / "saved").glob(".part*"))
+            run(as_source, stopped)
+    assert before & {p.name for p in (stopped / "saved").glob("epoch*")}
+    assert_equal(run(as_source, stopped), whole[as_source][0])
+    assert not list((stopped / "saved").glob(".part*"))
 
 
 # -- what does not fit
@@ -234,16 +291,15 @@ def test_what_stops_while_saving_leaves_the_one_before(tmp_path, whole, monkeypa
         ({}, lambda m, **k: m.fit(ImageArray(IMAGES[::-1]).batches(4, 5), **k), "data"),
     ],
 )
-def test_another_run_s_checkpoint_is_refused_and_the_model_stays(tmp_path, change, train, what):
-    interrupted(as_source, tmp_path, stop=4)
+def test_another_run_s_checkpoint_is_refused_and_the_model_stays(stopped, change, train, what):
     model = build(**change)
     model.build((None, 2, 2, 3))
     before = [numpy(v) for v in model.variables]
     with pytest.raises(ValueError, match=rf"saved.*whose {what} is .*Give fit the {what}"):
-        train(model, callbacks=[Checkpoints(tmp_path / "saved")])
+        train(model, callbacks=[Checkpoints(stopped / "saved")])
     for variable, value in zip(model.variables, before, strict=True):
         np.testing.assert_array_equal(numpy(variable), value)
-    with FolderLock(tmp_path / "saved"):
+    with FolderLock(stopped / "saved"):
         pass  # it was given back
 
 
@@ -385,16 +441,17 @@ def test_weights_of_a_bank_of_another_size_leave_everything(tmp_path):
     model, larger = build(), build(n=N + 1)
     as_source(model)
     larger.build((None, 2, 2, 3))
+    larger.optimizer.build(larger.trainable_variables)
     larger.manifest = ImageArray(np.zeros((N + 1, 2, 2, 3), "uint8")).manifest
     larger.save_weights(tmp_path / "larger.weights.h5")
-    manifest, before = model.manifest, state(model)
+    manifest, before, rows = model.manifest, state(model), numpy(model.memory_bank.rows)
     with pytest.raises(ValueError, match=r"memory bank has the shapes .*\(11, 4\)"):
         model.load_weights(tmp_path / "larger.weights.h5")
     for ours, value in zip(state(model), before, strict=True):
         np.testing.assert_array_equal(ours, value)
     with pytest.warns(UserWarning, match="memory bank has the shapes"):
         model.load_weights(tmp_path / "larger.weights.h5", skip_mismatch=True)
-    np.testing.assert_array_equal(numpy(model.memory_bank.rows), before[0])
+    np.testing.assert_array_equal(numpy(model.memory_bank.rows), rows)
     assert model.manifest == manifest
 
 

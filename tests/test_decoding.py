@@ -142,6 +142,14 @@ def test_a_jpeg_of_several_images_opens():
     assert decode(file.getvalue(), None).shape == decode(Image.open(file), None).shape == (4, 4, 3)
 
 
+def test_formats_that_pillow_has_not_loaded_yet_open(monkeypatch):
+    Image.init()
+    plugin = Image.OPEN["WEBP"]
+    monkeypatch.delitem(Image.OPEN, "WEBP")
+    monkeypatch.setattr(Image, "init", lambda: Image.OPEN.update(WEBP=plugin))
+    assert decode(encoded("WEBP"), (2, 2)).shape == (2, 2, 3)
+
+
 def test_a_format_that_this_pillow_lacks_stops_no_other(monkeypatch):
     Image.init()
     monkeypatch.delitem(Image.OPEN, "AVIF")

@@ -1,9 +1,9 @@
-"""Linear classifiers, clusters, few labels, retrieval, maps, and the report of them all."""
+"""Linear classifiers, clusters, few labels, and the report of all measures."""
 
 import csv
 import itertools
 import json
-import os
+from types import SimpleNamespace
 
 import keras
 import numpy as np
@@ -11,23 +11,22 @@ import pytest
 from differentiation import numpy
 from hypothesis import given
 from hypothesis import strategies as st
-from matplotlib.figure import Figure
-from matplotlib.text import Text
-from PIL import Image
+from sklearn.cluster import KMeans
 
-from instdisc_core import InstanceDiscrimination, MemoryBank, NonParametricSoftmax
-from instdisc_core.data import ImageArray, ImageDataset, ImageFolder
-from instdisc_core.data.manifest import printable
+from instdisc_core import InstanceDiscrimination, NonParametricSoftmax
+from instdisc_core.data import ImageArray, ImageSource
 from instdisc_core.encoders import resnet
 from instdisc_core.evaluation import (
     cluster,
     clustering_scores,
-    embedding_map,
     evaluate,
     fine_tuned_accuracy,
+    knn_accuracy,
+    linear,
     linear_accuracy,
     retrieve,
 )
+from instdisc_core.evaluation import report as report_module
 from instdisc_core.evaluation.features import (
     embeddings,
     encoder_features,
@@ -37,10 +36,6 @@ from instdisc_core.evaluation.features import (
     unit,
 )
 from instdisc_core.evaluation.low_shot import labelled_subset
-from instdisc_core.evaluation.positions import positions_in
-
-RNG = np.random.default_rng(0)
-PNG = b"\x89PNG"
 
 
 def blobs(n=120, classes=3, spread=0.1, seed=0):
@@ -138,6 +133,19 @@ def test_the_strength_is_chosen_on_images_that_were_not_fitted(classifier):
         assert linear_accuracy(*arguments, strengths=(1e-3, 1e3), seed=seed)[1] == 1e-3
 
 
+def test_the_strength_with_the_best_score_is_taken(monkeypatch):
+    scores, fitted = {0.1: 0.2, 1.0: 0.9, 10.0: 0.5}, []
+
+    def fit(classifier, strength, features, labels, seed):
+        fitted.append((strength, len(features)))
+        return SimpleNamespace(score=lambda features, labels: scores[strength])
+
+    monkeypatch.setattr(linear, "_fitted", fit)
+    features, labels = blobs()
+    assert linear_accuracy(features, labels, features, labels, strengths=tuple(scores)) == (0.9, 1)
+    assert fitted == [(0.1, 96), (1.0, 96), (10.0, 96), (1.0, 120)]
+
+
 def test_features_of_any_scale():
     features, labels = blobs(spread=0.3)
     scaled = features * np.logspace(-4, 4, 8) + 100
@@ -167,6 +175,19 @@ def test_blobs_are_found():
     features, labels = blobs()
     scores = clustering_scores(cluster(features, 3), labels)
     assert scores == pytest.approx({"accuracy": 1, "nmi": 1, "ari": 1})
+
+
+def test_clusters_start_as_often_and_from_the_seed_that_were_asked_for(monkeypatch):
+    made = []
+
+    def fit_predict(self, rows):
+        made.append((self.n_clusters, self.n_init, self.random_state))
+
+    monkeypatch.setattr(KMeans, "fit_predict", fit_predict)
+    features, _ = blobs()
+    cluster(features, 3)
+    cluster(features, 2, seed=5, restarts=4)
+    assert made == [(3, 10, 0), (2, 4, 5)]
 
 
 @given(st.lists(st.tuples(st.integers(0, 3), st.integers(0, 3)), min_size=1, max_size=30))
@@ -269,6 +290,28 @@ def test_fine_tuning_augments_and_trains_in_training_mode(monkeypatch):
     assert np.abs(seen[0][0]).max() > 0, "batch normalization followed the batches"
 
 
+def test_fine_tuning_puts_the_random_states_back_and_has_an_order_for_each_epoch(monkeypatch):
+    model, made, batches = build_model(keras.layers.RandomFlip(seed=3)), [], ImageArray.batches
+
+    def watched(self, *args, **kwargs):
+        made.append(batches(self, *args, **kwargs))
+        return made[-1]
+
+    monkeypatch.setattr(ImageSource, "batches", watched)
+    model.augmenter(colours().images(), training=True)
+    before = [state.numpy() for _, state in model.random_states()]
+    assert before
+    fine_tuned_accuracy(model, colours(), colours(seed=1), 0.25, epochs=3, batch_size=5, seed=7)
+    for value, (_, state) in zip(before, model.random_states(), strict=True):
+        np.testing.assert_array_equal(state.numpy(), value)
+    model.augmenter(colours().images(), training=True)
+    after = [state.numpy() for _, state in model.random_states()]
+    assert any(np.any(a != b) for a, b in zip(after, before, strict=True)), "or nothing was shown"
+    (order,) = made
+    assert (order.epoch, order.batch_size, order.seed) == (2, 5, 7)
+    assert len(order.source) == 6
+
+
 def test_fine_tuning_needs_labels_that_match(model):
     bare = ImageArray(colours().images())
     with pytest.raises(ValueError, match=r"labels for test only\. Expected both or none"):
@@ -280,122 +323,18 @@ def test_fine_tuning_needs_labels_that_match(model):
         fine_tuned_accuracy(model, colours(), other, 0.5)
 
 
-# -- retrieval
+# -- what is not finite
 
 
-def on_a_circle(n):
-    angles = np.linspace(0, np.pi, n)
-    return np.stack([np.cos(angles), np.sin(angles)], axis=1).astype("float32")
-
-
-def named(n, labels=None):
-    images = np.zeros((n, 4, 4, 3), "uint8")
-    images[:, 0, 0, 0] = np.arange(n)
-    return ImageArray(images, labels, names=[f"<{i}>.jpg" for i in range(n)])
-
-
-def test_neighbours_are_the_nearest_and_never_the_query_itself():
-    source = named(9)
-    found = retrieve(on_a_circle(9), source, on_a_circle(9), source, k=2, indices=[4, 0])
-    assert [set(row) for row in found.neighbours.tolist()] == [{3, 5}, {1, 2}]
-    assert found.names()[1] == ("<0>.jpg", ["<1>.jpg", "<2>.jpg"])
-    np.testing.assert_allclose(found.similarities[0], np.cos(np.pi / 8), rtol=1e-5)
-
-
-def test_an_image_is_itself_by_its_data():
-    """It is found neither in a second object of the same data nor from a part of it."""
-    gallery, rows = named(9), on_a_circle(9)
-    unread = ImageDataset(list(gallery.images()), 4, cache=False)
-    later = ImageArray(gallery.images(range(4, 9)), names=["x", *gallery.names[5:]])
-    for queries, own in (
-        (gallery, range(9)),
-        (named(9), range(9)),
-        (named(9).subset([7, 2, 5]), [7, 2, 5]),
-        (ImageArray(255 - gallery.images(), names=gallery.names), [-1] * 9),
-        (ImageArray(gallery.images()), [-1] * 9),  # other names
-        (unread, [-1] * 9),  # no digests
-        (later, [-1, 5, 6, 7, 8]),
-    ):
-        assert positions_in(gallery, queries).tolist() == list(own)
-        angles = [i if i >= 0 else 3 for i in own]
-        found = retrieve(rows[angles], queries, rows, gallery, k=1).neighbours[:, 0]
-        for i, j in zip(own, found, strict=True):
-            assert j == 3 if i < 0 else abs(i - j) == 1
-    assert positions_in(unread, unread).tolist() == list(range(9))
-    some = retrieve(rows[[7, 2, 5]], gallery.subset([7, 2, 5]), rows, gallery, 1, indices=[2, 0])
-    assert some.names()[0][0] == "<5>.jpg"
-    assert np.abs(some.neighbours[:, 0] - [5, 7]).tolist() == [1, 1]
-
-
-def test_all_of_the_gallery_but_the_query_itself_can_be_found():
-    gallery, rows = named(5), on_a_circle(5)
-    assert retrieve(rows, gallery, rows, gallery, k=4).neighbours.shape == (5, 4)
-    other = ImageArray(255 - gallery.images())
-    assert retrieve(rows, other, rows, gallery, k=5).neighbours.shape == (5, 5)
-    mixed = ImageArray(np.stack([gallery.image(0), other.image(1)]), names=["<0>.jpg", "new"])
-    assert retrieve(rows[:2], mixed, rows, gallery, k=5, indices=[1]).neighbours.shape == (1, 5)
-    for queries, most in ((gallery, 4), (named(5), 4), (other, 5), (mixed, 4)):
-        with pytest.raises(ValueError, match=rf"k={most + 1}\. Expected at most {most}"):
-            retrieve(rows[: len(queries)], queries, rows, gallery, k=most + 1)
-
-
-def test_where_the_query_s_own_row_is_far_off_the_last_one_is_left_out():
-    """A bank's row can lag so far behind that the image itself is not among the nearest."""
-    source, rows = named(5), on_a_circle(5)
-    found = retrieve(-rows[[0]], source.subset([0]), rows, source, k=2)
-    assert found.neighbours.tolist() == [[4, 3]]
-    np.testing.assert_allclose(found.similarities, [[1, np.cos(np.pi / 4)]], atol=1e-6)
-
-
-def test_of_many_equal_images_none_is_its_own_neighbour():
-    source, same = named(5), np.tile(np.float32([[1, 0]]), (5, 1))
-    found = retrieve(same, source, same, source, k=2)
-    assert found.neighbours.shape == (5, 2)
-    assert not np.any(found.neighbours == np.arange(5)[:, None])
-
-
-@pytest.mark.parametrize("dtype", ["float32", "int8"])
-def test_a_gallery_is_checked_against_the_bank_s_manifest(dtype):
-    source, rows = named(5), on_a_circle(5)
-    bank = MemoryBank(5, 2, dtype=dtype)
-    bank.rows.assign(rows)
-    other = ImageArray(255 - source.images(), names=source.names)
-    for gallery in (source, other):
-        found = retrieve(rows, source, bank, gallery, k=1)  # it does not know whose rows it has
-        assert found.neighbours[0].tolist() == [1 if gallery is source else 0]
-    bank.manifest = named(5).manifest
-    np.testing.assert_array_equal(
-        retrieve(rows, source, bank, source, k=4).neighbours,
-        retrieve(rows, source, bank.rows, source, k=4).neighbours,
-    )
-    with pytest.raises(ValueError, match=r"a gallery with 5 images .* 5 changed: <0>\.jpg, <1>"):
-        retrieve(rows, source, bank, other, k=1)
-    with pytest.raises(ValueError, match=r"a gallery with 4 images .* 1 missing: <4>\.jpg"):
-        retrieve(rows, source, bank, source.subset(range(4)), k=1)
-
-
-def test_embeddings_that_are_not_finite_have_no_neighbors_clusters_or_map(tmp_path):
-    source, rows = named(9), np.eye(9, dtype="float32")
+def test_embeddings_that_are_not_finite_have_no_clusters_and_no_classifier():
+    rows, answers = np.eye(9), np.arange(9) % 2
     wrong = rows.copy()
     wrong[[2, 4], 0] = np.nan, np.inf
-    expected = r"features in which 2 of {} rows are not finite: {}\."
-    with pytest.raises(ValueError, match=expected.format(9, "2, 4")):
-        retrieve(wrong, source, rows, source, k=1)
-    with pytest.raises(ValueError, match=expected.format(3, "4, 2")):
-        retrieve(wrong, source, rows, source, k=1, indices=[4, 1, 2])
-    assert retrieve(wrong, source, rows, source, k=1, indices=[1, 3]).neighbours.shape == (2, 1)
-    with pytest.raises(ValueError, match="gallery_" + expected.format(9, "2, 4")):
-        retrieve(rows, source, wrong, source, k=1)
-    answers = np.arange(9) % 2
     for arguments in ((wrong, answers, rows, answers), (rows, answers, wrong, answers)):
-        with pytest.raises(ValueError, match=expected.format(9, "2, 4")):
+        with pytest.raises(ValueError, match=r"features in which 2 of 9 rows .* finite: 2, 4\."):
             linear_accuracy(*arguments)
-    expected = expected.replace("features", "embeddings").format(9, "2, 4")
-    with pytest.raises(ValueError, match=expected):
+    with pytest.raises(ValueError, match=r"embeddings in which 2 of 9 rows .* finite: 2, 4\."):
         cluster(wrong, 2)
-    with pytest.raises(ValueError, match=expected):
-        embedding_map(wrong, source, tmp_path / "map.png")
-    assert not (tmp_path / "map.png").exists()
 
 
 def test_a_model_that_diverged_is_not_evaluated():
@@ -407,104 +346,6 @@ def test_a_model_that_diverged_is_not_evaluated():
     for compute in (encoder_features, lambda *a: stage_features(*a, "conv1")):
         with pytest.raises(ValueError, match=r"features in which 24 of 24 rows are not finite"):
             compute(model, colours())
-
-
-def test_best_and_worst_are_by_agreement():
-    source = named(6, labels=[0, 0, 0, 1, 0, 1])
-    found = retrieve(on_a_circle(6), source, on_a_circle(6), source, k=1)
-    assert found.agreement[5] == 0
-    assert found.agreement[0] == 1
-    assert found.worst(1).agreement[0] == 0
-    assert found.best(2).agreement.tolist() == [1, 1]
-    assert len(found.best(100).indices) == 6
-
-
-def test_pictures_and_pages_of_neighbours(tmp_path):
-    for labels in (None, [0, 0, 0, 1, 0, 1]):
-        source = named(6, labels)
-        found = retrieve(on_a_circle(6), source, on_a_circle(6), source, k=3)
-        found.plot(tmp_path / "found.png", "title")
-        assert (tmp_path / "found.png").read_bytes()[:4] == PNG
-        found.page(tmp_path / "found.html", "A & B")
-        page = (tmp_path / "found.html").read_text()
-        assert page.count("<img") == 6 * 4
-        assert "&lt;3&gt;.jpg" in page
-        assert "<3>.jpg" not in page
-        assert "<h1>A &amp; B</h1>" in page
-        assert ("the class of the query" in page) == (labels is not None)
-
-
-@pytest.fixture
-def oddly_named(tmp_path):
-    """A folder of three classes, whose names and whose files' names are not UTF-8 or hold ``$``."""
-    for i, folder in enumerate([b"caf\xe9", b"$x_{1$", b"_hidden"]):
-        parent = os.path.join(os.fsencode(tmp_path / "photos"), folder)
-        try:
-            os.makedirs(parent)
-        except OSError:
-            pytest.skip("this file system takes no names that are not UTF-8")
-        for j, name in enumerate([b"caf\xe9.png", b"$x_{1$.png"]):
-            image = np.full((8, 8, 3), 60 * i + 20 * j, "uint8")
-            Image.fromarray(image).save(os.path.join(parent, name).decode(errors="surrogateescape"))
-    return ImageFolder(tmp_path / "photos", 8)
-
-
-def drawn_texts(monkeypatch):
-    """What is written in the figures that are saved from now on, filled as they are."""
-    texts, save = [], Figure.savefig
-
-    def watched(figure, *args, **kwargs):
-        save(figure, *args, **kwargs)
-        texts.extend(text.get_text() for text in figure.findobj(Text) if text.get_visible())
-
-    monkeypatch.setattr(Figure, "savefig", watched)
-    return texts
-
-
-def test_names_of_any_bytes_are_shown_on_pages_and_pictures(oddly_named, tmp_path, monkeypatch):
-    rows, title = on_a_circle(6), "caf\udce9 & $x_{1$"
-    found = retrieve(rows, oddly_named, rows, oddly_named, k=2)
-    found.page(tmp_path / "found.html", title)
-    page = (tmp_path / "found.html").read_text(encoding="utf-8")
-    assert page.count("<h1>caf\ufffd &amp; $x_{1$</h1>") == 1
-    assert page.count('alt="$x_{1$/$x_{1$.png"') == found.indices.tolist().count(0) + sum(
-        names.count("$x_{1$/$x_{1$.png") for _, names in found.names()
-    )
-    for i in range(6):
-        assert printable(oddly_named.names[i]) in page
-    assert {"caf\udce9/caf\udce9.png", "$x_{1$/caf\udce9.png"} <= set(oddly_named.names)
-
-    texts = drawn_texts(monkeypatch)
-    found.plot(tmp_path / "found.png", title)
-    expected = {"caf\ufffd & $x_{1$", "caf\ufffd/caf\ufffd.png", "$x_{1$/$x_{1$.png"}
-    assert expected <= {text.split("\n")[0] for text in texts}
-
-    texts.clear()
-    embedding_map(rows, oddly_named, tmp_path / "map.png", title=title)
-    assert {"caf\ufffd & $x_{1$", "caf\ufffd", "$x_{1$", "_hidden"} <= set(texts)
-
-
-def test_retrieval_is_checked():
-    source = named(5)
-    with pytest.raises(ValueError, match=r"features of shape \(4, 2\) for 5 images"):
-        retrieve(on_a_circle(4), source, on_a_circle(5), source)
-    with pytest.raises(ValueError, match=r"k=5. Expected at most 4"):
-        retrieve(on_a_circle(5), source, on_a_circle(5), source, k=5)
-
-
-# -- maps
-
-
-def test_a_map_shows_points_by_class_or_the_images(tmp_path):
-    rows, labels = blobs(30)
-    images = RNG.integers(0, 256, (30, 4, 4, 3)).astype("uint8")
-    for source in (ImageArray(images, labels), ImageArray(images)):
-        places, chosen = embedding_map(unit(rows), source, tmp_path / "map.png", num_images=20)
-        assert places.shape == (20, 2)
-        assert len(set(chosen)) == 20
-        assert (tmp_path / "map.png").read_bytes()[:4] == PNG
-    with pytest.raises(ValueError, match=r"3 images\. Expected at least 4"):
-        embedding_map(unit(rows[:3]), ImageArray(images[:3]), tmp_path / "map.png")
 
 
 # -- the report
@@ -570,6 +411,54 @@ def test_pixels_of_the_test_are_centred_by_the_training_mean(model):
     train = ImageArray(images, np.repeat([0, 1], 12))
     test = ImageArray(np.full((4, 16, 16, 3), 70, "uint8"), [0] * 4)
     assert evaluate(model, train, test, measures=["knn"], k=5).value("kNN", "pixels") == 1
+
+
+def test_each_row_is_of_the_features_that_it_names():
+    """Red or green is what the encoder sees; blue, which misleads, is all that the head leaves."""
+    train_labels, test_labels = np.arange(24) % 2, np.arange(8) % 2
+
+    def pictures(labels, blue):
+        images = np.zeros((len(labels), 4, 4, 3), "uint8")
+        images[np.arange(len(labels)), :, :, labels] = 240
+        images[..., 2] = np.where(blue, 60, 0)[:, None, None]
+        return ImageArray(images, labels)
+
+    train, test = pictures(train_labels, train_labels), pictures(test_labels, 1 - test_labels)
+    encoder = keras.Sequential([keras.layers.GlobalAveragePooling2D()])
+    model = InstanceDiscrimination(encoder, 24, 2, projector=keras.layers.Dense(2))
+    model.build((None, 4, 4, 3))
+    model.projector.set_weights([np.array([[0, 0], [0, 0], [1, 0]]), np.array([0, 30])])
+    shown = model.predict(pictures(train_labels, 1 - train_labels).images(), verbose=0)
+    model.memory_bank.rows.assign(shown)  # as if blue had said the contrary then
+    model.manifest = train.manifest
+    report = evaluate(model, train, test, measures=["knn"], k=3)
+    values = {row["features"]: row["value"] for row in report.rows if row["measure"] == "kNN"}
+    assert values == {"embedding": 0, "encoder": 1, "pixels": 1, "bank rows": 1}
+    model.manifest = None
+    assert len(evaluate(model, train, test, measures=["knn"]).rows) == 2 * 3
+
+
+def test_settings_reach_the_measures(model, monkeypatch):
+    votes = []
+
+    def counted(*args, **kwargs):
+        votes.append(kwargs)
+        return knn_accuracy(*args, **kwargs)
+
+    monkeypatch.setattr(report_module, "knn_accuracy", counted)
+    settings = {"k": 7, "temperature": 0.5, "num_clusters": 1}
+    report = evaluate(model, colours(), colours(seed=1), measures=["knn", "clustering"], **settings)
+    assert votes == 4 * [{"k": 7, "temperature": 0.5}, {"k": 1, "temperature": 0.5}]
+    assert [row["settings"] for row in report.rows[:8]] == votes
+    assert report.value("clustering accuracy", "embedding") == 0.5, "one cluster for two classes"
+
+
+def test_few_images_have_few_neighbors(model, tmp_path):
+    """Four images have three neighbors each, also when they come as a second object."""
+    for test in (colours(4), colours(8).subset([1, 3])):
+        pictures = evaluate(model, colours(4), test, tmp_path, measures=["retrieval"]).pictures
+        page = pictures[-1].read_text(encoding="utf-8")
+        assert page.count("<img") == 4 * len(test)
 
 
 def test_without_labels_there_are_pictures(model, tmp_path):

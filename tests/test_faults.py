@@ -310,8 +310,9 @@ def test_a_log_that_was_changed_is_refused_before_the_first_step(log, damage):
     text = log.path.read_bytes().decode()
     assert [row["loss"] for row in read_log(log.path)] == ["3.25", "2.25", "1.25"]
     log.path.write_bytes(damage(text).encode())
+    log.on_train_begin()
     with pytest.raises(ValueError, match=r"log\.csv, wh.*Restore it, or remove it"):
-        log.on_train_begin()
+        log.on_epoch_begin(3)
 
 
 def test_line_ends_of_a_log_may_be_those_of_another_system(log):

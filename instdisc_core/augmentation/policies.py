@@ -3,13 +3,16 @@
 import keras
 import numpy as np
 
+from instdisc_core.augmentation.color_jitter import ColorJitter
 from instdisc_core.augmentation.combine import Chain, RandomApply
+from instdisc_core.augmentation.grayscale import Grayscale
+from instdisc_core.augmentation.random_gaussian_blur import RandomGaussianBlur
 from instdisc_core.augmentation.random_resized_crop import RandomResizedCrop
 from instdisc_core.validation import require_number, require_size
 
 
 def paper_augmentation(size, flip=True, seed=None):
-    """The augmentation of the paper's code: crop, grayscale, jitter of the colours, flip.
+    """The augmentation of the paper's code: crop, grayscale, jitter of the colors, flip.
 
     Args:
         size: of the result in pixels, an integer or (height, width).
@@ -21,35 +24,31 @@ def paper_augmentation(size, flip=True, seed=None):
         float32 pixels ``(batch, height, width, 3)`` in ``[0, 255]``.
 
     Source:
-        Wu et al.'s code: crops of ``scale=(0.2, 1)``, grayscale with probability 0.2, jitter of 0.4
-        in brightness, contrast, saturation and hue. See ``color_jitter`` for how Keras's layers
-        differ from torchvision's.
+        Wu et al.'s code: torchvision's crops of ``scale=(0.2, 1)``, grayscale with probability 0.2,
+        color jitter of 0.4 in brightness, contrast, saturation and hue. The one deviation is that
+        pixels are not rounded to 8 bits between the steps; ``ColorJitter`` states its size.
 
     Example: ``InstanceDiscrimination(encoder, n, augmenter=paper_augmentation(32, flip=False))``
     """
     draw = _seeds(seed)
-    return _augmentation(
-        size,
-        flip,
-        (0.2, 1.0),
-        draw,
-        [
-            keras.layers.RandomGrayscale(0.2, seed=draw(), dtype="float32"),
-            *color_jitter(0.4, 0.4, 0.4, 0.4, draw()),
-        ],
-    )
+    layers = [
+        RandomApply(Grayscale(), 0.2, seed=draw()),
+        ColorJitter(0.4, 0.4, 0.4, 0.4, seed=draw()),
+    ]
+    return _augmentation(size, flip, (0.2, 1.0), draw, layers)
 
 
 def simclr_augmentation(size, strength=1.0, blur=True, scale=(0.08, 1.0), seed=None):
     """A stronger augmentation, as contrastive methods have it.
 
-    Crop and flip; with probability 0.8 jitter of the colours; grayscale with probability 0.2; with
+    Crop and flip; with probability 0.8 jitter of the colors; grayscale with probability 0.2; with
     probability 0.5 a Gaussian blur.
 
     Args:
         size: of the result in pixels, an integer or (height, width).
-        strength: of the jitter: 1 for ImageNet, 0.5 for CIFAR-10; at least 0.
-        blur: blur by a kernel of a tenth of the height; SimCLR leaves it out on CIFAR-10.
+        strength: of the jitter, in ``[0, 2.5]``: 1 for ImageNet, 0.5 for CIFAR-10.
+        blur: blur by a kernel of a tenth of the height and of a width, for each image its own,
+            that is uniform from 0.1 to 2 pixels; SimCLR leaves the blur out on CIFAR-10.
         scale: smallest and largest share of the area in a crop.
         seed: integer that makes a run repeatable.
 
@@ -57,63 +56,25 @@ def simclr_augmentation(size, strength=1.0, blur=True, scale=(0.08, 1.0), seed=N
         See ``paper_augmentation``.
 
     Source:
-        Chen et al., SimCLR, ICML 2020, appendix A. Keras's blur draws one width a batch.
+        Chen et al., SimCLR, ICML 2020, appendix A; the colors as in its listing for PyTorch, which
+        uses torchvision's color jitter. Deviation: the blur reflects images at their borders.
+        SimCLR's code for TensorFlow pads with zeros, which darkens a corner to 0.58 of its value at
+        224 pixels and to 0.62 at 32, on average over the widths, and the whole image by 0.7 % and
+        2.7 %.
 
     Example: ``augmenter = simclr_augmentation(32, strength=0.5, blur=False, seed=0)``
     """
-    require_number("strength", strength, 0)
+    require_number("strength", strength, 0, 2.5, open_above=False)
     draw = _seeds(seed)
-    jitter = color_jitter(0.8 * strength, 0.8 * strength, 0.8 * strength, 0.2 * strength, draw())
+    amounts = (0.8 * strength, 0.8 * strength, 0.8 * strength, 0.2 * strength)
     layers = [
-        RandomApply(Chain(jitter), 0.8, seed=draw()),
-        keras.layers.RandomGrayscale(0.2, seed=draw(), dtype="float32"),
+        RandomApply(ColorJitter(*amounts, seed=draw()), 0.8, seed=draw()),
+        RandomApply(Grayscale(), 0.2, seed=draw()),
     ]
     if blur:
-        kernel = require_size(size)[0] // 20 * 2 + 1
-        layers.append(
-            keras.layers.RandomGaussianBlur(
-                (0.5, 0.5), kernel, (0.1, 2.0), (0, 1), seed=draw(), dtype="float32"
-            )
-        )
+        kernel_size = require_size(size)[0] // 20 * 2 + 1
+        layers.append(RandomApply(RandomGaussianBlur(kernel_size, seed=draw()), 0.5, seed=draw()))
     return _augmentation(size, True, scale, draw, layers)
-
-
-def color_jitter(brightness, contrast, saturation, hue, seed=None):
-    """Keras's layers that change colours about as torchvision's ``ColorJitter`` of these amounts.
-
-    Args:
-        brightness: largest change, as a share of the range of the pixels. It is added; torchvision
-            multiplies.
-        contrast: largest change of the factor, about each channel's mean; torchvision's is about
-            that of the gray image.
-        saturation: largest change of the factor. Keras draws ``u / (1 - u)`` with uniform ``u``.
-        hue: largest turn, as a share of the circle.
-        seed: integer that makes a run repeatable.
-
-    Returns:
-        List of layers for float pixels in ``[0, 1]``, those of amount 0 left out. They are applied
-        in this order; torchvision's in a random one. (``keras.layers.RandomColorJitter`` is made of
-        the same layers, but only adds contrast, and computes in the global dtype policy.)
-
-    Example: ``augmenter = Chain(color_jitter(0.4, 0.4, 0.4, 0.1, seed=0))``
-    """
-    for name, amount in (("brightness", brightness), ("contrast", contrast), ("hue", hue)):
-        require_number(name, amount, 0, 1, open_above=False)
-    require_number("saturation", saturation, 0)
-    low, high = max(0.0, 1 - saturation), 1 + saturation
-    draw = _seeds(seed)
-    common = {"value_range": (0, 1), "dtype": "float32"}
-    made = {
-        "RandomBrightness": (brightness, brightness),
-        "RandomContrast": (contrast, (contrast, contrast)),  # one number would only add contrast
-        "RandomSaturation": (saturation, (low / (1 + low), high / (1 + high))),
-        "RandomHue": (hue, min(1.0, 2 * hue)),  # Keras turns by half of its factor
-    }
-    return [
-        getattr(keras.layers, name)(factor, seed=draw(), **common)
-        for name, (amount, factor) in made.items()
-        if amount
-    ]
 
 
 def _augmentation(size, flip, scale, draw, layers):

@@ -1,4 +1,4 @@
-"""A random resized crop for each image of a batch, which Keras's layers lack."""
+"""A random resized crop for each image of a batch."""
 
 import math
 
@@ -6,13 +6,14 @@ import keras
 from einops import einsum
 from keras import ops
 
-from instdisc_core.validation import require, require_count, require_number
+from instdisc_core.augmentation.random_layer import RandomLayer, require_images, require_range
+from instdisc_core.validation import require_count
 
 ATTEMPTS = 10
 
 
 @keras.saving.register_keras_serializable(package="instdisc_core")
-class RandomResizedCrop(keras.layers.Layer):
+class RandomResizedCrop(RandomLayer):
     """Cuts a random part out of every image and resizes it, every image by a draw of its own.
 
     A crop has a share of the image's area, uniform in ``scale``, and an aspect ratio, uniform in
@@ -49,21 +50,12 @@ class RandomResizedCrop(keras.layers.Layer):
     ):
         require_count("height", height)
         require_count("width", width)
-        for name, bounds, highest in (("scale", scale, 1), ("ratio", ratio, math.inf)):
-            require(
-                isinstance(bounds, (tuple, list)) and len(bounds) == 2,
-                f"{name}={bounds!r}",
-                "a pair of numbers, the smallest and the largest",
-            )
-            for bound in bounds:
-                require_number(name, bound, 0, highest, open_below=True, open_above=highest > 1)
-            require(bounds[0] <= bounds[1], f"{name}={bounds!r}", "the smaller number first")
-        super().__init__(**kwargs)
+        require_range("scale", scale, 1)
+        require_range("ratio", ratio)
+        super().__init__(seed, **kwargs)
         self.height, self.width = int(height), int(width)
         self.scale, self.ratio = tuple(scale), tuple(ratio)
         self.flip = bool(flip)
-        self.seed = seed
-        self.seed_generator = keras.random.SeedGenerator(seed)
 
     def call(self, images, training=False):
         """Crops ``(batch, height, width, channels)``, of the layer's compute dtype.
@@ -72,15 +64,11 @@ class RandomResizedCrop(keras.layers.Layer):
             images: ``(batch, any height, any width, channels)``.
             training: false resizes the whole image.
         """
-        require(
-            len(images.shape) == 4,
-            f"images of shape {tuple(images.shape)}",
-            "(batch, height, width, channels)",
-        )
+        require_images(images)
         batch, (rows, columns) = ops.shape(images)[0], images.shape[1:3]
         if training:
             top, left, crop_rows, crop_columns = self.boxes(batch, rows, columns)
-            mirrored = self._uniform((batch,)) < (0.5 if self.flip else 0.0)
+            mirrored = self.uniform((batch,)) < (0.5 if self.flip else 0.0)
         else:
             zero = ops.zeros((batch,))
             top, left, crop_rows, crop_columns = zero, zero, zero + rows, zero + columns
@@ -96,8 +84,8 @@ class RandomResizedCrop(keras.layers.Layer):
     def boxes(self, batch, rows, columns):
         """Draw crops: top, left, height and width, whole numbers as float tensors ``(batch,)``."""
         shape = (batch, ATTEMPTS)
-        area = self._uniform(shape, *self.scale) * (rows * columns)
-        ratio = ops.exp(self._uniform(shape, *(math.log(bound) for bound in self.ratio)))
+        area = self.uniform(shape, *self.scale) * (rows * columns)
+        ratio = ops.exp(self.uniform(shape, *(math.log(bound) for bound in self.ratio)))
         width, height = ops.round(ops.sqrt(area * ratio)), ops.round(ops.sqrt(area / ratio))
         fits = (width >= 1) & (width <= columns) & (height >= 1) & (height <= rows)
         first = ops.argmax(fits, axis=1)[:, None]
@@ -107,8 +95,8 @@ class RandomResizedCrop(keras.layers.Layer):
         found = ops.any(fits, axis=1)
         width = ops.where(found, ops.take_along_axis(width, first, axis=1)[:, 0], fallback_width)
         height = ops.where(found, ops.take_along_axis(height, first, axis=1)[:, 0], fallback_height)
-        top = ops.floor(self._uniform((batch,)) * (rows - height + 1))
-        left = ops.floor(self._uniform((batch,)) * (columns - width + 1))
+        top = ops.floor(self.uniform((batch,)) * (rows - height + 1))
+        left = ops.floor(self.uniform((batch,)) * (columns - width + 1))
         top = ops.where(found, top, (rows - height) // 2)
         left = ops.where(found, left, (columns - width) // 2)
         return top, left, height, width
@@ -126,11 +114,7 @@ class RandomResizedCrop(keras.layers.Layer):
             "scale": self.scale,
             "ratio": self.ratio,
             "flip": self.flip,
-            "seed": self.seed,
         }
-
-    def _uniform(self, shape, low=0.0, high=1.0):
-        return keras.random.uniform(shape, low, high, dtype="float32", seed=self.seed_generator)
 
 
 def _interpolation(start, length, pixels, outputs):

@@ -1,10 +1,10 @@
 """Callbacks for training without labels."""
 
 from instdisc_core.callbacks.bank_health import BankHealth
+from instdisc_core.callbacks.data_order import DataOrder
 from instdisc_core.callbacks.knn_evaluation import KNNEvaluation
 from instdisc_core.callbacks.logs import LogFile, TensorBoardLogger, plot_log
-from instdisc_core.callbacks.non_finite_images import NonFiniteImages
-from instdisc_core.callbacks.training import DataOrder, RefusedIndices
+from instdisc_core.callbacks.rejections import NonFiniteImages, RefusedIndices
 
 __all__ = [
     "BankHealth",

@@ -19,40 +19,58 @@ DIGEST = "blake2b"  # the last column of a log
 class LogFile(keras.callbacks.Callback):
     """Writes the logs of every epoch into a CSV file, whichever of them an epoch has.
 
-    A column that an epoch lacks is empty there. A run that goes on replaces the epochs that it
-    repeats, and keeps those before. (``keras.callbacks.CSVLogger`` fixes the columns in the first
-    epoch, and after that loses others.)
+    A column that an epoch lacks is empty there. A run that continues replaces the epochs that it
+    repeats, and keeps those before: from its checkpoint where ``Checkpoints`` restored one, else
+    from the file. (``keras.callbacks.CSVLogger`` fixes the columns in the first epoch, and after
+    that loses others.)
 
-    The last column, ``blake2b``, holds in every row the same digest of all other columns, so that
-    a log that was cut or changed is refused.
+    The last column, ``blake2b``, holds in every row the same digest of all other columns: a file
+    that was cut or changed is refused.
 
     Args:
         path: of the file.
 
     Raises:
-        ValueError: ``fit`` raises it before the first step if there is a damaged file.
+        ValueError: ``fit`` raises it before the first step if the file is damaged, and no
+            checkpoint brings its rows back.
 
     Example: ``model.fit(images, indices, callbacks=[BankHealth(images), LogFile("log.csv")])``
     """
 
-    def __init__(self, path):
+    def __init__(self, path: str | os.PathLike):
         super().__init__()
         self.path = Path(path)
+        self._rows: list[dict[str, str]] | None = None
 
     def on_train_begin(self, logs=None):
-        """Refuse a file that is damaged."""
-        read_log(self.path)
+        """Know nothing of an earlier fit but what the file says."""
+        self._rows = None
+
+    def on_epoch_begin(self, epoch, logs=None):
+        """Read the file, unless a checkpoint has brought its rows by now."""
+        if self._rows is None:
+            self._rows = read_log(self.path)
 
     def on_epoch_end(self, epoch, logs=None):
         """Replace the file."""
+        self.on_epoch_begin(epoch)
         row = {"epoch": str(epoch)} | {k: str(float(v)) for k, v in (logs or {}).items()}
-        rows = [r for r in read_log(self.path) if int(r["epoch"]) < epoch] + [row]
+        rows = [r for r in self._rows if int(r["epoch"]) < epoch] + [row]
         columns = list(dict.fromkeys(name for r in rows for name in r))
+        self._rows = [{name: r.get(name, "") for name in columns} for r in rows]
         with replacing(self.path) as part, open(part, "w", encoding="utf-8", newline="") as file:
-            writer = csv.DictWriter(file, [*columns, DIGEST], restval="")
+            writer = csv.DictWriter(file, [*columns, DIGEST])
             writer.writeheader()
-            digest = _digest(columns, rows)
-            writer.writerows({**r, DIGEST: digest} for r in rows)
+            digest = _digest(columns, self._rows)
+            writer.writerows({**r, DIGEST: digest} for r in self._rows)
+
+    def get_state(self) -> dict[str, np.ndarray]:
+        """The rows so far, for a run that continues."""
+        return {} if self._rows is None else {"rows": np.array(json.dumps(self._rows))}
+
+    def set_state(self, state: dict[str, np.ndarray]) -> None:
+        """Take over what ``get_state`` returned."""
+        self._rows = json.loads(str(state["rows"]))
 
 
 def read_log(path: str | os.PathLike) -> list[dict[str, str]]:
@@ -100,7 +118,7 @@ def _require_log(condition, received):
 
 def _digest(columns, rows):
     """32 hexadecimal digits for the names and values of a log."""
-    values = [[row.get(name, "") for name in columns] for row in rows]
+    values = [[row.get(name) for name in columns] for row in rows]
     return hashlib.blake2b(json.dumps([columns, values]).encode(), digest_size=16).hexdigest()
 
 

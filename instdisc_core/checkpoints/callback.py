@@ -227,10 +227,9 @@ def _iterations(model):
 
 
 def _part(arrays, prefix):
-    """The arrays whose names begin with this, by the rest of their names."""
-    return {
-        k.removeprefix(f"{prefix}/"): v for k, v in arrays.items() if k.startswith(f"{prefix}/")
-    }
+    """The arrays below this name, by the rest of their names."""
+    start = f"{prefix}/"
+    return {name.removeprefix(start): v for name, v in arrays.items() if name.startswith(start)}
 
 
 def _shortened(value):

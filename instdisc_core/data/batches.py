@@ -196,5 +196,5 @@ class ArrayBatches(OrderedBatches):
         digest = hashlib.blake2b(digest_size=16)
         for array in keras.tree.flatten(self._arrays):
             digest.update(f"{array.dtype} {array.shape}".encode())
-            digest.update(np.ascontiguousarray(array))
+            digest.update(array.tobytes())
         return digest.hexdigest()

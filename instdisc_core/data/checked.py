@@ -8,10 +8,9 @@ import keras
 import numpy as np
 from keras import ops
 
-from instdisc_core.validation import require
+from instdisc_core.validation import require, require_finite
 
 INT32 = np.iinfo("int32")
-NAMED = 5
 
 
 def with_narrow_indices(data: Any) -> Any:
@@ -83,20 +82,11 @@ def require_images(data: Any) -> None:
     require(not empty, "no images", "at least one batch", "Look at what fit was given.")
 
 
-def require_finite(data: Any) -> None:
+def require_finite_images(data: Any) -> None:
     """Raise if arrays of floating-point pixels hold NaN or an infinity."""
     for array in _arrays(data):
-        if array.dtype.kind != "f":
-            continue
-        finite = np.isfinite(array).reshape(len(array), -1).all(axis=1)
-        bad = np.flatnonzero(~finite)
-        named = ", ".join(map(str, bad[:NAMED])) + (" ..." if len(bad) > NAMED else "")
-        require(
-            not len(bad),
-            f"{len(bad)} of {len(array)} images with pixels that are not finite: {named}",
-            "finite pixels",
-            "Remove them, or build the model with non_finite='skip'.",
-        )
+        if array.dtype.kind == "f":
+            require_finite("data", array, unit="images")
 
 
 def finite_images(images: Any) -> Any:

@@ -2,8 +2,7 @@
 
 import numpy as np
 
-from instdisc_core.health import require_finite
-from instdisc_core.validation import require, require_count
+from instdisc_core.validation import require, require_count, require_finite
 
 
 def cluster(embeddings, num_clusters, seed=0, restarts=10):

@@ -3,8 +3,7 @@
 import numpy as np
 
 from instdisc_core.data.manifest import printable
-from instdisc_core.health import require_finite
-from instdisc_core.validation import require, require_count
+from instdisc_core.validation import require, require_count, require_finite
 
 # Ten colours that stay apart in the common kinds of colour blindness.
 COLOURS = ["#0173B2", "#DE8F05", "#029E73", "#D55E00", "#CC78BC"]

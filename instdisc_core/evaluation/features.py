@@ -5,8 +5,7 @@ import numpy as np
 from keras import ops
 
 from instdisc_core.encoders import STAGES
-from instdisc_core.health import require_finite
-from instdisc_core.validation import require
+from instdisc_core.validation import require, require_finite
 
 
 def embeddings(model, source, batch_size=256):

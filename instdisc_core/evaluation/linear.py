@@ -4,8 +4,7 @@ import warnings
 
 import numpy as np
 
-from instdisc_core.health import require_finite
-from instdisc_core.validation import require
+from instdisc_core.validation import require, require_finite
 
 STRENGTHS = (1e-3, 1e-2, 0.1, 1.0)
 HELD_OUT = 0.2

@@ -14,11 +14,16 @@ from instdisc_core.data import ImageSource
 from instdisc_core.data.manifest import printable
 from instdisc_core.evaluation.labels import common_labels
 from instdisc_core.evaluation.positions import positions_in
-from instdisc_core.health import require_finite
 from instdisc_core.memory_bank import MemoryBank
 from instdisc_core.quantized_rows import QuantizedRows
 from instdisc_core.registry import get_bank_ops
-from instdisc_core.validation import check_features, check_indices, require, require_count
+from instdisc_core.validation import (
+    check_features,
+    check_indices,
+    require,
+    require_count,
+    require_finite,
+)
 
 AGREEING, DIFFERING = "#029E73", "#D55E00"
 

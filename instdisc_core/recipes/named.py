@@ -5,9 +5,9 @@ import dataclasses
 from instdisc_core.recipes.recipe import Recipe
 from instdisc_core.validation import require
 
-_KERAS_COLOURS = (
-    "Keras's colour layers: brightness is added, contrast is about each channel's mean, in a fixed "
-    "order."
+_FLOAT_COLORS = (
+    "Pixels are floats between the color changes; the official code rounds them to 8 bits, which "
+    "is a mean difference of 1.4 of 255 levels."
 )
 _BANK = "The bank starts from normalised Gaussian rows."
 
@@ -17,7 +17,7 @@ _MODERN = Recipe(
     departures=(
         "Crops of 24 pixels: 0.56 of the work, and objects of the size they have in whole "
         "images of 32.",
-        "Milder colours, with SimCLR's flip; AdamW; a cosine after a warm-up; bfloat16.",
+        "Milder color changes, with SimCLR's flip; AdamW; a cosine after a warm-up; bfloat16.",
     ),
     crop_size=24,
     augmentation="simclr",
@@ -34,14 +34,14 @@ _RECIPES = (
     Recipe(
         name="paper-cifar10",
         source="Wu et al., CVPR 2018, section 4.1 and Table 1, exact softmax",
-        departures=(_KERAS_COLOURS, _BANK),
+        departures=(_FLOAT_COLORS, _BANK),
         augmentation_settings=(("flip", False),),
     ),
     Recipe(
         name="lemniscate-cifar10",
         source="the official code, cifar.py of lemniscate.pytorch: NCE with 4096 negatives",
         departures=(
-            _KERAS_COLOURS,
+            _FLOAT_COLORS,
             _BANK,
             "Z follows the bank by a moving average instead of being fixed at the first batch.",
         ),
@@ -53,7 +53,7 @@ _RECIPES = (
         name="paper-imagenet",
         source="Wu et al., CVPR 2018, section 4.2, ResNet-18; one of its proximal weights",
         departures=(
-            _KERAS_COLOURS,
+            _FLOAT_COLORS,
             _BANK,
             "Images are read at 256 x 256 pixels, their central square, and cropped from there; "
             "the official code crops from the whole photograph.",

@@ -74,8 +74,10 @@ def test_it_finds_what_float64_finds(kind, low, n, count, dim, share, seed):
     np.testing.assert_allclose(scores, -np.sort(-s, axis=1)[:, :k], **close)
 
 
-def test_few_rows_are_scored_in_float32(monkeypatch):
+@pytest.mark.parametrize("low", [torch.bfloat16, torch.float32])
+def test_few_rows_are_scored_in_float32(monkeypatch, low):
     """Or the screen would be of no use: after the first block a small share passes."""
+    monkeypatch.setattr(search, "screening_dtype", lambda: low)
     rng = np.random.default_rng(0)
     queries, rows = torch.tensor(unit_rows(rng, 65, 32)), torch.tensor(unit_rows(rng, 50_000, 32))
     scored = []

@@ -1,0 +1,84 @@
+"""What the steps of an epoch left out, reported when it is over: a compiled step cannot raise."""
+
+import warnings
+
+import keras
+import numpy as np
+from keras import ops
+
+from instdisc_core.validation import require
+
+
+class Rejections(keras.callbacks.Callback):
+    """Counts what an epoch left out. Subclasses say what, and report it."""
+
+    def counter(self) -> keras.Variable:
+        """The model's counter, which only rises."""
+        raise NotImplementedError
+
+    def report(self, count: int, epoch: int) -> None:
+        """Say that an epoch left out so many, which may be 0."""
+        raise NotImplementedError
+
+    def on_train_begin(self, logs=None):
+        """Remember the count so far."""
+        self._before = self._count()
+
+    def on_epoch_end(self, epoch, logs=None):
+        """Compare."""
+        before, self._before = self._before, self._count()
+        self.report(self._before - before, epoch)
+
+    def get_state(self) -> dict[str, np.ndarray]:
+        """The count when the epoch began, for a run that continues in its middle."""
+        return {"before": np.asarray(self._before)}
+
+    def set_state(self, state: dict[str, np.ndarray]) -> None:
+        """Take over what ``get_state`` returned."""
+        self._before = int(state["before"])
+
+    def _count(self):
+        return int(ops.convert_to_numpy(self.counter()))
+
+
+class RefusedIndices(Rejections):
+    """Raises at the end of an epoch in which a compiled step met an index without a row."""
+
+    def counter(self):
+        """The bank's."""
+        return self.model.memory_bank.refused_indices
+
+    def report(self, count, epoch):
+        """Raise if there were any."""
+        require(
+            count == 0,
+            f"{count} instance indices in epoch {epoch + 1} that name no row",
+            f"values in [0, {self.model.memory_bank.num_instances})",
+            "They trained nothing, and the bank did not move for them. Number the images "
+            "0, 1, 2, ... in a fixed order.",
+        )
+
+
+class NonFiniteImages(Rejections):
+    """Reports images whose pixels are not finite: an error, or a warning for each epoch.
+
+    The model's ``non_finite`` decides which. Either way they trained nothing.
+    """
+
+    def counter(self):
+        """The model's."""
+        return self.model.rejected_images
+
+    def report(self, count, epoch):
+        """Raise or warn if there were any."""
+        received = f"{count} images in epoch {epoch + 1} with pixels that are not finite"
+        if self.model.non_finite == "skip":
+            if count:
+                warnings.warn(f"{received}. They were left out.", stacklevel=2)
+            return
+        require(
+            count == 0,
+            received,
+            "finite pixels",
+            "They trained nothing. Remove them, or build the model with non_finite='skip'.",
+        )
