@@ -1,6 +1,7 @@
 """Files that are replaced whole or not at all."""
 
 import os
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -33,6 +34,15 @@ def replacing(path: str | os.PathLike) -> Iterator[Path]:
         flush(path.parent)
     finally:
         part.unlink(missing_ok=True)
+
+
+def remove_parts(folder: str | os.PathLike) -> None:
+    """Remove what killed processes left unfinished in a folder; only its owner may call this."""
+    for path in Path(folder).glob(f"{PART}*"):
+        if path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)
 
 
 def flush(path: str | os.PathLike) -> None:

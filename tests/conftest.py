@@ -1,6 +1,7 @@
 """The backend asked for is the one that runs, and every test has the same start."""
 
 import os
+import tempfile
 
 import keras
 import pytest
@@ -15,6 +16,14 @@ settings.register_profile(
 )
 settings.register_profile("long", max_examples=500, **_COMMON)  # pytest --hypothesis-profile=long
 settings.load_profile("ci")
+
+if keras.backend.backend() == "jax":
+    import jax
+
+    # Many tests train a model of the same shape: its step is compiled once for each process.
+    COMPILED = tempfile.TemporaryDirectory(prefix="compiled-")
+    jax.config.update("jax_compilation_cache_dir", COMPILED.name)
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
 
 # What changes the order of floating-point operations; tox.ini sets them.
 PROCESSOR_SETTINGS = (

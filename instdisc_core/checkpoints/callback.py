@@ -13,6 +13,7 @@ from keras import ops
 from instdisc_core.checkpoints.folder import STATE, WEIGHTS, CheckpointFolder, Position
 from instdisc_core.checkpoints.folder_lock import FolderLock
 from instdisc_core.data.batches import OrderedBatches
+from instdisc_core.files import remove_parts
 from instdisc_core.validation import require, require_count
 
 
@@ -106,7 +107,7 @@ class Checkpoints(keras.callbacks.Callback):
         self._restored: dict[str, np.ndarray] = {}
         self._first_iteration = _iterations(model) - start.epoch * len(batches or ())
         with self._lock:
-            self._folder.remove_parts()
+            remove_parts(self._folder.folder)
             found = self._folder.newest()
             self._position = start if found is None else self._restore(model, *found)
             yield self._position

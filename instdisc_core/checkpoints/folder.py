@@ -104,11 +104,6 @@ class CheckpointFolder:
         named = [(match, path) for path in found if (match := NAME.fullmatch(path.name))]
         return [path for match, path in sorted(named, key=lambda x: tuple(map(int, x[0].groups())))]
 
-    def remove_parts(self) -> None:
-        """Remove what a killed process left unfinished; only the owner of the folder may."""
-        for path in self.folder.glob(f"{PART}*"):
-            shutil.rmtree(path, ignore_errors=True)
-
     def _remove(self, path):
         """Remove a checkpoint: a process that is killed meanwhile leaves no half of one."""
         aside = self._aside(f"old-{path.name}")

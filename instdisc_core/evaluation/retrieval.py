@@ -86,9 +86,9 @@ class Retrieval:
         figure.suptitle(printable(title), parse_math=False)
         axes = figure.subplots(queries, k + 1, squeeze=False)
         for row, (i, found, cosines) in enumerate(self._rows()):
-            _show(axes[row, 0], self.queries.image(i), self.queries.names[i], "#000000")
+            _show(axes[row, 0], self.queries.image(i), printable(self.queries.names[i]), "#000000")
             for column, (j, cosine) in enumerate(zip(found, cosines, strict=True)):
-                name = f"{self.gallery.names[j]}\n{cosine:.2f}"
+                name = f"{printable(self.gallery.names[j])}\n{cosine:.2f}"
                 colour = self._colour(row, column)
                 _show(axes[row, column + 1], self.gallery.image(j), name, colour)
         figure.savefig(path, dpi=110)
@@ -204,7 +204,7 @@ def _show(axis, image, name, colour):
     axis.imshow(image)
     axis.set_xticks([])
     axis.set_yticks([])
-    axis.set_xlabel(_shortened(printable(name)), fontsize=6, parse_math=False)
+    axis.set_xlabel(_shortened(name), fontsize=6, parse_math=False)
     for spine in axis.spines.values():
         spine.set(color=colour, linewidth=2)
 

@@ -15,7 +15,7 @@ from instdisc_core.augmentation import paper_augmentation, simclr_augmentation
 from instdisc_core.callbacks import LogFile
 from instdisc_core.checkpoints import Checkpoints, FolderLock
 from instdisc_core.encoders import resnet
-from instdisc_core.files import replacing
+from instdisc_core.files import remove_parts, replacing
 from instdisc_core.model import InstanceDiscrimination
 from instdisc_core.recipes.schedule import Schedule
 from instdisc_core.validation import require, require_count
@@ -210,6 +210,7 @@ class Recipe:
             return model
         output = Path(output)
         with FolderLock(output):
+            remove_parts(output)
             self._claim(output, seed, source.manifest)
             saved = [LogFile(output / "log.csv"), Checkpoints(output / "checkpoints", save_freq)]
             model.fit(batches, epochs=epochs, callbacks=[*callbacks, *saved], verbose=verbose)

@@ -21,7 +21,7 @@ def fit(model, epochs):
 
 def model_with(objective):
     """A model whose every weight comes from NumPy, so that it is equal everywhere."""
-    encoder = keras.Sequential([keras.Input((WIDTH,)), keras.layers.Dense(16, "relu")])
+    encoder = keras.Sequential([keras.Input((WIDTH,)), keras.layers.Dense(16, "gelu")])
     model = InstanceDiscrimination(encoder, N, D, objective, seed=0)
     model.compile(optimizer=keras.optimizers.Adam(0.01))
     model.build((None, WIDTH))
