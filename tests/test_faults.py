@@ -11,8 +11,6 @@ import keras
 import numpy as np
 import pytest
 
-from instdisc_core.callbacks import LogFile, plot_log
-from instdisc_core.callbacks.logs import read_log
 from instdisc_core.checkpoints import Checkpoints
 
 if not Path("/proc/self/statm").exists():
@@ -156,7 +154,7 @@ def test_a_mutation_changes_a_file_and_is_the_same_again(kind):
         ("manifest", 8),
         ("manifest array", 8),
         ("recipe", 8),
-        ("log", 12),
+        ("log", 3),
         ("folder", 8),
         ("TIFF", 8),
     ],
@@ -280,53 +278,6 @@ def test_a_keras_file_with_a_damaged_weight_is_refused(tmp_path, monkeypatch, ch
     path.write_bytes(data[:-30])
     with pytest.raises(ValueError, match=r"model\.keras, which is damaged"):
         model.load_weights(path)
-
-
-# -- logs
-
-
-@pytest.fixture
-def log(tmp_path):
-    log = LogFile(tmp_path / "log.csv")
-    for epoch in range(3):
-        log.on_epoch_end(epoch, {"loss": 3.25 - epoch})
-    return log
-
-
-@pytest.mark.parametrize(
-    "damage",
-    [
-        lambda text: text.replace("3.25", "3.26"),
-        lambda text: "".join(text.splitlines(keepends=True)[:-1]),
-        lambda text: text.replace("loss", "lost"),
-        lambda text: text.replace("loss", 'l"oss'),
-        lambda text: text.replace("blake2b", "blake2c"),
-        lambda text: text.replace("1.25", "1.25\r"),
-        lambda text: "",
-        lambda text: text.partition("\n")[0] + "\n",
-    ],
-)
-def test_a_log_that_was_changed_is_refused_before_the_first_step(log, damage):
-    text = log.path.read_bytes().decode()
-    assert [row["loss"] for row in read_log(log.path)] == ["3.25", "2.25", "1.25"]
-    log.path.write_bytes(damage(text).encode())
-    log.on_train_begin()
-    with pytest.raises(ValueError, match=r"log\.csv, wh.*Restore it, or remove it"):
-        log.on_epoch_begin(3)
-
-
-def test_line_ends_of_a_log_may_be_those_of_another_system(log):
-    rows = read_log(log.path)
-    log.path.write_bytes(log.path.read_bytes().replace(b"\r\n", b"\n"))
-    assert read_log(log.path) == rows
-
-
-def test_a_log_of_keras_is_drawn_and_not_continued(tmp_path):
-    path = tmp_path / "log.csv"
-    path.write_text("epoch,loss\n0,2.0\n1,1.0\n")
-    plot_log(path, tmp_path / "log.png")
-    with pytest.raises(ValueError, match="which has no digest"):
-        read_log(path)
 
 
 # -- cost and documents

@@ -8,6 +8,7 @@ import pytest
 from differentiation import numpy
 
 from instdisc_core import NCE, NonParametricSoftmax, ParametricSoftmax, objectives, recipes
+from instdisc_core.callbacks import LogFile
 from instdisc_core.callbacks.logs import read_log
 from instdisc_core.checkpoints import FolderLock
 from instdisc_core.data import ImageArray
@@ -171,11 +172,18 @@ def test_a_damaged_record_of_the_run_is_named(tmp_path, text):
     assert (tmp_path / "recipe.json").read_text() == text
 
 
-@pytest.mark.parametrize("text", ["epoch,loss\n0,1.0\n1", "epoch,loss\n0\n", "epoch,loss\nx,1\n"])
-def test_a_damaged_log_is_named(tmp_path, text):
-    (tmp_path / "log.csv").write_text(text)
-    with pytest.raises(ValueError, match=r"log\.csv, whose rows do not all have an epoch"):
+@pytest.mark.parametrize(
+    "text",
+    ["epoch,loss\n0,1.0\n1", "epoch,loss\n0\n", "epoch,loss\nx,1\n", "epoch,loss\n0,1\r1\n"],
+)
+def test_a_damaged_log_is_named_before_the_first_step(tmp_path, text):
+    (tmp_path / "log.csv").write_bytes(text.encode())
+    with pytest.raises(ValueError, match=r"log\.csv, wh.*Restore it, or remove it"):
         read_log(tmp_path / "log.csv")
+    log = LogFile(tmp_path / "log.csv")
+    log.on_train_begin()
+    with pytest.raises(ValueError, match=r"log\.csv, wh"):
+        log.on_epoch_begin(0)
 
 
 def test_one_process_at_a_time(tmp_path):

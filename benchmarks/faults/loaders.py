@@ -14,7 +14,7 @@ from PIL import Image
 from benchmarks.faults.judge import Loader
 from benchmarks.faults.worker import BATCH_SIZE, STEPS, build, digest, digests, images
 from instdisc_core import recipes
-from instdisc_core.callbacks.logs import LogFile, read_log
+from instdisc_core.callbacks import LogFile
 from instdisc_core.checkpoints import Checkpoints
 from instdisc_core.checkpoints.folder import ABOUT, STATE, WEIGHTS, CheckpointFolder
 from instdisc_core.data import ImageFolder, Manifest
@@ -184,20 +184,29 @@ class RecipeFile(_Base):
 
 
 class Log(_Base):
-    """``log.csv``, which a run continues."""
+    """``log.csv`` of a run that continues, whose rows its checkpoint has too."""
 
-    name = "`log.csv`"
+    name = "`log.csv`, resumed"
 
     def __init__(self, folder: Path):
-        rng = np.random.default_rng(0)
-        log = LogFile(folder / "log.csv")
-        for epoch in range(12):
-            log.on_epoch_end(epoch, dict(zip(("loss", "log_z", "age"), rng.random(3), strict=True)))
+        self._model = _trained(fit=False)
+        self._train(folder, 2)
         self._keep(folder)
 
+    @property
+    def targets(self):
+        """The log."""
+        return ("log.csv",)
+
     def load(self, folder):
-        """The rows."""
-        return read_log(folder / "log.csv")
+        """The file after the last epoch."""
+        self._train(folder, 3)
+        return (folder / "log.csv").read_bytes()
+
+    def _train(self, folder, epochs):
+        checkpoints = folder / "checkpoints"
+        log = LogFile(folder / "log.csv")
+        _fit(checkpoints, self._model, epochs, keep=1, callbacks=[log])
 
 
 class Decoded(_Base):
@@ -243,10 +252,10 @@ LOADERS = {
     "checkpoints": (300, CheckpointFiles),
     "resumed": (10, Resumed),
     "manifest": (250, ManifestFile),
-    "manifest array": (200, ManifestArray),
-    "recipe": (150, RecipeFile),
-    "log": (200, Log),
-    "folder": (150, Folder),
+    "manifest array": (250, ManifestArray),
+    "recipe": (200, RecipeFile),
+    "log": (20, Log),
+    "folder": (250, Folder),
     **{kind: (50, lambda folder, kind=kind: Decoded(folder, kind)) for kind in FORMATS},
 }
 
@@ -269,10 +278,10 @@ def _trained(fit=True):
     return model
 
 
-def _fit(folder, model, epochs, keep):
+def _fit(folder, model, epochs, keep, callbacks=()):
     source = images(STEPS * BATCH_SIZE, SIZE)
-    saver = Checkpoints(folder, save_freq=3, keep=keep)
-    model.fit(source.batches(BATCH_SIZE, seed=5), epochs=epochs, callbacks=[saver], verbose=0)
+    callbacks = [*callbacks, Checkpoints(folder, save_freq=3, keep=keep)]
+    model.fit(source.batches(BATCH_SIZE, seed=5), epochs=epochs, callbacks=callbacks, verbose=0)
 
 
 def _variables(model):

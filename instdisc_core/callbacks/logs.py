@@ -1,7 +1,6 @@
-"""Logs in a file and for TensorBoard, and pictures of logs."""
+"""Logs for TensorBoard, and pictures of logs."""
 
 import csv
-import hashlib
 import io
 import json
 import os
@@ -13,8 +12,6 @@ import numpy as np
 from instdisc_core.files import replacing
 from instdisc_core.validation import require
 
-DIGEST = "blake2b"  # the last column of a log
-
 
 class LogFile(keras.callbacks.Callback):
     """Writes the logs of every epoch into a CSV file, whichever of them an epoch has.
@@ -23,9 +20,6 @@ class LogFile(keras.callbacks.Callback):
     repeats, and keeps those before: from its checkpoint where ``Checkpoints`` restored one, else
     from the file. (``keras.callbacks.CSVLogger`` fixes the columns in the first epoch, and after
     that loses others.)
-
-    The last column, ``blake2b``, holds in every row the same digest of all other columns: a file
-    that was cut or changed is refused.
 
     Args:
         path: of the file.
@@ -59,10 +53,9 @@ class LogFile(keras.callbacks.Callback):
         columns = list(dict.fromkeys(name for r in rows for name in r))
         self._rows = [{name: r.get(name, "") for name in columns} for r in rows]
         with replacing(self.path) as part, open(part, "w", encoding="utf-8", newline="") as file:
-            writer = csv.DictWriter(file, [*columns, DIGEST])
+            writer = csv.DictWriter(file, columns)
             writer.writeheader()
-            digest = _digest(columns, self._rows)
-            writer.writerows({**r, DIGEST: digest} for r in self._rows)
+            writer.writerows(self._rows)
 
     def get_state(self) -> dict[str, np.ndarray]:
         """The rows so far, for a run that continues."""
@@ -74,52 +67,30 @@ class LogFile(keras.callbacks.Callback):
 
 
 def read_log(path: str | os.PathLike) -> list[dict[str, str]]:
-    """The rows of a log that LogFile wrote, as dicts of strings; none if there is no such file.
+    """The rows of a log as dicts of strings; none if there is no such file.
 
     Raises:
-        ValueError: the file is damaged, or has no digest.
+        ValueError: the file is damaged.
     """
     if not Path(path).exists():
         return []
-    rows, is_verified = _parsed(path)
-    _require_log(is_verified, f"{path}, which has no digest")
-    return rows
-
-
-def _parsed(path):
-    """The rows of any CSV file of logs, and whether it holds their digest."""
     text = Path(path).read_bytes().decode("utf-8", "replace")
-    reader = csv.DictReader(io.StringIO(text, newline=""))
     try:
-        rows = list(reader)
+        rows = list(csv.DictReader(io.StringIO(text, newline="")))
     except csv.Error as error:
-        _require_log(False, f"{path}, which is no CSV file ({error})")
+        raise ValueError(
+            f"Received: {path}, which is no CSV file ({error}). Expected a log that LogFile wrote. "
+            "Restore it, or remove it to begin a new one."
+        ) from error
     whole = all(None not in row and None not in row.values() for row in rows)
     numbered = all(row.get("epoch", "0").isdecimal() for row in rows)
-    _require_log(
+    require(
         whole and numbered and (not text or text.endswith("\n")),
         f"{path}, whose rows do not all have an epoch and every column",
+        "a log that LogFile wrote",
+        "Restore it, or remove it to begin a new one.",
     )
-    columns = list(reader.fieldnames or ())
-    if not rows or columns[-1] != DIGEST:
-        return rows, False
-    found = {row.pop(DIGEST) for row in rows}
-    _require_log(
-        found == {_digest(columns[:-1], rows)},
-        f"{path}, whose rows are not those that were written",
-    )
-    return rows, True
-
-
-def _require_log(condition, received):
-    remedy = "Restore it, or remove it to begin a new one."
-    require(condition, received, "a log that LogFile wrote", remedy)
-
-
-def _digest(columns, rows):
-    """32 hexadecimal digits for the names and values of a log."""
-    values = [[row.get(name) for name in columns] for row in rows]
-    return hashlib.blake2b(json.dumps([columns, values]).encode(), digest_size=16).hexdigest()
+    return rows
 
 
 class TensorBoardLogger(keras.callbacks.Callback):
@@ -173,7 +144,7 @@ def plot_log(log, path):
     """
     from matplotlib.figure import Figure
 
-    rows, _ = _parsed(log)
+    rows = read_log(log)
     require(bool(rows) and "epoch" in rows[0], f"{log}, without epochs", "a log of LogFile")
     epochs = [int(row["epoch"]) + 1 for row in rows]
     columns = {
