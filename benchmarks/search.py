@@ -22,10 +22,13 @@ WHOLE = "product, then one top-k over all scores"
 
 
 def candidates(args, bank, queries):
-    """Name to function of the queries that returns scores and indices, best first."""
+    """Name to function of the queries that returns scores and indices, best first.
+
+    FAISS keeps the number of threads that OpenMP has. To set another one for FAISS sets it for
+    PyTorch too, below its convolutions, which then write outside their memory.
+    """
     index = faiss.IndexFlatIP(args.embedding_dim)
     index.add(ops.convert_to_numpy(bank.rows))
-    faiss.omp_set_num_threads(harness.cores())
 
     @frameworks.compiled
     def whole(queries, rows):
