@@ -50,8 +50,8 @@ def weighted_knn(
     """
     train_labels = np.asarray(train_labels)
     if not isinstance(train_features, QuantizedRows):
-        require_finite("train_features", train_features)
         train_features = ops.convert_to_tensor(train_features)
+        require_finite("train_features", train_features)
     require(
         len(train_features.shape) == 2 and train_labels.shape == (train_features.shape[0],),
         f"train_features of shape {tuple(train_features.shape)} and train_labels of shape "

@@ -8,10 +8,11 @@ from instdisc_core.data import ImageSource
 def positions_in(gallery: ImageSource, queries: ImageSource) -> np.ndarray:
     """The index in ``gallery`` of each image of ``queries``: integers ``(q,)``, -1 if it has none.
 
-    The data decide, not the objects: an image is the same where its name and the digest of its
-    bytes are the same. So it is found by a second source of the same folder, and from a part of
-    it. An image without a digest (an ``ImageDataset`` without a cache has none) is found only if
-    ``queries`` is ``gallery`` itself. Of an image that is there twice, the last index counts.
+    The data decide, not the objects: two images are the same if their names and the digests of
+    their bytes are equal. So a second source of the same folder, and a subset of it, have all
+    their images in the first. Images without digests (those of an ``ImageDataset`` without a
+    cache) are found only if ``queries`` is ``gallery`` itself. If the gallery has an image twice,
+    its last index counts.
 
     Example: ``known = positions_in(train, test) >= 0  # test images that were trained on``
     """
