@@ -76,7 +76,7 @@ def evenly(source, count):
 def measured(model, train, test, recipe):
     """Accuracies of a model by kNN and SVM on the test images.
 
-    Neighbours are training images, embedded anew without augmentation, or as the bank has them.
+    Neighbours are training images, embedded again without augmentation, or as the bank has them.
     """
     settings = {
         "k": min(recipe.num_neighbours, len(train)),

@@ -1,4 +1,4 @@
-"""The paper's experiments beside what was measured here, in Markdown, from stored results."""
+"""The paper's experiments next to what was measured here, in Markdown, from stored results."""
 
 import json
 import math
@@ -161,7 +161,7 @@ def _how(results):
         f"CIFAR-10 ({first['data']}), recipe `{recipe['name']}` for {recipe['epochs']} epochs, "
         f"PyTorch {versions['torch']}, Keras {versions['keras']}, one processor core a run, two "
         f"runs at a time. Accuracies in per cent, {over}. kNN: k = {recipe['num_neighbours']}, "
-        "training images embedded anew, not augmented, or as the bank has them. The SVM's strength "
+        "training images embedded again, not augmented, or as the bank has them. The SVM's strength "
         "is chosen on a fifth of the training images."
     )
 

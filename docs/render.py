@@ -43,7 +43,7 @@ TABLES = {
 
 
 def rendered(text):
-    """The document with every marked table written anew."""
+    """The document with every marked table rendered again."""
     return re.sub(
         r"(<!-- (\w+) -->\n).*?(<!-- /\2 -->)",
         lambda marks: f"{marks[1]}{TABLES[marks[2]]()}\n{marks[3]}",

@@ -61,7 +61,7 @@ def main():
     found = retrieve(embeddings, photos, embeddings, photos, k, queries)
     found.page(args.output / "neighbours.html", f"{args.folder.name}: what is alike")
     for query, neighbors in found.names()[:5]:
-        print(f"{query}: {', '.join(neighbors[:3])}")
+        print(f"{query!r}: {neighbors[:3]}")
     if len(photos) >= 4:
         embedding_map(embeddings, photos, args.output / "map.png", seed=args.seed)
     if args.test:

@@ -1,4 +1,4 @@
-"""Checks at the public boundary: what was received, what was expected, how to mend it."""
+"""Checks at the public boundary: what was received, what was expected, how to fix it."""
 
 import warnings
 
@@ -10,10 +10,10 @@ LOWEST_TEMPERATURE = 1e-6
 NAMED = 5  # how many rows an error names before it counts the others
 
 
-def require(condition, received, expected, mend=""):
+def require(condition, received, expected, remedy=""):
     """Raise a ValueError that states the three things a reader needs, unless ``condition``."""
     if not condition:
-        raise ValueError(f"Received: {received}. Expected {expected}. {mend}".rstrip())
+        raise ValueError(f"Received: {received}. Expected {expected}. {remedy}".rstrip())
 
 
 def require_count(name, value):

@@ -1,4 +1,4 @@
-"""What was received, what was expected, how to mend it; and the bank as it was."""
+"""What was received, what was expected, how to fix it; and the bank is unchanged."""
 
 import warnings
 

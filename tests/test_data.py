@@ -120,7 +120,7 @@ def test_a_subset_holds_no_image_twice():
         ImageArray(numbered(4)).subset([1, 0, 1])
 
 
-def test_a_subset_is_numbered_anew(folder):
+def test_a_subset_is_renumbered(folder):
     source = ImageFolder(folder, 8)
     some = source.subset([5, 1])
     assert some.names == (source.names[5], source.names[1])

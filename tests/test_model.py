@@ -128,7 +128,7 @@ def test_validation_data_is_evaluated():
     assert len(history["val_loss"]) == 2
 
 
-def test_knn_evaluation_callback_logs_beside_the_loss():
+def test_knn_evaluation_adds_to_the_logs():
     model = small(NonParametricSoftmax(0.2))
     bank = KNNEvaluation(IMAGES, LABELS, LABELS, k=5)
     assert len(fit(model, epochs=3, callbacks=bank)["val_knn_accuracy"]) == 3

@@ -128,7 +128,7 @@ class Best:
     def _bound(self, rows, worst):
         """What a score must reach, in low precision, to beat the worst: nothing less can.
 
-        It lies below the worst by the largest error of a product in low precision, and is itself
+        It is below the worst by the largest error of a product in low precision, and is itself
         rounded down. It is the bias of the product, so that what fails has a minus sign.
         """
         epsilon = torch.finfo(self.low).eps

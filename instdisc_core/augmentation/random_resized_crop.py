@@ -17,7 +17,7 @@ class RandomResizedCrop(RandomLayer):
     """Cuts a random part out of every image and resizes it, every image by a draw of its own.
 
     A crop has a share of the image's area, uniform in ``scale``, and an aspect ratio, uniform in
-    its logarithm between the bounds of ``ratio``; it lies anywhere with equal probability. Resizing
+    its logarithm between the bounds of ``ratio``; every position has equal probability. Resizing
     is bilinear, and where it shrinks it averages over what a pixel covers. Crop, resizing and flip
     are two batched products, with a matrix for the rows and one for the columns of every image.
 

@@ -65,8 +65,8 @@ def _opened(data, size):
     image = Image.open(io.BytesIO(data), formats=known)
     _require_allowed(image)
     if size is not None:  # a JPEG decodes at 1/2, 1/4 or 1/8 where that is enough
-        lies = image.getexif().get(ORIENTATION, 1) >= 5
-        image.draft("RGB", size if lies else size[::-1])
+        transposed = image.getexif().get(ORIENTATION, 1) >= 5
+        image.draft("RGB", size if transposed else size[::-1])
     return image
 
 

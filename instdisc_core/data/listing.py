@@ -32,7 +32,7 @@ def image_files(folder: Path, follow_links: bool) -> Listing:
     Args:
         folder: its path.
         follow_links: list the folders behind links as well. No folder is listed twice, so that
-            links in a circle end; what lies in the folder itself is listed under its own name.
+            links in a circle end; files of the folder itself are listed under its own name.
 
     Raises:
         ValueError: the folder is not there, no folder, or has no images.

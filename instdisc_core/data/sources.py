@@ -65,7 +65,7 @@ class ImageSource:
         return self.start(np.arange(len(self)) if indices is None else np.asarray(indices))()
 
     def subset(self, indices):
-        """Some of the images as a source of its own, in which they are numbered anew from 0.
+        """Some of the images as a source of its own, in which they are renumbered from 0.
 
         Example: ``tenth = source.subset(range(0, len(source), 10))``
         """

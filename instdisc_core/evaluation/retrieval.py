@@ -75,7 +75,7 @@ class Retrieval:
         ]
 
     def plot(self, path, title=""):
-        """Draw a query a row, its neighbours beside it, with names and similarities, as PNG.
+        """Draw a query a row, its neighbours to the right, with names and similarities, as PNG.
 
         Where labels are known a frame says whether a neighbour has the query's.
         """
@@ -248,7 +248,7 @@ img {{ width: 100%; display: block; image-rendering: auto; }}
 figcaption {{ font-size: 11px; overflow-wrap: anywhere; text-align: center; }}
 </style>
 <h1>{title}</h1>
-<p>The first image of a row is the query; beside it its neighbours, the most similar first, with
+<p>The first image of a row is the query; its neighbours follow, the most similar first, with
 their cosines.</p>
 {legend}
 {rows}

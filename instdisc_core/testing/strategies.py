@@ -1,6 +1,6 @@
 """Hypothesis strategies for features, banks and indices.
 
-They draw few distinct shapes, since some frameworks compile anew for each, and many values.
+They draw few distinct shapes, since some frameworks compile again for each, and many values.
 """
 
 from dataclasses import dataclass
