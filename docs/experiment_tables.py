@@ -161,8 +161,8 @@ def _how(results):
         f"CIFAR-10 ({first['data']}), recipe `{recipe['name']}` for {recipe['epochs']} epochs, "
         f"PyTorch {versions['torch']}, Keras {versions['keras']}, one processor core a run, two "
         f"runs at a time. Accuracies in per cent, {over}. kNN: k = {recipe['num_neighbours']}, "
-        "training images embedded again, not augmented, or as the bank has them. The SVM's strength "
-        "is chosen on a fifth of the training images."
+        "training images embedded again, not augmented, or as the bank has them. The SVM's "
+        "strength is chosen on a fifth of the training images."
     )
 
 

@@ -96,7 +96,7 @@ def test_objectives_by_name_take_settings():
     assert isinstance(objectives.get("parametric_softmax", temperature=0.2), ParametricSoftmax)
     with pytest.raises(ValueError, match="num_negatives"):
         objectives.get("non_parametric_softmax", num_negatives=7)
-    with pytest.raises(ValueError, match="for an objective that is built"):
+    with pytest.raises(ValueError, match="with an objective"):
         objectives.get(objective, temperature=0.1)
 
 
@@ -149,7 +149,7 @@ def test_a_run_is_written_down_and_continues_where_it_stopped(tmp_path, capsys):
     assert len(read_log(tmp_path / "log.csv")) == 1, "it stopped after the first epoch"
     resumed = recipe.train(source, tmp_path, seed=0, verbose=0, save_freq=1)
     assert (tmp_path / "checkpoints" / "epoch-00002-step-0000001").is_dir()
-    assert resumed.fit(source.batches(8, 0), verbose=0).epoch == [0], "a later fit starts from the beginning"
+    assert resumed.fit(source.batches(8, 0), verbose=0).epoch == [0], "a later fit is a new one"
     resumed = keras.saving.load_model(tmp_path / "model.keras")
     for ours, theirs in zip(resumed.weights, whole.weights, strict=True):
         np.testing.assert_array_equal(numpy(ours), numpy(theirs))

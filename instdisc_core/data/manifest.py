@@ -148,7 +148,7 @@ class Manifest:
             f"{whose} with {len(other)} images that is not the one of the manifest, "
             f"with {len(self)}; {'; '.join(self.differences(other))}",
             "the same images in the same order: each row of a memory bank belongs to one of them",
-            "Restore the data, or train a new model, with a new manifest, on the data as they are now.",
+            "Restore the data, or train a new model, with a new manifest, on the present data.",
         )
 
     def save(self, path: str | os.PathLike) -> None:

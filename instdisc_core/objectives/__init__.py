@@ -60,7 +60,7 @@ def get(identifier, seed=None, **settings):
     if isinstance(identifier, dict):
         identifier = keras.saving.deserialize_keras_object(identifier)
     if isinstance(identifier, Objective):
-        require(not settings, f"settings {settings} for an objective that is built", "a name, or no settings")
+        require(not settings, f"settings {settings} with an objective", "a name, or no settings")
         return identifier
     by_key = {name.replace("_", ""): objective for name, objective in _NAMES.items()}
     key = identifier.replace("_", "").lower() if isinstance(identifier, str) else ""
