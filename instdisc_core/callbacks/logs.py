@@ -42,20 +42,23 @@ class LogFile(keras.callbacks.Callback):
 
     def on_epoch_begin(self, epoch, logs=None):
         """Read the file, unless a checkpoint has brought its rows by now."""
-        if self._rows is None:
-            self._rows = read_log(self.path)
+        self._rows_so_far()
 
     def on_epoch_end(self, epoch, logs=None):
         """Replace the file."""
-        self.on_epoch_begin(epoch)
         row = {"epoch": str(epoch)} | {k: str(float(v)) for k, v in (logs or {}).items()}
-        rows = [r for r in self._rows if int(r["epoch"]) < epoch] + [row]
+        rows = [r for r in self._rows_so_far() if int(r["epoch"]) < epoch] + [row]
         columns = list(dict.fromkeys(name for r in rows for name in r))
         self._rows = [{name: r.get(name, "") for name in columns} for r in rows]
         with replacing(self.path) as part, open(part, "w", encoding="utf-8", newline="") as file:
             writer = csv.DictWriter(file, columns)
             writer.writeheader()
             writer.writerows(self._rows)
+
+    def _rows_so_far(self):
+        if self._rows is None:
+            self._rows = read_log(self.path)
+        return self._rows
 
     def get_state(self) -> dict[str, np.ndarray]:
         """The rows so far, for a run that continues."""
