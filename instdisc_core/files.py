@@ -25,7 +25,7 @@ def replacing(path: str | os.PathLike) -> Iterator[Path]:
         model.save(part)
     ```
     """
-    path = Path(path)
+    path = Path(path).resolve()  # a link stays one
     part = path.with_name(f"{PART}{os.getpid()}-{path.name}")
     try:
         yield part

@@ -37,6 +37,13 @@ def calls(model: keras.Model, arguments: dict[str, Any]) -> Iterator[Iterable[di
     savers = [callback for callback in listed if isinstance(callback, Checkpoints)]
     require(len(savers) < 2, f"{len(savers)} Checkpoints", "one")
     if savers and y is not None:
+        split = arguments.get("validation_split")
+        require(
+            not split,
+            f"validation_split={split} with Checkpoints",
+            "validation_data",
+            "Split the arrays before fit.",
+        )
         seed = (model.seed or 0) if arguments.get("shuffle", True) else None
         weights = arguments.pop("sample_weight", None)
         x = ArrayBatches(x, y, weights, arguments["batch_size"] or 32, seed)
@@ -64,9 +71,14 @@ def calls(model: keras.Model, arguments: dict[str, Any]) -> Iterator[Iterable[di
         if isinstance(given, keras.callbacks.CallbackList):
             for callback in callbacks:
                 callback.set_model(model)
+            stack.callback(setattr, given, "callbacks", given.callbacks)
             given.callbacks, callbacks = callbacks, given
         arguments |= {"x": x, "y": y, "callbacks": callbacks, "initial_epoch": start.epoch}
-        yield _resumed(model, ordered, arguments, start.step) if start.step else [arguments]
+        if start.step and start.epoch < arguments["epochs"]:
+            stack.callback(setattr, ordered, "start", 0)
+            yield _resumed(model, ordered, arguments, start.step)
+        else:
+            yield [arguments]
 
 
 def _resumed(model, batches, arguments, step):
@@ -82,11 +94,9 @@ def _resumed(model, batches, arguments, step):
         steps=len(batches),
         model=model,
     )
-    try:
-        batches.start = step
-        yield {**arguments, "callbacks": callbacks, "epochs": epoch + 1}
-    finally:
-        batches.start = 0
+    batches.start = step
+    yield {**arguments, "callbacks": callbacks, "epochs": epoch + 1}
+    batches.start = 0
     callbacks.is_last = True
     following = arguments["epochs"] if model.stop_training else epoch + 1
     yield {**arguments, "callbacks": callbacks, "initial_epoch": following}
@@ -95,7 +105,7 @@ def _resumed(model, batches, arguments, step):
 class _OneTraining(keras.callbacks.CallbackList):
     """Callbacks for which several calls of ``fit`` are one training."""
 
-    begun, is_last = False, False
+    begun, is_last, logs = False, False, None
 
     def on_train_begin(self, logs=None):
         if not self.begun:
@@ -103,12 +113,15 @@ class _OneTraining(keras.callbacks.CallbackList):
             super().on_train_begin(logs)
 
     def on_train_end(self, logs=None):
+        self.logs = logs or self.logs  # the last call has none if it has no epoch
         if self.is_last:
-            super().on_train_end(logs)
+            super().on_train_end(self.logs)
 
 
 def build_for(model: keras.Model, x: Any) -> None:
     """Build a model, and its optimizer, where the data at hand say for which shape."""
+    if model.built and (model.optimizer is None or model.optimizer.built):
+        return
     if isinstance(x, keras.utils.PyDataset):
         batch = x[0]
         x = batch[0] if isinstance(batch, (tuple, list)) else batch

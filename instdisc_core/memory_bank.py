@@ -234,8 +234,9 @@ class MemoryBank(keras.layers.Layer):
                 are not as many as the manifest's images. The bank is then unchanged.
         """
         arrays = {name: np.asarray(store[name]) for name in store.keys()}  # noqa: SIM118
-        if not arrays and self._load_error:  # Keras tries once more, where nothing is saved
-            raise self._load_error
+        error, self._load_error = self._load_error, None
+        if not arrays and error:  # Keras tries once more, where nothing is saved
+            raise error
         try:
             packed = arrays.pop("manifest", None)
             manifest = None if packed is None else Manifest.from_array(packed)
@@ -244,7 +245,7 @@ class MemoryBank(keras.layers.Layer):
             self._load_error = error
             raise
         super().load_own_variables(arrays)
-        self.manifest, self._load_error = manifest, None
+        self.manifest = manifest
 
     def get_config(self):
         """The arguments that rebuild this layer."""

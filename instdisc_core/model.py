@@ -8,7 +8,7 @@ from keras import ops
 
 from instdisc_core import objectives
 from instdisc_core.data import ImageBatches, Manifest
-from instdisc_core.data.checked import finite_images, without_non_finite
+from instdisc_core.data.checked import finite_images, with_narrow_indices, without_non_finite
 from instdisc_core.encoders import TorchPreprocessing
 from instdisc_core.fitting import calls
 from instdisc_core.memory_bank import MemoryBank
@@ -137,7 +137,9 @@ class InstanceDiscrimination(PersistentModel):
         images = keras.tree.map_shape_structure(
             lambda shape: keras.KerasTensor((None, *shape[1:])), images_shape
         )
-        self.compute_output_spec(images, training=True)
+        if self.augmenter is not None:
+            images = self.augmenter(images, training=True)
+        self.compute_output_spec(images, training=False)  # training would move running means
 
     def call(self, images, training=None):
         """Unit embeddings ``(batch, embedding_dim)``, float32, of a batch of images."""
@@ -208,6 +210,7 @@ class InstanceDiscrimination(PersistentModel):
         """The loss in nats; see ``keras.Model.evaluate``. Nothing moves."""
         if isinstance(x, ImageBatches):
             self.check_data(x.manifest)
+        x = with_narrow_indices(x)
         return super().evaluate(x, self._checked(y), batch_size, verbose, **kwargs)
 
     def predict(self, x, *args, **kwargs):
@@ -296,7 +299,8 @@ class InstanceDiscrimination(PersistentModel):
             return self.encoder(images, training=training)
         except RuntimeError as error:
             require(
-                self.preprocessing is not None
+                type(error) is not RuntimeError  # out of memory, say
+                or self.preprocessing is not None
                 or not isinstance(self.encoder, keras.layers.TorchModuleWrapper),
                 f"images of shape {tuple(images.shape)}, on which the torch.nn.Module fails: "
                 f"{error}",

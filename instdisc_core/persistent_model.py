@@ -1,5 +1,6 @@
 """A Keras model whose files are whole: replaced at once, verified, random states and all."""
 
+import copy
 import os
 import warnings
 import zipfile
@@ -111,11 +112,15 @@ class PersistentModel(keras.Model):
             optimizer.build(self.trainable_variables)  # else Keras would leave its state out
         variables = [*self.variables, *(optimizer.variables if optimizer is not None else ())]
         before = [(variable, variable.numpy()) for variable in variables]
+        modules = [layer.module for layer in self._flatten_layers() if _holds_torch_module(layer)]
+        states = [copy.deepcopy(module.state_dict()) for module in modules]  # with their buffers
         try:
             super().load_weights(filepath, skip_mismatch=skip_mismatch, **kwargs)
         except Exception:
             for variable, value in before:
                 variable.assign(value)
+            for module, state in zip(modules, states, strict=True):
+                module.load_state_dict(state)
             raise
 
     def get_compile_config(self):

@@ -49,11 +49,7 @@ class LogFile(keras.callbacks.Callback):
         row = {"epoch": str(epoch)} | {k: str(float(v)) for k, v in (logs or {}).items()}
         rows = [r for r in self._rows_so_far() if int(r["epoch"]) < epoch] + [row]
         columns = list(dict.fromkeys(name for r in rows for name in r))
-        self._rows = [{name: r.get(name, "") for name in columns} for r in rows]
-        with replacing(self.path) as part, open(part, "w", encoding="utf-8", newline="") as file:
-            writer = csv.DictWriter(file, columns)
-            writer.writeheader()
-            writer.writerows(self._rows)
+        self._write([{name: r.get(name, "") for name in columns} for r in rows])
 
     def _rows_so_far(self):
         if self._rows is None:
@@ -65,8 +61,18 @@ class LogFile(keras.callbacks.Callback):
         return {} if self._rows is None else {"rows": np.array(json.dumps(self._rows))}
 
     def set_state(self, state: dict[str, np.ndarray]) -> None:
-        """Take over what ``get_state`` returned."""
-        self._rows = json.loads(str(state["rows"]))
+        """Take over what ``get_state`` returned, and replace the file by it."""
+        self._write(json.loads(str(state["rows"])))
+
+    def _write(self, rows):
+        """Replace the file, unless there is nothing to write."""
+        self._rows = rows
+        if not rows:
+            return
+        with replacing(self.path) as part, open(part, "w", encoding="utf-8", newline="") as file:
+            writer = csv.DictWriter(file, rows[0])
+            writer.writeheader()
+            writer.writerows(rows)
 
 
 def read_log(path: str | os.PathLike) -> list[dict[str, str]]:

@@ -2,6 +2,8 @@
 
 import os
 import textwrap
+import warnings
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Literal
@@ -63,6 +65,7 @@ class Checkpoints(keras.callbacks.Callback):
         require_count("keep", keep)
         self.save_freq, self._folder = save_freq, CheckpointFolder(folder, keep)
         self._lock = FolderLock(folder)
+        self._others: list[keras.callbacks.Callback] | None = None
 
     @contextmanager
     def running(
@@ -90,7 +93,7 @@ class Checkpoints(keras.callbacks.Callback):
             "Or set save_freq='epoch'.",
         )
         require(
-            self.save_freq == "epoch" or not model.optimizer.use_ema,
+            self.save_freq == "epoch" or not _innermost(model.optimizer).use_ema,
             f"save_freq={self.save_freq} and an optimizer with use_ema=True",
             "save_freq='epoch'",
             "Keras writes the averages over the weights where a call of fit ends.",
@@ -104,6 +107,7 @@ class Checkpoints(keras.callbacks.Callback):
         if not model.optimizer.built:
             model.optimizer.build(model.trainable_variables)
         self._batches, self._others = batches, others
+        self._identity = _identity(model, batches)
         self._restored: dict[str, np.ndarray] = {}
         self._first_iteration = _iterations(model) - start.epoch * len(batches or ())
         with self._lock:
@@ -114,44 +118,55 @@ class Checkpoints(keras.callbacks.Callback):
 
     def on_train_begin(self, logs=None):
         """Give the other callbacks their states back."""
+        require(
+            self._others is not None,
+            f"Checkpoints in the fit of {type(self.model).__name__}",
+            "that of an InstanceDiscrimination model",
+        )
+        left = {name.rpartition("/")[0] for name in self._restored if name.startswith("callback/")}
         for name, callback in self._stateful():
             state = _part(self._restored, name)
             if state:
                 callback.set_state(state)
+                left.discard(name)
+        if left:
+            warnings.warn(
+                f"The checkpoint in {self._folder.folder} has states of callbacks that fit was not "
+                f"given: {sorted(left)}. They are lost.",
+                stacklevel=2,
+            )
 
     def on_epoch_begin(self, epoch, logs=None):
         """Give the metrics of an epoch that was begun their values back."""
         self._epoch = epoch
         self._first = self._position.step if epoch == self._position.epoch else 0
         self._done = self._saved = self._first
+        self._is_stopped = False
         if self._first:
             values = _part(self._restored, "metric")
             for i, variable in enumerate(self.model.metrics_variables):
                 variable.assign(values[str(i)])
 
     def on_train_batch_end(self, batch, logs=None):
-        """Save, if it is this step's turn."""
-        self._done = self._first + batch + 1
+        """Save, if it is this step's turn, or if the epoch ends here before its last step."""
+        self._done, self._is_stopped = self._first + batch + 1, self.model.stop_training
         if self.save_freq == "epoch" or self._is_complete():
             return  # after its last step, an epoch is saved when it is over
-        if self._done // self.save_freq > self._saved // self.save_freq:
-            self._save_step()
+        is_due = self._done // self.save_freq > self._saved // self.save_freq
+        if is_due or self._is_stopped:
+            self._save(Position(self._epoch, self._done))
+            self._saved = self._done
 
     def on_epoch_end(self, epoch, logs=None):
-        """Save; an epoch that was stopped before its last step counts as far as it came."""
+        """Save, unless the epoch was stopped before its last step: that step was saved."""
         if self._is_complete():
             self._save(Position(epoch + 1, 0))
-        elif self.save_freq != "epoch" and self._done > self._saved:
-            self._save_step()
 
     def _is_complete(self):
         """Whether the epoch has had its last step, as far as that can be known."""
-        return self._batches is None or self._done >= len(self._batches)
-
-    def _save_step(self):
-        """Save in the middle of an epoch."""
-        self._save(Position(self._epoch, self._done))
-        self._saved = self._done
+        if self._batches is None:
+            return not self._is_stopped
+        return self._done >= len(self._batches)
 
     def _save(self, position):
         model = self.model
@@ -161,9 +176,15 @@ class Checkpoints(keras.callbacks.Callback):
             states = {f"metric/{i}": v.numpy() for i, v in enumerate(model.metrics_variables)}
             for name, callback in self._stateful():
                 states |= {f"{name}/{k}": np.asarray(v) for k, v in callback.get_state().items()}
+            for name, array in states.items():
+                require(
+                    not array.dtype.hasobject,
+                    f"{name} of dtype object in the state of a callback",
+                    "arrays of numbers or strings, which are saved without pickle",
+                )
             np.savez(folder / STATE, **states)
             return {
-                **self._identity(model),
+                **self._identity,
                 "first_iteration": self._first_iteration,
                 "iterations": _iterations(model),
             }
@@ -172,7 +193,7 @@ class Checkpoints(keras.callbacks.Callback):
 
     def _restore(self, model, path, about):
         """Bring the model to a checkpoint, which has been verified, and return its position."""
-        for what, value in self._identity(model).items():
+        for what, value in self._identity.items():
             require(
                 about[what] == value,
                 f"{path}, whose {what} is {_shortened(about[what])}",
@@ -201,21 +222,30 @@ class Checkpoints(keras.callbacks.Callback):
             "Remove that checkpoint.",
         )
 
-    def _identity(self, model):
-        """What a run must share with the run that it continues."""
-        batches, optimizer = self._batches, model.optimizer
-        return {
-            "model": [type(model).__name__, *_shapes(model)],
-            "optimizer": [type(optimizer).__name__, *_shapes(optimizer)],
-            "data": batches and batches.fingerprint,
-            "order": batches and [len(batches), batches.batch_size, batches.seed],
-        }
-
     def _stateful(self):
         """The callbacks that remember something, each with a name for it."""
-        for i, callback in enumerate(self._others):
+        counts: Counter = Counter()
+        for callback in self._others or ():
             if hasattr(callback, "get_state") and hasattr(callback, "set_state"):
-                yield f"callback/{i}/{type(callback).__name__}", callback
+                name = type(callback).__name__
+                yield f"callback/{name}/{counts[name]}", callback
+                counts[name] += 1
+
+
+def _identity(model, batches):
+    """What a run must share with the run that it continues."""
+    optimizer = model.optimizer
+    return {
+        "model": [type(model).__name__, *_shapes(model)],
+        "optimizer": [type(optimizer).__name__, *_shapes(optimizer)],
+        "data": batches and batches.fingerprint,
+        "order": batches and [len(batches), batches.batch_size, batches.seed],
+    }
+
+
+def _innermost(optimizer):
+    """The optimizer, without one that scales its loss."""
+    return getattr(optimizer, "inner_optimizer", optimizer)
 
 
 def _shapes(owner):

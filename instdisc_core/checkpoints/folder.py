@@ -39,7 +39,7 @@ class CheckpointFolder:
         self.folder, self.keep = Path(folder), keep
 
     def write(self, position: Position, fill: Callable[[Path], dict[str, Any]]) -> Path:
-        """Add a checkpoint, and remove those that are too many.
+        """Add a checkpoint, and remove those that are too many, and all of later positions.
 
         Args:
             position: how far the training is.
@@ -66,7 +66,9 @@ class CheckpointFolder:
             flush(self.folder)
         finally:
             shutil.rmtree(part, ignore_errors=True)
-        for old in self.paths()[: -self.keep]:
+        paths = self.paths()
+        end = paths.index(self.folder / name) + 1  # later ones were damaged: this run came past
+        for old in [*paths[: max(0, end - self.keep)], *paths[end:]]:
             self._remove(old)
         return self.folder / name
 

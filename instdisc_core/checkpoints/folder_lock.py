@@ -5,6 +5,7 @@ import os
 import socket
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 
@@ -52,7 +53,8 @@ class FolderLock:
         )
         about = {"pid": os.getpid(), "host": socket.gethostname()}
         about |= {"since": time.strftime("%Y-%m-%d %H:%M:%S"), "command": " ".join(sys.argv)}
-        (self.folder / HOLDER).write_text(json.dumps(about) + "\n", encoding="utf-8")
+        with suppress(OSError):  # it only tells others who holds the folder
+            (self.folder / HOLDER).write_text(json.dumps(about) + "\n", encoding="utf-8")
         return self
 
     def __exit__(
@@ -61,7 +63,8 @@ class FolderLock:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        (self.folder / HOLDER).unlink(missing_ok=True)
+        with suppress(OSError):
+            (self.folder / HOLDER).unlink()
         self._lock.release()
 
     def _holder(self):

@@ -46,7 +46,8 @@ def check_seal(path: str | os.PathLike) -> str:
         size >= 0 and end.startswith(MARK),
         f"{Path(path)}, which does not end with a digest",
         "a whole file that InstanceDiscrimination.save_weights wrote",
-        "It was cut short, or another program wrote it. Take another copy.",
+        "If it was cut short, take another copy. If you trust it and another program wrote it, as "
+        "keras.saving.save_weights does, instdisc_core.checkpoints.seal(path) adds the digest.",
     )
     digest = _digest(path, size)
     require(

@@ -176,8 +176,8 @@ class ArrayBatches(OrderedBatches):
 
     def __init__(self, x, y, sample_weight=None, batch_size: int = 32, seed: int | None = None):
         super().__init__(len(y), batch_size, seed)
-        parts = (x, y) if sample_weight is None else (x, y, sample_weight)
-        self._arrays = keras.tree.map_structure(np.asarray, parts)
+        parts = [x, np.asarray(y)] + ([] if sample_weight is None else [np.asarray(sample_weight)])
+        self._arrays = tuple(keras.tree.map_structure(_on_host, part) for part in parts)
         lengths = {len(array) for array in keras.tree.flatten(self._arrays)}
         require(
             len(lengths) == 1,
@@ -198,3 +198,8 @@ class ArrayBatches(OrderedBatches):
             digest.update(f"{array.dtype} {array.shape}".encode())
             digest.update(array.tobytes())
         return digest.hexdigest()
+
+
+def _on_host(array):
+    """A NumPy array, of a tensor on any device too."""
+    return array if isinstance(array, np.ndarray) else keras.ops.convert_to_numpy(array)

@@ -15,7 +15,7 @@ class InfoNCE(SampledObjective):
 
     Args:
         num_negatives: ``m``, at least 1.
-        temperature: greater than 0.
+        temperature: at least 1e-6.
         proximal_weight: see ``Objective``.
         sampler: the noise; None is ``UniformSampler()``. The scores are not corrected for it.
         shared_negatives: one set for the whole batch, by default: like a queue of keys. A set for

@@ -23,7 +23,7 @@ class NCE(SampledObjective):
 
     Args:
         num_negatives: ``m``, at least 1.
-        temperature: greater than 0.
+        temperature: at least 1e-6.
         proximal_weight: see ``Objective``.
         sampler: the noise; None is ``UniformSampler()``, the paper's.
         partition: the policy for Z, or its name, see ``partition.get``; None is

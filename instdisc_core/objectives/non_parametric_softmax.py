@@ -18,7 +18,7 @@ class NonParametricSoftmax(Objective):
     ``relative_costs``.
 
     Args:
-        temperature: greater than 0; the paper uses 0.07 on ImageNet, 0.1 on CIFAR-10.
+        temperature: at least 1e-6; the paper uses 0.07 on ImageNet, 0.1 on CIFAR-10.
         proximal_weight: see ``Objective``.
 
     Source:

@@ -20,7 +20,7 @@ class ParametricSoftmax(Objective):
     at the first call or by ``build(bank.shape)``. Logits are ``batch x n``.
 
     Args:
-        temperature: greater than 0.
+        temperature: at least 1e-6.
         seed: integer that makes the starting weights repeatable.
 
     Source:
