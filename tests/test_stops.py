@@ -95,10 +95,10 @@ def test_a_stopped_epoch_continues_with_its_metrics_and_what_callbacks_know(tmp_
 
 def test_what_stops_the_rest_of_an_epoch_stops_the_training(tmp_path):
     with pytest.raises(KeyboardInterrupt):
-        as_source(build(), callbacks=[Checkpoints(tmp_path, 1), Stop(4)])
+        as_source(build(), callbacks=[Checkpoints(tmp_path, 1), Stop(STEPS + 2)])
     model = build()
     as_source(model, callbacks=[Checkpoints(tmp_path, 1), Ask(1)])
-    assert int(numpy(model.optimizer.iterations)) == 4
+    assert int(numpy(model.optimizer.iterations)) == STEPS + 2
 
 
 def test_a_stream_that_is_stopped_in_an_epoch_counts_whole_epochs_only(tmp_path):
@@ -109,13 +109,8 @@ def test_a_stream_that_is_stopped_in_an_epoch_counts_whole_epochs_only(tmp_path)
 
     model = build()
     model.build((None, 2, 2, 3))
-    model.fit(
-        stream(),
-        epochs=3,
-        steps_per_epoch=STEPS,
-        callbacks=[Ask(4), Checkpoints(tmp_path)],
-        verbose=0,
-    )
+    settings = {"epochs": 3, "steps_per_epoch": STEPS, "shuffle": False, "verbose": 0}
+    model.fit(stream(), callbacks=[Ask(4), Checkpoints(tmp_path)], **settings)
     assert names(tmp_path) == ["epoch-00001-step-0000000"]
 
 
