@@ -1,7 +1,9 @@
 """Runs in a process of its own, under the backend that KERAS_BACKEND names."""
 
 import json
+import runpy
 import sys
+from pathlib import Path
 
 import keras
 import numpy as np
@@ -52,7 +54,14 @@ def save(folder, backend):
     fit(sampled, 2)
     sampled.save(f"{folder}/sampled-{backend}.keras")
     log_z = float(keras.ops.convert_to_numpy(sampled.objective.partition.log_partition))
-    return {"exact": state(exact), "log_z": log_z, "next": fit(exact, 3)}
+    results = {"exact": state(exact), "log_z": log_z, "next": fit(exact, 3)}
+    return {**results, "losses": exact_losses()}
+
+
+def script(name, *objectives):
+    """Run a script of this folder once for each objective."""
+    for sys.argv[1:] in ([objective] for objective in objectives):
+        runpy.run_path(str(Path(__file__).with_name(name)), run_name="__main__")
 
 
 def load(folder, backends):
@@ -70,8 +79,9 @@ if __name__ == "__main__":
     task, *arguments = sys.argv[1:]
     backend = keras.backend.backend()
     result = {
-        "exact_losses": exact_losses,
         "save": lambda folder: save(folder, backend),
+        "script": script,
         "load": lambda folder, *backends: load(folder, backends),
     }[task](*arguments)
-    print("RESULT", json.dumps(result))
+    if result is not None:
+        print("RESULT", json.dumps(result))
