@@ -28,42 +28,25 @@ def calls(model: keras.Model, arguments: dict[str, Any]) -> Iterator[Iterable[di
     Raises:
         ValueError: data that cannot be trained on, or checkpoints that do not fit.
     """
-    x, y = arguments["x"], arguments["y"]
-    require_images(x)
+    require_images(arguments["x"])
     if model.non_finite == "raise":
-        require_finite_images(x)
+        require_finite_images(arguments["x"])
     given = arguments["callbacks"]
     listed = keras.tree.flatten(getattr(given, "callbacks", given) or [])
     savers = [callback for callback in listed if isinstance(callback, Checkpoints)]
     require(len(savers) < 2, f"{len(savers)} Checkpoints", "one")
-    if savers and y is not None:
-        split = arguments.get("validation_split")
-        require(
-            not split,
-            f"validation_split={split} with Checkpoints",
-            "validation_data",
-            "Split the arrays before fit.",
-        )
-        seed = (model.seed or 0) if arguments.get("shuffle", True) else None
-        weights = arguments.pop("sample_weight", None)
-        x = ArrayBatches(x, y, weights, arguments["batch_size"] or 32, seed)
-        y = arguments["batch_size"] = None
-    start = Position(arguments.get("initial_epoch", 0), 0)
+    if savers and arguments["y"] is not None:
+        _number(arguments, model.seed or 0)
     others = [RefusedIndices(), NonFiniteImages(), *(c for c in listed if c not in savers)]
-    ordered = x if isinstance(x, OrderedBatches) else None
+    ordered = arguments["x"] if isinstance(arguments["x"], OrderedBatches) else None
     if ordered is None:
-        x = with_narrow_indices(x)
+        arguments["x"] = with_narrow_indices(arguments["x"])
     else:
-        steps = arguments.get("steps_per_epoch")
-        require(
-            steps is None,
-            f"steps_per_epoch={steps} with {type(x).__name__}",
-            "whole epochs, in which every image is seen once",
-            "Leave it out; for shorter epochs train on source.subset(...).",
-        )
+        _require_whole_epochs(arguments)
         others.insert(0, DataOrder(ordered))
         arguments["shuffle"] = False  # the batches have an order of their own
-    build_for(model, x)
+    build_for(model, arguments["x"])
+    start = Position(arguments.get("initial_epoch", 0), 0)
     with ExitStack() as stack:
         for saver in savers:
             start = stack.enter_context(saver.running(model, ordered, others, start))
@@ -73,12 +56,38 @@ def calls(model: keras.Model, arguments: dict[str, Any]) -> Iterator[Iterable[di
                 callback.set_model(model)
             stack.callback(setattr, given, "callbacks", given.callbacks)
             given.callbacks, callbacks = callbacks, given
-        arguments |= {"x": x, "y": y, "callbacks": callbacks, "initial_epoch": start.epoch}
+        arguments |= {"callbacks": callbacks, "initial_epoch": start.epoch}
         if start.step and start.epoch < arguments["epochs"]:
             stack.callback(setattr, ordered, "start", 0)
             yield _resumed(model, ordered, arguments, start.step)
         else:
             yield [arguments]
+
+
+def _number(arguments, seed):
+    """Replace arrays by batches of them, in an order that a checkpoint can continue."""
+    split = arguments.get("validation_split")
+    require(
+        not split,
+        f"validation_split={split} with Checkpoints",
+        "validation_data",
+        "Split the arrays before fit.",
+    )
+    order = seed if arguments.get("shuffle", True) else None
+    weights = arguments.pop("sample_weight", None)
+    batch_size = arguments["batch_size"] or 32
+    arrays = ArrayBatches(arguments["x"], arguments["y"], weights, batch_size, order)
+    arguments |= {"x": arrays, "y": None, "batch_size": None}
+
+
+def _require_whole_epochs(arguments):
+    steps, batches = arguments.get("steps_per_epoch"), arguments["x"]
+    require(
+        steps is None,
+        f"steps_per_epoch={steps} with {type(batches).__name__}",
+        "whole epochs, in which every image is seen once",
+        "Leave it out; for shorter epochs train on source.subset(...).",
+    )
 
 
 def _resumed(model, batches, arguments, step):

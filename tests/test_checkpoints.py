@@ -82,12 +82,10 @@ def read(folder):
     return log.read_text().splitlines()[1:] if log.exists() else []
 
 
-def test_the_last_ones_stay_and_the_order_of_arrays_changes_with_the_epoch(tmp_path, whole):
+def test_the_last_ones_stay(tmp_path):
     interrupted(as_arrays, tmp_path, stop=6)
     names = sorted(p.name for p in (tmp_path / "saved").glob("epoch*"))
     assert names == [f"epoch-0000{e}-step-000000{s}" for e, s in ((1, 0), (1, 1), (1, 2))]
-    first, later = (whole[as_arrays][0].memory_bank.rows, whole[as_source][0].memory_bank.rows)
-    assert not np.array_equal(numpy(first), numpy(later))
 
 
 def test_what_an_epoch_left_out_before_it_was_killed_is_reported_after(tmp_path):
@@ -216,7 +214,8 @@ def test_what_stops_while_saving_leaves_the_one_before(stopped, whole, monkeypat
         patch.setattr(owner, where, fail)
         with pytest.raises(type(error) if isinstance(error, OSError) else error):
             run(as_source, stopped)
-    assert before & {p.name for p in (stopped / "saved").glob("epoch*")}
+    after = {p.name for p in (stopped / "saved").glob("epoch*")}
+    assert before <= after if where in ("flush", "rename") else before & after
     assert_equal(run(as_source, stopped), whole[as_source][0])
     assert not list((stopped / "saved").glob(".part*"))
 
@@ -413,8 +412,12 @@ def test_rows_that_no_bank_has_are_refused(tmp_path, spoil, match):
     spoil(model.memory_bank)
     model.save_weights(tmp_path / "m.weights.h5")
     model.save(tmp_path / "m.keras")
+    before = [numpy(v) for v in other.variables]
     with pytest.raises(ValueError, match=match):
         other.load_weights(tmp_path / "m.weights.h5")
+    for variable, value in zip(other.variables, before, strict=True):
+        np.testing.assert_array_equal(numpy(variable), value)
+    assert other.manifest is None
     with pytest.raises(ValueError, match=match):
         keras.saving.load_model(tmp_path / "m.keras")
 

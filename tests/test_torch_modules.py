@@ -88,3 +88,41 @@ def test_saving_says_how_to_load_and_weights_need_no_pickle(tmp_path):
     again.build((None, 9, 8, 3))
     again.load_weights(tmp_path / "model.weights.h5")
     np.testing.assert_array_equal(again.predict(IMAGES, verbose=0), expected)
+
+
+def buffers(model):
+    return {name: value.clone() for name, value in model.encoder.module.named_buffers()}
+
+
+def test_building_a_model_moves_no_running_mean():
+    model = model_of(preprocessing="torch", augmenter=keras.layers.RandomFlip(seed=0))
+    model.encoder.module.normalization.running_mean += 7
+    before = buffers(model)
+    model.build((None, 9, 8, 3))
+    for name, value in buffers(model).items():
+        assert torch.equal(value, before[name]), name
+
+
+def test_weights_that_are_refused_leave_the_buffers_of_a_module(tmp_path):
+    model = model_of(preprocessing="torch")
+    model.fit(ImageArray(IMAGES).batches(4, seed=0), verbose=0)
+    model.memory_bank.rows.assign(2 * model.memory_bank.rows)
+    model.save_weights(tmp_path / "model.weights.h5")
+    other = model_of(preprocessing="torch")
+    other.build((None, 9, 8, 3))
+    before = buffers(other)
+    with pytest.raises(ValueError, match="rows of the bank"):
+        other.load_weights(tmp_path / "model.weights.h5")
+    for name, value in buffers(other).items():
+        assert torch.equal(value, before[name]), name
+
+
+def test_memory_that_is_exhausted_is_no_matter_of_preprocessing():
+    model = model_of()
+
+    def exhausted(*args):
+        raise torch.OutOfMemoryError("out of memory")
+
+    model.encoder.module.forward = exhausted
+    with pytest.raises(torch.OutOfMemoryError):
+        model(IMAGES.transpose(0, 3, 1, 2))
