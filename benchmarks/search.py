@@ -24,8 +24,7 @@ WHOLE = "product, then one top-k over all scores"
 def candidates(args, bank, queries):
     """Name to function of the queries that returns scores and indices, best first.
 
-    FAISS keeps the number of threads that OpenMP has. To set another one for FAISS sets it for
-    PyTorch too, below its convolutions, which then write outside their memory.
+    FAISS takes OpenMP's number of threads, as PyTorch does.
     """
     index = faiss.IndexFlatIP(args.embedding_dim)
     index.add(ops.convert_to_numpy(bank.rows))

@@ -10,6 +10,9 @@ from instdisc_core.validation import require, require_count
 # Blocks in each of the four stages, and whether a block is a bottleneck.
 DEPTHS = {10: ((1, 1, 1, 1), False), 18: ((2, 2, 2, 2), False), 50: ((3, 4, 6, 3), True)}
 STEMS = ("imagenet", "cifar", "patch")
+# With fewer channels, oneDNN, by which PyTorch and TensorFlow compute on CPUs, writes outside its
+# memory in the gradient of a 1 x 1 convolution with strides: uxlfoundation/oneDNN, issue 6035.
+NARROW = 16
 STAGES = ("conv1", "conv2", "conv3", "conv4", "conv5")
 
 
@@ -115,6 +118,8 @@ def _normalized(x, filters, size, strides=1):
     """
     if size > 2 and strides > 1:
         x = layers.ZeroPadding2D(size // 2)(x)
+    if size == 1 and strides > 1 and x.shape[-1] < NARROW:
+        x, strides = layers.MaxPooling2D(1, strides)(x), 1  # the same pixels
     x = layers.Conv2D(
         filters,
         size,

@@ -59,6 +59,20 @@ def test_statistics_follow_the_batch_by_a_tenth():
 
 
 @pytest.mark.usefixtures("no_draws")
+def test_no_convolution_writes_outside_its_memory():
+    """One that skips pixels, of fewer channels than oneDNN takes at a time, does in training."""
+    encoder = resnet(18, (32, 32, 3), "cifar", width=4)
+    convolutions = [x for x in encoder.layers if isinstance(x, keras.layers.Conv2D)]
+    shortcuts = [x for x in convolutions if x.kernel_size == (1, 1)]
+    assert [(x.input.shape[-1], x.strides[0]) for x in shortcuts] == [(4, 1), (8, 1), (16, 2)]
+    assert [x.output.shape[1] for x in shortcuts] == [16, 8, 4]
+    for shortcut in shortcuts[:2]:
+        images = np.random.default_rng(0).standard_normal((2, 5, 5, 3)).astype("float32")
+        skipped = shortcut.input._keras_history.operation(images)
+        np.testing.assert_array_equal(numpy(skipped), images[:, ::2, ::2])
+
+
+@pytest.mark.usefixtures("no_draws")
 def test_images_of_any_size():
     encoder = resnet(10, stem="cifar", width=8)
     for size in (16, 21):
