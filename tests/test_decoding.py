@@ -276,7 +276,9 @@ def test_the_limit_of_pixels_is_pillow_s_and_can_be_set(monkeypatch):
         assert decode(image, (2, 2)).shape == (2, 2, 3)
 
 
-@pytest.mark.parametrize("image", [encoded("PNG"), Image.new("RGB", (4, 4))])
+@pytest.mark.parametrize(
+    "image", [encoded("PNG"), Image.new("RGB", (4, 4))], ids=["a file", "an image of Pillow"]
+)
 def test_a_library_that_is_too_old_is_no_broken_file(monkeypatch, image):
     monkeypatch.delattr(Image.Image, "has_transparency_data")  # as before Pillow 10.1
     with pytest.raises(AttributeError, match="has_transparency_data"):
@@ -288,7 +290,7 @@ def test_readers_may_fail_with_exceptions_of_any_type(monkeypatch):
         raise TypeError("a tag of a wrong type")
 
     monkeypatch.setattr(ImageOps, "exif_transpose", fails)
-    with pytest.raises(ValueError, match="^TypeError: a tag of a wrong type$"):
+    with pytest.raises(ValueError, match=r"^TypeError: a tag of a wrong type$"):
         decode(encoded("PNG"), (2, 2))
 
 
