@@ -3,6 +3,7 @@
 import csv
 import itertools
 import json
+import warnings
 from types import SimpleNamespace
 
 import keras
@@ -381,6 +382,20 @@ def test_one_call_measures_everything(model, tmp_path):
     assert len(report.pictures) == 4
     for path in report.pictures:
         assert path.stat().st_size > 1000
+
+
+def test_images_on_both_sides_are_counted_and_named(model):
+    settings = {"measures": ["clustering"], "num_clusters": 2}
+    for test, count in ((colours(), 24), (colours().subset([3, 5]), 2)):
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("ignore")  # what Keras warns of
+            warnings.simplefilter("always", UserWarning)
+            report = evaluate(model, colours(), test, **settings)
+        (said,) = caught
+        assert f"{count} of {len(test)} are also training images" in str(said.message)
+        assert report.about["test_images_in_train"] == count
+    report = evaluate(model, colours(), colours(seed=1), **settings)
+    assert report.about["test_images_in_train"] == 0
 
 
 def test_on_other_images_nothing_is_said_of_the_bank(model):
