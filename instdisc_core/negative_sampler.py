@@ -124,11 +124,13 @@ class AliasSampler(NegativeSampler):
     cannot be excluded: for that, a draw would have to be repeated.
 
     Args:
-        probabilities: ``(n,)``, positive, proportional to ``P_n``; they are normalised.
+        probabilities: ``(n,)``, positive, proportional to ``P_n``; they are normalized. The
+            largest may be up to about 1e307 times the smallest.
         seed: integer that makes a run repeatable; None draws a fresh one.
 
     Raises:
-        ValueError: probabilities that are not one-dimensional, finite and positive.
+        ValueError: probabilities that are not one-dimensional, finite and positive, also after
+            they are normalized.
 
     Source:
         Walker 1977. Wu et al. name a non-uniform noise as an option; their code carries alias
@@ -154,7 +156,17 @@ class AliasSampler(NegativeSampler):
             "a positive weight for each instance, of shape (num_instances,)",
             "An image that must never be drawn can have a very small weight.",
         )
-        self.probabilities = probabilities / probabilities.sum()
+        shares = probabilities / probabilities.max()  # the sum might be infinite
+        shares = shares / shares.sum()
+        lost = int(np.sum(shares == 0))
+        require(
+            lost == 0,
+            f"probabilities from {probabilities.min():.3g} to {probabilities.max():.3g}, of which "
+            f"{lost} would be 0 in float64",
+            "weights that stay positive when they are divided by their sum",
+            "Raise the smallest weights.",
+        )
+        self.probabilities = shares
         threshold, alias = alias_tables(self.probabilities)
         self._threshold = self._table("threshold", threshold, "float32")
         self._alias = self._table("alias", alias, "int32")

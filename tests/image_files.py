@@ -5,8 +5,7 @@ import io
 import numpy as np
 from PIL import Image
 
-RNG = np.random.default_rng(0)
-COLOURS = RNG.integers(0, 256, (40, 3))
+COLOURS = np.random.default_rng(0).integers(0, 256, (40, 3))
 
 
 def write(path, colour=(200, 100, 50), size=(20, 16), **kwargs):
@@ -24,7 +23,7 @@ def two_classes(folder):
 
 def truncated(path):
     """Write a JPEG that ends too early."""
-    noise = RNG.integers(0, 256, (64, 64, 3)).astype("uint8")
+    noise = np.random.default_rng(0).integers(0, 256, (64, 64, 3)).astype("uint8")
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.fromarray(noise).save(path)
     path.write_bytes(path.read_bytes()[:3000])

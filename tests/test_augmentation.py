@@ -22,7 +22,10 @@ from instdisc_core.augmentation import (
 )
 from instdisc_core.augmentation.random_resized_crop import _interpolation
 
-RNG = np.random.default_rng(0)
+
+def noise(*shape, seed=0):
+    """Random pixels in [0, 1), float32."""
+    return np.random.default_rng(seed).random(shape).astype("float32")
 
 
 def assert_same_distribution(one, other, false_alarms):
@@ -49,21 +52,21 @@ def test_weights_are_those_of_pillow_s_resize(pixels, outputs, data):
     np.testing.assert_allclose(weights.sum(axis=1), 1, atol=1e-5)
     assert np.all(weights[:, :start] == 0)
     assert np.all(weights[:, start + length :] == 0)
-    line = RNG.random(pixels).astype("float32")
+    line = noise(pixels, seed=data.draw(st.integers(0, 2**32 - 1)))
     cut = image.fromarray(line[None, start : start + length])
     expected = np.asarray(cut.resize((outputs, 1), image.Resampling.BILINEAR))[0]
     np.testing.assert_allclose(weights @ line, expected, atol=1e-5)
 
 
 def test_out_of_training_images_are_resized_whole():
-    images = RNG.random((3, 8, 8, 2)).astype("float32")
+    images = noise(3, 8, 8, 2)
     crop = RandomResizedCrop(8, 8, flip=True, seed=0)
     np.testing.assert_allclose(numpy(crop(images)), images, atol=1e-6)
     assert crop(images[:1, :5]).shape == (1, 8, 8, 2)
 
 
 def test_a_flip_mirrors_half_of_the_images_and_nothing_else():
-    images = np.tile(RNG.random((1, 6, 9, 3)).astype("float32"), (400, 1, 1, 1))
+    images = np.tile(noise(1, 6, 9, 3), (400, 1, 1, 1))
     crop = RandomResizedCrop(6, 9, scale=(1, 1), ratio=(1.5, 1.5), flip=True, seed=0)
     crops = numpy(crop(images, training=True))
     same = np.all(np.isclose(crops, images, atol=1e-5), axis=(1, 2, 3))
@@ -90,6 +93,13 @@ def drawn_as_torchvision_draws(rng, rows, columns, scale, ratio):
     return (rows - height) // 2, (columns - width) // 2, height, width
 
 
+def with_pairs(boxes):
+    """Top, left, height and width, and the sums and differences of each two of them."""
+    first, second = np.triu_indices(4, k=1)
+    one, other = boxes[:, first], boxes[:, second]
+    return np.concatenate([boxes, one + other, one - other], axis=1)
+
+
 @pytest.mark.parametrize(
     ("rows", "columns", "scale", "ratio"),
     [(32, 32, (0.2, 1), (3 / 4, 4 / 3)), (20, 40, (0.5, 1), (0.5, 1.2)), (40, 10, (1, 1), (1, 2))],
@@ -101,15 +111,34 @@ def test_crops_are_distributed_as_torchvision_s(rows, columns, scale, ratio):
     theirs = np.array(
         [drawn_as_torchvision_draws(rng, rows, columns, scale, ratio) for _ in range(4000)]
     )
-    for one, other in zip(ours.T, theirs.T, strict=True):
-        assert_same_distribution(one, other, false_alarms=1e-4)
+    for one, other in zip(with_pairs(ours).T, with_pairs(theirs).T, strict=True):
+        assert_same_distribution(one, other, false_alarms=1e-6)
     assert np.all(ours[:, :2] >= 0)
     assert np.all(ours[:, 0] + ours[:, 2] <= rows)
     assert np.all(ours[:, 1] + ours[:, 3] <= columns)
 
 
+def test_a_flip_does_not_depend_on_the_place_of_the_crop():
+    columns = np.arange(9, dtype="float32")[:, None]
+    images = np.broadcast_to(columns, (400, 6, 9, 3))
+    crop = RandomResizedCrop(6, 9, scale=(0.25, 0.25), ratio=(1, 1), flip=True, seed=0)
+    ends = numpy(crop(images, training=True))[:, 0, [0, -1], 0]
+    mirrored, place = ends[:, 0] > ends[:, 1], ends.mean(axis=1)
+    assert abs(np.corrcoef(mirrored, place)[0, 1]) < 0.3
+
+
+def test_a_crop_of_a_thin_image_has_at_least_one_pixel():
+    """The largest crop of an allowed ratio would have a third of a pixel."""
+    for rows, columns, ratio in ((20, 1, (3, 4)), (1, 20, (1 / 4, 1 / 3))):
+        boxes = RandomResizedCrop(8, 8, ratio=ratio, seed=0).boxes(4000, rows, columns)
+        top, left, height, width = map(numpy, boxes)
+        assert np.all(height == 1)
+        assert np.all(width == 1)
+        assert np.all((top >= 0) & (top < rows) & (left >= 0) & (left < columns))
+
+
 def test_every_image_gets_a_crop_of_its_own_and_its_input_stays():
-    images = np.tile(RNG.random((1, 16, 16, 3)).astype("float32"), (64, 1, 1, 1))
+    images = np.tile(noise(1, 16, 16, 3), (64, 1, 1, 1))
     given_images = keras.ops.convert_to_tensor(images.copy())
     crops = numpy(RandomResizedCrop(16, 16, seed=0)(given_images, training=True))
     assert len(np.unique(crops.reshape(64, -1).round(5), axis=0)) > 55
@@ -117,7 +146,7 @@ def test_every_image_gets_a_crop_of_its_own_and_its_input_stays():
 
 
 def test_a_seed_repeats_and_a_configuration_survives():
-    images = RNG.random((4, 12, 10, 3)).astype("float32")
+    images = noise(4, 12, 10, 3)
     crop = RandomResizedCrop(5, 7, (0.3, 0.9), (0.5, 2), flip=True, seed=3)
     again = RandomResizedCrop.from_config(crop.get_config())
     first = numpy(crop(images, training=True))
@@ -209,6 +238,14 @@ def test_each_order_is_as_likely_as_the_others():
     assert np.max(np.abs(counts - 200)) < 6 * np.sqrt(200)
 
 
+def test_the_amounts_and_the_order_of_the_changes_are_independent():
+    changes = ColorJitter(*PAPER, seed=0).draw(4800)
+    drawn = (changes.factors, changes.turn[:, None], changes.places)
+    correlations = np.corrcoef(np.concatenate([numpy(part) for part in drawn], axis=1).T)
+    correlations[4:, 4:] += 1 / 3  # of two places: no two changes have the same
+    assert np.max(np.abs(correlations[~np.eye(8, dtype=bool)])) < 6 / np.sqrt(4800)
+
+
 @pytest.mark.parametrize(
     "amounts",
     [
@@ -295,7 +332,7 @@ def blurred(image, sigma, kernel_size):
 
 @pytest.mark.parametrize(("rows", "columns", "kernel_size"), [(9, 7, 5), (4, 12, 7), (5, 5, 1)])
 def test_a_blur_is_that_of_the_reflected_image(rows, columns, kernel_size):
-    images = RNG.random((30, rows, columns, 2)).astype("float32")
+    images = noise(30, rows, columns, 2)
     sigmas = numpy(RandomGaussianBlur(kernel_size, seed=2).draw(30))
     out = numpy(RandomGaussianBlur(kernel_size, seed=2)(images, training=True))
     for image, sigma, result in zip(images, sigmas, out, strict=True):
@@ -316,7 +353,7 @@ def test_sigmas_are_uniform():
 
 
 def test_out_of_training_nothing_is_blurred():
-    images = RNG.random((2, 5, 5, 3)).astype("float32")
+    images = noise(2, 5, 5, 3)
     np.testing.assert_array_equal(numpy(RandomGaussianBlur(3)(images)), images)
 
 
@@ -331,6 +368,23 @@ def test_out_of_training_nothing_is_blurred():
 def test_images_that_a_layer_cannot_take_are_named(layer, shape, message):
     with pytest.raises(ValueError, match=message):
         layer(np.zeros(shape, "float32"), training=True)
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_integer_pixels_are_not_taken_for_the_unit_interval(training):
+    with pytest.raises(ValueError, match=r"images of dtype uint8\. Expected floating-point"):
+        ColorJitter(0.4)(np.zeros((2, 8, 8, 3), "uint8"), training=training)
+
+
+def test_integer_pixels_are_blurred():
+    images = (255 * noise(30, 9, 7, 2)).astype("uint8")
+    for training in (True, False):
+        outputs = [
+            RandomGaussianBlur(5, seed=2)(pixels, training=training)
+            for pixels in (images, images.astype("float32"))
+        ]
+        assert [keras.backend.standardize_dtype(out.dtype) for out in outputs] == ["float32"] * 2
+        np.testing.assert_array_equal(*map(numpy, outputs))
 
 
 @pytest.mark.parametrize("layer", [ColorJitter(*PAPER), Grayscale(), RandomGaussianBlur(3)])
@@ -364,6 +418,19 @@ def test_apply_to_some_changes_some_and_leaves_the_others():
     assert np.array_equal(numpy(RandomApply(WritesIntoItsInput(), 0.8)(images)), images)
 
 
+@pytest.mark.parametrize("seed", [-1, 2**31, 1.0, True, "1"])
+def test_a_seed_that_no_backend_takes_is_refused_at_once(seed):
+    with pytest.raises(ValueError, match=f"Received: seed={seed!r}. Expected"):
+        RandomResizedCrop(8, 8, seed=seed)
+
+
+def test_a_seed_may_be_an_integer_of_numpy():
+    for seed in (3, 2**31 - 1):
+        layers = ColorJitter(0.4, seed=np.int64(seed)), ColorJitter(0.4, seed=seed)
+        assert type(layers[0].seed) is int
+        np.testing.assert_array_equal(*(numpy(layer.draw(9).factors) for layer in layers))
+
+
 # -- the recipes
 
 
@@ -372,6 +439,76 @@ def same_photograph(n, size=16):
     ramp = np.linspace(40, 215, size)
     image = np.stack(np.broadcast_arrays(ramp[:, None], ramp[None], 128), axis=-1)
     return np.tile(image.astype("uint8"), (n, 1, 1, 1))
+
+
+def described(layer):
+    """What a layer of a recipe does, and everything that it is set to."""
+    if isinstance(layer, RandomApply):
+        return ("sometimes", layer.rate, described(layer.layer))
+    if isinstance(layer, RandomResizedCrop):
+        return ("crop", layer.height, layer.width, layer.scale, layer.ratio, layer.flip)
+    if isinstance(layer, ColorJitter):
+        return ("jitter", *(round(amount, 9) for amount in layer.amounts.values()))
+    if isinstance(layer, RandomGaussianBlur):
+        return ("blur", layer.kernel_size, layer.sigma)
+    if isinstance(layer, keras.layers.Rescaling):
+        return ("times", layer.scale, layer.offset)
+    assert isinstance(layer, Grayscale)
+    return ("gray",)
+
+
+RATIOS = (3 / 4, 4 / 3)
+TO_UNIT, TO_PIXELS = ("times", 1 / 255, 0.0), ("times", 255, 0.0)
+SOMETIMES_GRAY = ("sometimes", 0.2, ("gray",))
+
+
+@pytest.mark.parametrize(("size", "flip"), [(224, True), (32, False)])
+def test_the_paper_s_recipe_has_the_numbers_of_its_code(size, flip):
+    """ImageNet's is the default; CIFAR-10's has no flip."""
+    recipe = paper_augmentation(size) if flip else paper_augmentation(size, flip=False)
+    assert [described(layer) for layer in recipe.layers] == [
+        TO_UNIT,
+        ("crop", size, size, (0.2, 1.0), RATIOS, flip),
+        SOMETIMES_GRAY,
+        ("jitter", 0.4, 0.4, 0.4, 0.4),
+        TO_PIXELS,
+    ]
+
+
+@pytest.mark.parametrize(
+    ("size", "kernel_size"), [(224, 23), (32, 3), ((224, 40), 5), ((200, 8), 1)]
+)
+def test_simclr_s_recipe_has_the_numbers_of_its_appendix(size, kernel_size):
+    """The blur is as wide as a tenth of the smaller side, and so never wider than the image."""
+    height, width = size if isinstance(size, tuple) else (size, size)
+    assert [described(layer) for layer in simclr_augmentation(size).layers] == [
+        TO_UNIT,
+        ("crop", height, width, (0.08, 1.0), RATIOS, True),
+        ("sometimes", 0.8, ("jitter", 0.8, 0.8, 0.8, 0.2)),
+        SOMETIMES_GRAY,
+        ("sometimes", 0.5, ("blur", kernel_size, (0.1, 2.0))),
+        TO_PIXELS,
+    ]
+
+
+def test_simclr_s_recipe_for_cifar_10_is_half_as_strong_and_without_a_blur():
+    recipe = simclr_augmentation(32, strength=0.5, blur=False, scale=(0.2, 1.0))
+    assert [described(layer) for layer in recipe.layers] == [
+        TO_UNIT,
+        ("crop", 32, 32, (0.2, 1.0), RATIOS, True),
+        ("sometimes", 0.8, ("jitter", 0.4, 0.4, 0.4, 0.1)),
+        SOMETIMES_GRAY,
+        TO_PIXELS,
+    ]
+
+
+@pytest.mark.parametrize(("build", "count"), [(paper_augmentation, 3), (simclr_augmentation, 6)])
+def test_every_layer_of_a_recipe_has_a_seed_of_its_own(build, count):
+    layers = build(32, seed=0).layers
+    layers += [layer.layer for layer in layers if isinstance(layer, RandomApply)]
+    seeds = [layer.seed for layer in layers if hasattr(layer, "seed_generator")]
+    assert len(seeds) == len(set(seeds)) == count
+    assert None not in seeds
 
 
 @pytest.mark.parametrize(
@@ -450,7 +587,7 @@ def test_a_recipe_does_not_darken_the_border():
 
 
 def test_half_of_the_images_are_blurred():
-    images = np.repeat(RNG.random((600, 40, 40, 1)), 3, axis=-1).astype("float32")
+    images = np.repeat(noise(600, 40, 40, 1), 3, axis=-1)
     after_the_crop = Chain(simclr_augmentation(40, strength=0, seed=0).layers[2:-1])
     out = numpy(after_the_crop(images, training=True))
     changed = np.abs(out - images).max(axis=(1, 2, 3)) > 1e-3  # sigma=0.1 changes nothing visible

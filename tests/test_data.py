@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from image_files import COLOURS, RNG, two_classes
+from image_files import COLOURS, two_classes
 from PIL import Image
 
 from instdisc_core import InstanceDiscrimination, NonParametricSoftmax
@@ -130,6 +130,39 @@ def test_a_subset_is_renumbered(folder):
     assert uncached.manifest.fingerprint == some.manifest.fingerprint
     with pytest.raises(ValueError, match="indices from 0 to 12"):
         source.subset([0, 12])
+
+
+@pytest.mark.parametrize("cache", [True, False])
+def test_indices_are_integers_whether_the_images_are_in_memory_or_not(folder, cache):
+    source = ImageFolder(folder, 8, cache=cache)
+    for some in (source, source.subset(range(12))):
+        assert some.images([]).shape == (0, 8, 8, 3)
+        for wrong, why in (
+            (np.arange(12) % 2 == 0, r"dtype bool and shape \(12,\)\. .*np\.flatnonzero"),
+            ([0.0, 1.0], "dtype float64"),
+            ([[0, 1]], r"shape \(1, 2\)"),
+            ([-1, 0], r"indices from -1 to 0\. Expected values in \[0, 12\)"),
+            ([0, 12], "indices from 0 to 12"),
+        ):
+            for read in (some.images, some.start, some.subset):
+                with pytest.raises(ValueError, match=why):
+                    read(wrong)
+    with pytest.raises(ValueError, match=r"no indices\. Expected at least one"):
+        source.subset([])
+
+
+def test_a_source_is_returned_as_it_is_and_takes_no_other_arguments():
+    source = ImageArray(numbered(3, size=8))
+    for size in (None, 8, (8, 8)):
+        assert image_source(source, size) is source
+    for arguments, why in (
+        ({"size": 4}, r"size=4 for an ImageSource of size \(8, 8\)"),
+        ({"labels": [1, 2, 3]}, "labels for an ImageSource"),
+        ({"labels": None, "cache": True}, "labels, cache for an ImageSource"),
+        ({"nonsense": 1}, "nonsense for an ImageSource"),
+    ):
+        with pytest.raises(ValueError, match=f"Received: {why}"):
+            image_source(source, **arguments)
 
 
 def test_data_sets_of_equal_length_are_told_apart():
@@ -362,8 +395,9 @@ def resident_bytes():
 @pytest.mark.skipif(not os.path.exists("/proc/self/statm"), reason="reads Linux's /proc")
 def test_memory_stays_flat_over_an_epoch_of_files(tmp_path):
     """20,000 names, of 200 JPEG files: decoding 25 MB of pixels a hundred batches must not stay."""
+    rng = np.random.default_rng(0)
     for i in range(200):
-        noise = RNG.integers(0, 256, (64, 64, 3)).astype("uint8")
+        noise = rng.integers(0, 256, (64, 64, 3)).astype("uint8")
         Image.fromarray(noise).save(tmp_path / f"{i}.jpg")
     files = [(tmp_path / f"{i}.jpg").read_bytes() for i in range(200)]
 

@@ -2,6 +2,7 @@
 
 import io
 import struct
+import tracemalloc
 import warnings
 import zlib
 
@@ -30,6 +31,32 @@ def test_every_mode_becomes_rgb(tmp_path, mode):
     assert pixels.dtype == np.uint8
     if mode in ("P", "CMYK", "YCbCr", "HSV", "RGBA"):
         assert np.abs(pixels.astype(int) - (255, 0, 0)).max() <= 2
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "P", "LA", "PA", "I", "I;16", "YCbCr", "HSV", "LAB"])
+def test_gray_stays_the_same_gray_in_every_mode(mode):
+    level = 255 if mode == "1" else 150
+    gray = Image.new("L", (8, 8), level)
+    if mode in ("I", "I;16"):
+        image = Image.fromarray(np.full((8, 8), 257 * level, "int32" if mode == "I" else "uint16"))
+    elif mode == "LAB":
+        image = Image.merge("LAB", (gray, *[Image.new("L", (8, 8), 128)] * 2))
+    else:
+        image = gray.convert("RGB" if mode in ("YCbCr", "HSV") else "RGBA").convert(mode)
+    assert image.mode == mode
+    pixels = decode(image, (4, 4)).astype(int)
+    assert np.ptp(pixels) <= 1
+    if mode == "LAB":  # lightness is no level of gray, but grows with it
+        assert 120 < pixels.mean() < 180
+    else:
+        assert np.abs(pixels - level).max() <= 1
+
+
+def test_shrinking_averages():
+    stripes = np.zeros((12, 12, 3), "uint8")
+    stripes[:, ::3] = 255
+    for image in (stripes, Image.fromarray(stripes)):
+        assert np.abs(decode(image, (4, 4)).astype(int) - 85).max() < 30, "not 0 or 255"
 
 
 def test_a_cmyk_jpeg_a_palette_gif_and_an_animation(tmp_path):
@@ -71,6 +98,28 @@ def test_sixteen_bits_become_eight(tmp_path):
     assert np.all(ImageFolder(tmp_path, 4).image(0) == 40_000 >> 8)
 
 
+def test_sixteen_bits_of_each_byte_order_become_eight_and_more_are_cut():
+    little, big = (
+        Image.frombytes(mode, (4, 4), np.full(16, 40_000, dtype).tobytes())
+        for mode, dtype in (("I;16", "<u2"), ("I;16B", ">u2"))
+    )
+    below, above = (Image.new("I", (4, 4), value) for value in (-1000, 10**6))
+    for image, expected in ((little, 40_000 >> 8), (big, 40_000 >> 8), (below, 0), (above, 255)):
+        assert np.all(decode(image, (2, 2)) == expected)
+
+
+def test_sixteen_bits_take_little_memory():
+    deep = io.BytesIO()
+    Image.fromarray(np.zeros((1000, 1000), "uint16")).save(deep, "PNG")
+    decode(encoded("PNG"), (8, 8))  # what is imported or loaded once
+    tracemalloc.start()
+    try:
+        decode(deep.getvalue(), (8, 8))
+        assert tracemalloc.get_traced_memory()[1] < 10 * 1000 * 1000, "10 bytes for each pixel"
+    finally:
+        tracemalloc.stop()
+
+
 def test_transparency_lies_on_white():
     assert np.all(decode(Image.new("RGBA", (4, 4), (9, 9, 9, 0)), (4, 4)) == 255)
     palette = Image.new("P", (4, 4), 0)
@@ -98,6 +147,7 @@ def test_an_image_stands_upright_as_its_exif_says(tmp_path):
         (np.zeros((4, 4), "int64"), "dtype int64"),
         (np.zeros((4, 4, 2), "uint8"), r"shape \(4, 4, 2\)"),
         (Image.new("F", (4, 4)), "floating-point pixels"),
+        (Image.new("RGB", (0, 4)), "0 x 4 pixels, which is none"),
         (b"no image", "not an image in one of the formats JPEG, PNG"),
     ],
 )
@@ -224,6 +274,24 @@ def test_the_limit_of_pixels_is_pillow_s_and_can_be_set(monkeypatch):
     for limit in (16, None):
         monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", limit)
         assert decode(image, (2, 2)).shape == (2, 2, 3)
+
+
+@pytest.mark.parametrize(
+    "image", [encoded("PNG"), Image.new("RGB", (4, 4))], ids=["a file", "an image of Pillow"]
+)
+def test_a_library_that_is_too_old_is_no_broken_file(monkeypatch, image):
+    monkeypatch.delattr(Image.Image, "has_transparency_data")  # as before Pillow 10.1
+    with pytest.raises(AttributeError, match="has_transparency_data"):
+        decode(image, (2, 2))
+
+
+def test_readers_may_fail_with_exceptions_of_any_type(monkeypatch):
+    def fails(image):
+        raise TypeError("a tag of a wrong type")
+
+    monkeypatch.setattr(ImageOps, "exif_transpose", fails)
+    with pytest.raises(ValueError, match=r"^TypeError: a tag of a wrong type$"):
+        decode(encoded("PNG"), (2, 2))
 
 
 def test_memory_that_does_not_suffice_has_a_name(tmp_path, monkeypatch):

@@ -383,6 +383,17 @@ def test_one_call_measures_everything(model, tmp_path):
         assert path.stat().st_size > 1000
 
 
+def test_images_on_both_sides_are_counted_and_named(model, monkeypatch):
+    monkeypatch.setattr(report_module.of, "embeddings", lambda _, source: blobs(len(source))[0])
+    settings = {"measures": ["clustering"], "num_clusters": 2}
+    for test, count in ((colours(), 24), (colours().subset([3, 5]), 2)):
+        with pytest.warns(UserWarning, match=f"{count} of {len(test)} are also training images"):
+            report = evaluate(model, colours(), test, **settings)
+        assert report.about["test_images_in_train"] == count
+    report = evaluate(model, colours(), colours(seed=1), **settings)
+    assert report.about["test_images_in_train"] == 0
+
+
 def test_on_other_images_nothing_is_said_of_the_bank(model):
     report = evaluate(model, colours(seed=2), colours(seed=1), measures=["knn"])
     assert not report.about["trained_on_train"]

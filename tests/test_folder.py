@@ -3,6 +3,7 @@
 import io
 import os
 import sys
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -67,6 +68,32 @@ def test_cached_or_not_the_pixels_are_the_same(folder, cache):
     assert (source._pixels is not None) == cache
     assert np.array_equal(source.images([3, 1]), other.images()[[3, 1]])
     assert source.manifest.fingerprint == other.manifest.fingerprint
+
+
+@pytest.mark.parametrize("skip", [False, True])
+def test_files_are_read_in_several_rounds(folder, monkeypatch, skip):
+    if skip:
+        (folder / "a" / "1.png").write_text("no image")
+    whole = ImageFolder(folder, 8, corrupt="skip")
+    monkeypatch.setattr("instdisc_core.data.scanning.SLAB", 5)
+    slabs = ImageFolder(folder, 8, corrupt="skip")
+    assert slabs.manifest == whole.manifest
+    assert slabs.manifest.is_complete
+    assert np.array_equal(slabs.images(), whole.images())
+
+
+def test_a_file_that_is_skipped_does_not_double_the_memory(folder):
+    (folder / "a" / "1.png").write_text("no image")
+    (folder / "b" / "0.png").write_bytes((folder / "a" / "0.png").read_bytes())
+    size = 256
+    tracemalloc.start()
+    try:
+        source = ImageFolder(folder, size, corrupt="skip", duplicates="drop", workers=1)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < 1.6 * 14 * 3 * size * size
+    assert np.array_equal(source.images()[:, 0, 0], COLOURS[[*range(0, 12, 2), *range(1, 12, 2)]])
 
 
 def test_folders_by_year_need_not_be_classes(folder):
@@ -249,6 +276,21 @@ def test_errors_and_warnings_name_files_of_any_name(tmp_path):
 
 
 # -- a folder and its manifest
+
+
+@pytest.mark.parametrize(
+    ("name", "why"),
+    [
+        ("gone/m.csv", r"manifest='.*gone/m\.csv', in a folder that is not there.*Create .*gone "),
+        ("photos", r"photos, which cannot be read \(a folder, not a regular file\)"),
+    ],
+)
+def test_a_manifest_that_cannot_be_is_named_before_any_image_is_read(
+    folder, tmp_path, monkeypatch, name, why
+):
+    monkeypatch.setattr("instdisc_core.data.folder.scan", lambda *args: pytest.fail("read"))
+    with pytest.raises(ValueError, match=f"Received: .*{why}"):
+        ImageFolder(folder, 8, manifest=tmp_path / name)
 
 
 def test_skipped_files_are_not_new(folder, tmp_path, recwarn):

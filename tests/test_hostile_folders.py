@@ -1,5 +1,6 @@
 """What may be among the images of a folder: links, pipes, devices, and what nobody may read."""
 
+import io
 import os
 import threading
 
@@ -130,8 +131,24 @@ def test_a_folder_that_is_linked_later_is_left_out_with_a_warning(folder, tmp_pa
 def test_links_that_lead_nowhere_are_named(folder, name, follow):
     (folder / name).symlink_to(folder / "gone")
     (folder / ".lock").symlink_to(folder / "gone")  # hidden
-    skipped = refused(folder, rf"{name} \(a link to what is not there\)", follow_links=follow)
-    assert skipped.keys() == {name}
+    why = "FileNotFoundError: No such file or directory"
+    assert refused(folder, rf"{name} \({why}\)", follow_links=follow) == {name: why}
+
+
+@pytest.mark.parametrize("target", ["gone", "notes.txt"])
+def test_links_that_lead_nowhere_do_not_matter_where_no_image_was(folder, target):
+    (folder / "notes.txt").symlink_to(folder / target)
+    for follow in (True, False):
+        source = ImageFolder(folder, 8, follow_links=follow)
+        assert len(source) == 12
+        assert not source.manifest.skipped
+
+
+def test_what_macos_adds_to_an_archive_is_not_listed(folder):
+    write(folder / "__MACOSX" / "a" / "0.png")
+    source = ImageFolder(folder, 8)
+    assert len(source) == 12
+    assert source.class_names == ["a", "b"]
 
 
 def test_a_link_to_itself_is_named(folder):
@@ -183,6 +200,13 @@ def test_a_pipe_is_not_waited_for(folder, pipe, cache):
 
 
 @needs_pipes
+def test_a_pipe_for_a_manifest_is_not_waited_for(folder, tmp_path, pipe):
+    pipe(tmp_path / "m.csv")
+    with pytest.raises(ValueError, match=r"m\.csv, which cannot be read \(a pipe, not a regular"):
+        ImageFolder(folder, 8, manifest=tmp_path / "m.csv")
+
+
+@needs_pipes
 def test_a_file_that_becomes_a_pipe_is_not_waited_for(folder, pipe, monkeypatch):
     source = ImageFolder(folder, 8, cache=False)
     (folder / "a" / "0.png").unlink()
@@ -194,15 +218,21 @@ def test_a_file_that_becomes_a_pipe_is_not_waited_for(folder, pipe, monkeypatch)
         contents(folder / "a" / "0.png", 100)  # it became one after it was looked at
 
 
-@pytest.mark.parametrize("cache", [True, False])
-def test_a_device_is_not_even_opened(folder, monkeypatch, cache):
-    open_file, opened = os.open, []
+@pytest.fixture
+def opened(monkeypatch):
+    """The paths of the files that were opened."""
+    open_file, paths = os.open, []
 
     def recording(path, *args, **kwargs):
-        opened.append(str(path))
+        paths.append(str(path))
         return open_file(path, *args, **kwargs)
 
     monkeypatch.setattr(os, "open", recording)
+    return paths
+
+
+@pytest.mark.parametrize("cache", [True, False])
+def test_a_device_is_not_even_opened(folder, opened, cache):
     (folder / "a" / "x.jpg").symlink_to(os.devnull)
     skipped = refused(folder, r"a/x.jpg \(a device, not a regular file", cache=cache)
     assert skipped == {"a/x.jpg": "a device, not a regular file"}
@@ -211,11 +241,13 @@ def test_a_device_is_not_even_opened(folder, monkeypatch, cache):
 
 
 @pytest.mark.parametrize("cache", [True, False])
-def test_a_file_that_is_too_large_is_named_and_not_read(folder, cache):
+def test_a_file_that_is_too_large_is_named_and_not_read(folder, opened, cache):
     with open(folder / "a" / "x.jpg", "wb") as file:
         file.truncate(2**28 + 1)  # takes no place on the disk
     why = "268435457 bytes, more than max_bytes=268435456"
     assert refused(folder, rf"a/x.jpg \({why}", cache=cache) == {"a/x.jpg": why}
+    assert str(folder / "a" / "0.png") in opened
+    assert str(folder / "a" / "x.jpg") not in opened
 
 
 @pytest.mark.parametrize("cache", [True, False])
@@ -252,6 +284,17 @@ def test_a_file_that_grows_while_it_is_read_is_named(folder, monkeypatch):
         return found
 
     monkeypatch.setattr(os, "fstat", growing)
+    with pytest.raises(ValueError, match="its size changes while it is read"):
+        contents(folder / "a" / "0.png", 2**20)
+
+
+def test_of_an_endless_file_no_more_is_read_than_it_should_hold(folder, monkeypatch):
+    class Endless(io.FileIO):
+        def read(self, size=-1):
+            assert 0 <= size <= os.path.getsize(folder / "a" / "0.png") + 1
+            return bytes(size)
+
+    monkeypatch.setattr("instdisc_core.data.reading.open", Endless, raising=False)
     with pytest.raises(ValueError, match="its size changes while it is read"):
         contents(folder / "a" / "0.png", 2**20)
 

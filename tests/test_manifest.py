@@ -13,6 +13,7 @@ from instdisc_core.data.manifest import ENCODING, Manifest, digest, listed, prin
 from instdisc_core.data.packing import RATIO
 
 HEADER = "index,name,bytes,modified,blake2b"
+TURNS = "\u2028\u2029\u202a\u202e\u2066\u2069"  # of line, paragraph, and direction
 X, Y = digest(b"x"), digest(b"y")
 RICH = Manifest(
     ("a,b.png", 'q"uote.jpg', "line\r\nbreak.png", "caf\udce9.png", "é.png"),
@@ -29,8 +30,9 @@ def numbered(n):
 
 # -- what is written can be read
 
-texts = st.text(st.characters(codec="utf-8"), min_size=1)
-names = st.lists(texts | st.binary(min_size=1).map(lambda b: b.decode(*ENCODING)), unique=True)
+texts = st.text(st.characters(codec="utf-8", exclude_characters="\0"), min_size=1)
+file_names = st.lists(st.integers(1, 255), min_size=1).map(lambda b: bytes(b).decode(*ENCODING))
+names = st.lists(texts | file_names, unique=True)
 
 
 @given(names, st.integers(0, 3), st.data())
@@ -196,6 +198,12 @@ def test_what_is_no_manifest_is_named(tmp_path):
         Manifest.load(tmp_path / "x.csv")
 
 
+def test_a_file_that_cannot_be_read_is_named(tmp_path):
+    for path in (tmp_path, tmp_path / "gone.csv"):
+        with pytest.raises(ValueError, match=rf"^Received: {path}, which cannot be read \("):
+            Manifest.load(path)
+
+
 def test_a_small_array_does_not_fill_the_memory():
     bomb = np.frombuffer(zlib.compress(bytes(2**26), 9), "uint8")
     assert len(bomb) * RATIO < 2**23
@@ -228,6 +236,7 @@ def test_an_array_of_other_numbers_is_refused(dtype):
         (((b"a",), (1,), (0,), ("",)), "names or reasons such as b'a'"),
         ((("\ud800",), (1,), (0,), ("",)), r"such as '\\ud800'"),
         ((("\udcc3\udca9",), (1,), (0,), ("",)), "names or reasons"),
+        ((("a\0",), (1,), (0,), ("",)), r"such as 'a\\x00'\. Expected texts .* none of them NUL"),
         ((("a",), (1.0,), (0,), ("",)), r"1 sizes such as 1\.0\. Expected integers"),
         ((("a",), (-1,), (0,), ("",)), "1 sizes such as -1"),
         ((("a",), (1,), ("0",), ("",)), "1 times such as '0'"),
@@ -258,12 +267,28 @@ def test_every_part_counts_in_a_fingerprint():
     )
 
 
+def test_two_names_of_files_make_no_third_with_their_fingerprint():
+    """Only NUL could, which no file's name holds, and it is refused."""
+    pair = Manifest(("a", "b"), (1, 2), (0, 0), (X, Y))
+    with pytest.raises(ValueError, match="1 names or reasons"):
+        Manifest((f"a\0001\0{X}\nb",), (2,), (0,), (Y,))
+    one = Manifest((f"a1{X}\nb",), (2,), (0,), (Y,))
+    assert one.fingerprint != pair.fingerprint
+
+
+def test_a_manifest_can_be_hashed():
+    assert len({RICH, Manifest.from_array(RICH.to_array()), numbered(3)}) == 2
+
+
 def test_missing_images_are_not_also_renumbered():
     manifest = numbered(4)
     assert manifest.differences(manifest.subset(range(1, 4))) == ["1 missing: image 0"]
 
 
-@pytest.mark.parametrize("name", ["caf\udce9", "\ud800", "a\nb", "\x1b[2J", "\x9b"])
+@pytest.mark.parametrize(
+    "name",
+    ["caf\udce9", "\ud800", "a\nb", "\x1b[2J", "\x9b", *"\u2028\u2029\u202a\u202e\u2066\u2069"],
+)
 def test_any_name_prints_on_one_line(name):
     for text in (printable(name), listed([name])):
         text.encode("utf-8")

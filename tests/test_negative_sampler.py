@@ -59,6 +59,18 @@ def test_alias(weights):
     np.testing.assert_allclose(log_p, np.log(probabilities)[drawn], rtol=1e-5, atol=1e-6)
 
 
+def test_weights_of_any_size_are_normalized():
+    for largest in (1e308, 1e-308):
+        sampler = AliasSampler([largest, largest, largest / 2])
+        np.testing.assert_allclose(sampler.probabilities, [0.4, 0.4, 0.2])
+
+
+@pytest.mark.parametrize("weights", [[1e-320, 1e10], [1e308, 1e-308, 1e308]])
+def test_weights_that_vanish_are_refused(weights):
+    with pytest.raises(ValueError, match=r"Received: probabilities from 1e-3.* 1 would be 0"):
+        AliasSampler(weights)
+
+
 @pytest.mark.parametrize("training", [True, False])
 def test_alias_draws_slot_and_side_from_different_random_numbers(training, monkeypatch):
     """From the same seed they could depend on each other, in a way that each framework has."""

@@ -272,6 +272,23 @@ def test_names_of_any_bytes_are_shown_on_pages_and_pictures(oddly_named, tmp_pat
     assert {"caf\ufffd & $x_{1$", "caf\ufffd", "$x_{1$", "_hidden"} <= set(texts)
 
 
+def test_lists_are_taken_and_no_query_finds_nothing():
+    source, rows = named(9), on_a_circle(9)
+    found = retrieve(rows, source, rows, source, k=2, indices=[4, 0])
+    same = retrieve(rows.tolist(), source, rows.tolist(), source, k=2, indices=range(4, -1, -4))
+    np.testing.assert_array_equal(same.neighbours, found.neighbours)
+    none = retrieve(rows, source, rows, source, k=2, indices=[])
+    assert none.neighbours.shape == none.similarities.shape == (0, 2)
+    assert none.names() == []
+
+
+def test_what_was_found_can_be_compared_and_hashed():
+    source, rows = named(9), on_a_circle(9)
+    found, other = (retrieve(rows, source, rows, source, k=2) for _ in range(2))
+    assert len({found, other, found}) == 2
+    assert found != other
+
+
 def test_retrieval_is_checked():
     source = named(5)
     with pytest.raises(ValueError, match=r"features of shape \(4, 2\) for 5 images"):

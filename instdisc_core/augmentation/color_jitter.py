@@ -9,7 +9,7 @@ from keras import ops
 
 from instdisc_core.augmentation.grayscale import GRAY_WEIGHTS
 from instdisc_core.augmentation.random_layer import RandomLayer, require_images
-from instdisc_core.validation import require_number
+from instdisc_core.validation import require, require_number
 
 
 class ColorChanges(NamedTuple):
@@ -51,11 +51,11 @@ class ColorJitter(RandomLayer):
     Args:
         brightness, contrast, saturation: largest change of the factor, at least 0.
         hue: largest turn, as a share of the circle, in ``[0, 0.5]``.
-        seed: integer >= 0 that makes a run repeatable; None draws a fresh one.
+        seed: integer in ``[0, 2**31)`` that makes a run repeatable; None draws a fresh one.
 
     Raises:
         ValueError: an amount out of its range, or images that are not
-            ``(batch, height, width, 3)``.
+            ``(batch, height, width, 3)`` of floating-point pixels.
 
     Source:
         torchvision's ``ColorJitter``, as its documentation and that of ``adjust_brightness``,
@@ -91,10 +91,17 @@ class ColorJitter(RandomLayer):
         """Images ``(batch, height, width, 3)`` in ``[0, 1]``, in training with other colors.
 
         Args:
-            images: ``(batch, height, width, 3)``, in ``[0, 1]``.
+            images: floats ``(batch, height, width, 3)``, in ``[0, 1]``.
             training: false changes nothing.
         """
         require_images(images, channels=3)
+        dtype = keras.backend.standardize_dtype(images.dtype)
+        require(
+            keras.backend.is_float_dtype(dtype),
+            f"images of dtype {dtype}",
+            "floating-point pixels in [0, 1]",
+            "Divide pixels in [0, 255] by 255.",
+        )
         if not training:
             return images
         changes = self.draw(ops.shape(images)[0])

@@ -68,7 +68,7 @@ class RandomApply(RandomLayer):
     Args:
         layer: from images to images of the same shape.
         rate: probability that it is applied to an image, in ``[0, 1]``.
-        seed: integer that makes a run repeatable; None draws a fresh one.
+        seed: integer in ``[0, 2**31)`` that makes a run repeatable; None draws a fresh one.
 
     Example: ``RandomApply(ColorJitter(0.8, 0.8, 0.8, 0.2), rate=0.8)``
     """

@@ -47,8 +47,9 @@ def simclr_augmentation(size, strength=1.0, blur=True, scale=(0.08, 1.0), seed=N
     Args:
         size: of the result in pixels, an integer or (height, width).
         strength: of the jitter, in ``[0, 2.5]``: 1 for ImageNet, 0.5 for CIFAR-10.
-        blur: blur by a kernel of a tenth of the height and of a width, for each image its own,
-            that is uniform from 0.1 to 2 pixels; SimCLR leaves the blur out on CIFAR-10.
+        blur: blur by a kernel of a tenth of the smaller side and of a width, for each image its
+            own, that is uniform from 0.1 to 2 pixels. For a side of less than 20 pixels the kernel
+            is 1 pixel, which changes nothing. SimCLR leaves the blur out on CIFAR-10.
         scale: smallest and largest share of the area in a crop.
         seed: integer that makes a run repeatable.
 
@@ -72,7 +73,7 @@ def simclr_augmentation(size, strength=1.0, blur=True, scale=(0.08, 1.0), seed=N
         RandomApply(Grayscale(), 0.2, seed=draw()),
     ]
     if blur:
-        kernel_size = require_size(size)[0] // 20 * 2 + 1
+        kernel_size = min(require_size(size)) // 20 * 2 + 1
         layers.append(RandomApply(RandomGaussianBlur(kernel_size, seed=draw()), 0.5, seed=draw()))
     return _augmentation(size, True, scale, draw, layers)
 

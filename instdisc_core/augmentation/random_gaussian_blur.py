@@ -27,7 +27,7 @@ class RandomGaussianBlur(RandomLayer):
         kernel_size: ``2 r + 1``, in pixels: odd, and at least 1, which changes nothing.
         sigma: smallest and largest standard deviation in pixels, greater than 0. Each image's is
             uniform between them.
-        seed: integer >= 0 that makes a run repeatable; None draws a fresh one.
+        seed: integer in ``[0, 2**31)`` that makes a run repeatable; None draws a fresh one.
 
     Raises:
         ValueError: an argument out of its range, or images that are not
@@ -53,10 +53,10 @@ class RandomGaussianBlur(RandomLayer):
         self.kernel_size, self.sigma = int(kernel_size), tuple(sigma)
 
     def call(self, images: Any, training: bool = False) -> Any:
-        """Images ``(batch, height, width, channels)``, in training blurred.
+        """Float images ``(batch, height, width, channels)``, in training blurred.
 
         Args:
-            images: ``(batch, height, width, channels)``, in any unit.
+            images: ``(batch, height, width, channels)``, in any unit, of any dtype.
             training: false changes nothing.
         """
         require_images(images)
@@ -67,6 +67,7 @@ class RandomGaussianBlur(RandomLayer):
             f"at least {self.kernel_size // 2 + 1} pixels each way, to reflect at the borders",
             "Use a smaller kernel_size.",
         )
+        images = ops.cast(images, self.compute_dtype)
         if not training:
             return images
         kernels = self._kernels(self.draw(ops.shape(images)[0]))

@@ -8,6 +8,8 @@ import numpy as np
 
 from instdisc_core.validation import require, require_number
 
+SEEDS = 2**31  # what each backend can hold
+
 
 class RandomLayer(keras.layers.Layer):
     """A layer with a random generator of its own.
@@ -16,13 +18,21 @@ class RandomLayer(keras.layers.Layer):
     same as the first one did when it was new.
 
     Args:
-        seed: integer >= 0 that makes a run repeatable; None draws a fresh one.
+        seed: integer in ``[0, 2**31)`` that makes a run repeatable; None draws a fresh one.
+
+    Raises:
+        ValueError: another seed.
     """
 
     def __init__(self, seed: int | None = None, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        self.seed = seed
-        self.seed_generator = keras.random.SeedGenerator(seed)
+        require(
+            seed is None or (_is_integer(seed) and 0 <= seed < SEEDS),
+            f"seed={seed!r}",
+            "an integer in [0, 2**31), or None",
+        )
+        self.seed = None if seed is None else int(seed)
+        self.seed_generator = keras.random.SeedGenerator(self.seed)
 
     def uniform(self, shape: tuple, low: float = 0.0, high: float = 1.0) -> Any:
         """Draw float32 numbers, uniform in ``[low, high)``."""
@@ -35,6 +45,10 @@ class RandomLayer(keras.layers.Layer):
     def get_config(self) -> dict[str, Any]:
         """The arguments that rebuild this layer."""
         return {**super().get_config(), "seed": self.seed}
+
+
+def _is_integer(value):
+    return isinstance(value, (int, np.integer)) and not isinstance(value, bool)
 
 
 def require_range(name: str, bounds: Sequence[float], highest: float = np.inf) -> None:

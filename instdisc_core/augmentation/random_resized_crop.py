@@ -28,7 +28,7 @@ class RandomResizedCrop(RandomLayer):
         scale: smallest and largest share of the area, in ``(0, 1]``.
         ratio: smallest and largest width over height, greater than 0.
         flip: mirror every second image, left to right.
-        seed: integer that makes a run repeatable; None draws a fresh one.
+        seed: integer in ``[0, 2**31)`` that makes a run repeatable; None draws a fresh one.
 
     Raises:
         ValueError: an argument out of its range, or images that are not
@@ -36,7 +36,8 @@ class RandomResizedCrop(RandomLayer):
 
     Source:
         Szegedy et al., CVPR 2015; the draw is torchvision's: a crop that does not fit is drawn
-        again, ten times at most, and then the largest central one of an allowed ratio is taken.
+        again, ten times at most, and then the largest central one of an allowed ratio is taken, of
+        at least one pixel.
 
     Example:
     ```python
@@ -90,8 +91,8 @@ class RandomResizedCrop(RandomLayer):
         fits = (width >= 1) & (width <= columns) & (height >= 1) & (height <= rows)
         first = ops.argmax(fits, axis=1)[:, None]
         whole = columns / rows  # the fallback, where none fits
-        fallback_width = columns if whole < self.ratio[1] else round(rows * self.ratio[1])
-        fallback_height = rows if whole > self.ratio[0] else round(columns / self.ratio[0])
+        fallback_width = columns if whole < self.ratio[1] else max(1, round(rows * self.ratio[1]))
+        fallback_height = rows if whole > self.ratio[0] else max(1, round(columns / self.ratio[0]))
         found = ops.any(fits, axis=1)
         width = ops.where(found, ops.take_along_axis(width, first, axis=1)[:, 0], fallback_width)
         height = ops.where(found, ops.take_along_axis(height, first, axis=1)[:, 0], fallback_height)

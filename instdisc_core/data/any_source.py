@@ -28,18 +28,22 @@ def image_source(
 
     Args:
         data: a folder's path, an array of images, a ``tf.data.Dataset`` of single images (which is
-            read into memory, in its order), a data set that can be indexed, or an ImageSource.
-        size: see ``ImageFolder``; may be left out where images are in memory.
+            read into memory, in its order), a data set that can be indexed, or an ImageSource,
+            which is returned as it is.
+        size: see ``ImageFolder``; may be left out where images are in memory. An ImageSource must
+            have this size.
         labels: ``(n,)``, integers or strings, but not for a folder; or ``"inferred"``: those of the
             data set, or by the subfolders; or None for no labels.
         **kwargs: of ImageFolder, ImageArray or ImageDataset.
 
     Raises:
-        ValueError: what none of them can hold, or a size missing.
+        ValueError: what none of them can hold, or a size missing; an ImageSource of another size,
+            or with labels or other arguments, which it would not heed.
 
     Example: ``source = image_source("photos", size=64, follow_links=True)``
     """
     if isinstance(data, ImageSource):
+        _require_unchanged(data, size, labels, kwargs)
         return data
     if isinstance(data, np.ndarray) and (size is None or data.shape[1:3] == require_size(size)):
         return ImageArray(data, None if is_inferred(labels) else labels, **kwargs)
@@ -52,6 +56,23 @@ def image_source(
         labels = None if labels is None else "inferred"
         return ImageFolder(data, require_size(size), labels=labels, **kwargs)
     return ImageDataset(data, size, labels=labels, **kwargs)
+
+
+def _require_unchanged(source, size, labels, others):
+    """Raise if an ImageSource were to get another size, labels or other arguments."""
+    require(
+        size is None or source.size == require_size(size),
+        f"size={size!r} for an ImageSource of size {source.size}",
+        "its own size",
+        "Build the source with the size that you need.",
+    )
+    given = list(others) if is_inferred(labels) else ["labels", *others]
+    require(
+        not given,
+        f"{', '.join(given)} for an ImageSource",
+        "none of them",
+        "Give them where the source is built.",
+    )
 
 
 def _in_memory(elements, size, labels, **kwargs):

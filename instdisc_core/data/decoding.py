@@ -39,17 +39,28 @@ def decode(image, size: tuple[int, int] | None) -> np.ndarray:
 
     if _is_done(image, size):
         return image
+    image = _from_array(image) if isinstance(image, np.ndarray) else _upright(image, size)
+    if not all(image.size):
+        raise ValueError(f"{image.width} x {image.height} pixels, which is none")
     try:
-        if isinstance(image, bytes):
-            image = _opened(image, size)
-        elif isinstance(image, np.ndarray):
-            image = _from_array(image)
-        else:
-            _require_allowed(image)
-        image = _rgb(ImageOps.exif_transpose(image))
+        image = _rgb(image)
         if size is not None and image.size != tuple(size[::-1]):
             image = ImageOps.fit(image, size[::-1], Image.Resampling.BILINEAR)
         return np.asarray(image)
+    except (MemoryError, OSError) as error:
+        raise ValueError(reason(error)) from error
+
+
+def _upright(image, size):
+    """The pixels of a file or of a Pillow image, read and turned as its EXIF says."""
+    from PIL import Image, ImageOps
+
+    try:
+        if isinstance(image, bytes):
+            image = _opened(image, size)
+        else:
+            _require_allowed(image)
+        return ImageOps.exif_transpose(image)
     except Image.UnidentifiedImageError as error:
         raise ValueError(f"not an image in one of the formats {', '.join(FORMATS)}") from error
     except Exception as error:  # Pillow's readers fail with exceptions of many types
@@ -102,8 +113,10 @@ def _rgb(image):
     from PIL import Image
 
     if image.mode in DEEP_MODES:
-        deep = np.asarray(image).astype("int64")
-        return Image.fromarray((np.clip(deep, 0, 65535) >> 8).astype("uint8")).convert("RGB")
+        deep = np.asarray(image)
+        if deep.itemsize > 2:
+            deep = np.clip(deep, 0, 65535)
+        return Image.fromarray((deep >> 8).astype("uint8")).convert("RGB")
     if image.mode == "F":
         raise ValueError("floating-point pixels, whose range the file does not say")
     if image.has_transparency_data:

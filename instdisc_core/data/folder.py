@@ -93,7 +93,7 @@ class ImageFolder(ImageSource):
         require_count("max_bytes", max_bytes)
         self.folder, self.max_bytes, shape = Path(folder), max_bytes, require_size(size)
         listing = image_files(self.folder, follow_links)
-        known = Manifest.load(manifest) if manifest and Path(manifest).exists() else None
+        known = _known(Path(manifest)) if manifest else None
         names = listing.names if known is None else self._names_of(known, listing)
         cached = fits(len(names), shape) if cache == "auto" else cache
         pixels = np.empty((len(names), *shape, 3), "uint8") if cached else None
@@ -198,7 +198,7 @@ class ImageFolder(ImageSource):
         )
         if not skipped:
             return found, pixels
-        return found.subset(keep, skipped), None if pixels is None else pixels[keep]
+        return found.subset(keep, skipped), None if pixels is None else _moved(pixels, keep)
 
     @property
     def _place(self):
@@ -213,6 +213,27 @@ class ImageFolder(ImageSource):
         line += f", listed in {places}." if skipped else "."
         encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
         print(line.encode(encoding, "backslashreplace").decode(encoding))
+
+
+def _known(path):
+    """The manifest in a file, or None where it can be written; before any image is read."""
+    if path.exists():
+        return Manifest.load(path)
+    parent = path.resolve().parent
+    require(
+        parent.is_dir(),
+        f"manifest={printable(str(path))!r}, in a folder that is not there",
+        "a path in a folder that exists",
+        f"Create {printable(str(parent))} first.",
+    )
+    return None
+
+
+def _moved(pixels, keep):
+    """The images of these indices, which rise, moved to the front of the array: no second one."""
+    for place, i in enumerate(keep):
+        pixels[place] = pixels[i]
+    return pixels[: len(keep)]
 
 
 def _require_choice(name, value, choices):

@@ -47,7 +47,7 @@ def image_files(folder: Path, follow_links: bool) -> Listing:
     problems: dict[str, str] = {}
     others = Counter[str]()
     for name in _walk(folder, follow_links, problems):
-        suffix = os.path.splitext(name)[1].lower()
+        suffix = _suffix(name)
         if suffix in SUFFIXES:
             names.append(name)
         else:
@@ -108,17 +108,22 @@ def _walk(folder, follow_links, problems):
                 continue
             try:
                 is_folder, is_link = entry.is_dir(), _is_link(entry)
+                if is_link:
+                    os.stat(folder / name)  # raises where the link leads nowhere
             except OSError as error:
-                problems[name] = reason(error)
+                if _suffix(name) in {"", *SUFFIXES}:  # it may have been a folder, or an image
+                    problems[name] = reason(error)
                 continue
             if is_folder and is_link and not follow_links:
                 problems[name] = "a link to a folder; follow_links=True reads it"
             elif is_folder:
                 (links if is_link else folders).append(f"{name}/")
-            elif is_link and not os.path.exists(folder / name):
-                problems[name] = "a link to what is not there"
             else:
                 yield name
+
+
+def _suffix(name):
+    return os.path.splitext(name)[1].lower()
 
 
 def _is_link(entry):

@@ -5,6 +5,7 @@ import hashlib
 import io
 import os
 import re
+import sys
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -14,6 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from instdisc_core.data.packing import pack, unpack
+from instdisc_core.data.reading import contents
 from instdisc_core.files import replacing
 from instdisc_core.validation import require
 
@@ -21,10 +23,11 @@ COLUMNS = ("index", "name", "bytes", "modified", "blake2b")
 END = "end"  # first in the last line, before the counts and the digest of all lines above
 ENCODING = ("utf-8", "surrogateescape")  # a name need not be valid UTF-8
 LONGEST = 2**16  # characters of a name or a reason; a CSV reader takes up to 2**17
-TEXT = f"texts of 1 to {LONGEST} characters, each in UTF-8 or from a file name"
+TEXT = f"texts of 1 to {LONGEST} characters, none of them NUL, in UTF-8 or from a file name"
 NAMED = 5  # how many files an error names before it counts the others
 DIGEST = re.compile("(?:[0-9a-f]{32})?")
-UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff]")  # control codes, half characters
+# Control codes, ends of lines and paragraphs, turns of the direction of text, half characters.
+UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 
 
 @dataclass(frozen=True)
@@ -44,8 +47,9 @@ class Manifest:
         skipped: dict from the name of each file or folder that is left out to the reason.
 
     Raises:
-        ValueError: names that are not different texts of 1 to 65536 characters, sizes or times
-            that are not integers, digests of another form, or columns of different lengths.
+        ValueError: names that are not different texts of 1 to 65536 characters without NUL, sizes
+            or times that are not integers, digests of another form, or columns of different
+            lengths.
 
     Example:
     ```python
@@ -80,6 +84,9 @@ class Manifest:
     def __len__(self) -> int:
         return len(self.names)
 
+    def __hash__(self) -> int:  # the reasons in ``skipped`` cannot be hashed
+        return hash(self.fingerprint)
+
     @classmethod
     def of_pixels(cls, names, images):
         """The manifest of images ``(n, height, width, 3)`` in memory."""
@@ -100,7 +107,7 @@ class Manifest:
         """
         lines = zip(self.names, self.sizes, self.digests, strict=True)
         digest = hashlib.blake2b(digest_size=16)
-        for name, size, content in lines:
+        for name, size, content in lines:  # no name holds NUL, so that one ends where it says
             digest.update(f"{name}\0{size}\0{content}\n".encode(*ENCODING))
         return digest.hexdigest()
 
@@ -165,11 +172,19 @@ class Manifest:
         """Read what ``save`` wrote.
 
         Raises:
-            ValueError: the file is no manifest, or not as ``save`` left it.
+            ValueError: the file cannot be read, is no manifest, or is not as ``save`` left it.
         """
+        what = printable(str(path))
+        try:
+            data, _ = contents(Path(path), sys.maxsize)
+        except ValueError as error:
+            raise ValueError(
+                f"Received: {what}, which cannot be read ({error}). Expected a file that "
+                "Manifest.save wrote. Give the path of such a file."
+            ) from error
         return cls._read(
-            Path(path).read_bytes(),
-            printable(str(path)),
+            data,
+            what,
             "Restore it; or delete it, and train a new model on what is there now.",
         )
 
@@ -255,7 +270,7 @@ def _damaged(what, why, remedy):
 
 def _is_text(text):
     """Whether this can be written and read again as it is."""
-    if not isinstance(text, str) or not 0 < len(text) <= LONGEST:
+    if not isinstance(text, str) or not 0 < len(text) <= LONGEST or "\0" in text:
         return False
     try:
         return text.isascii() or text.encode(*ENCODING).decode(*ENCODING) == text

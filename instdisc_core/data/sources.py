@@ -60,19 +60,24 @@ class ImageSource:
         """Pixels ``(len(indices), height, width, 3)``, uint8, decoded in parallel.
 
         Args:
-            indices: integers; None is all images in order.
+            indices: integers in ``[0, len(self))``, any number of them; None is all images in
+                order.
+
+        Raises:
+            ValueError: other indices, such as a mask.
         """
-        return self.start(np.arange(len(self)) if indices is None else np.asarray(indices))()
+        return self.start(np.arange(len(self)) if indices is None else indices)()
 
     def subset(self, indices):
         """Some of the images as a source of its own, in which they are renumbered from 0.
 
         Example: ``tenth = source.subset(range(0, len(source), 10))``
         """
-        return _Subset(self, np.asarray(indices))
+        return _Subset(self, indices)
 
     def start(self, indices):
         """Begin to decode images, and return a function that waits for them and returns them."""
+        indices = _checked(indices, len(self))
         if self._pixels is not None:
             return lambda: self._pixels[indices]
         pixels = np.empty((len(indices), *self.size, 3), "uint8")
@@ -228,16 +233,8 @@ class _Subset(ImageSource):
     """Some images of another source."""
 
     def __init__(self, whole, indices):
-        require(
-            indices.ndim == 1 and indices.dtype.kind in "iu" and len(indices) > 0,
-            f"indices of dtype {indices.dtype} and shape {indices.shape}",
-            "integers, at least one",
-        )
-        require(
-            indices.min() >= 0 and indices.max() < len(whole),
-            f"indices from {indices.min()} to {indices.max()}",
-            f"values in [0, {len(whole)})",
-        )
+        indices = _checked(indices, len(whole))
+        require(len(indices) > 0, "no indices", "at least one")
         self.whole, self.indices = whole, indices
         super().__init__(
             whole.manifest.subset(indices),
@@ -250,6 +247,25 @@ class _Subset(ImageSource):
 
     def _decode(self, index):
         return self.whole.image(int(self.indices[index]))
+
+
+def _checked(indices, count):
+    """Indices of images as an array; raise unless each is one of so many."""
+    indices = np.asarray(indices)
+    if indices.shape == (0,):
+        return indices.astype("int64")
+    require(
+        indices.ndim == 1 and indices.dtype.kind in "iu",
+        f"indices of dtype {indices.dtype} and shape {indices.shape}",
+        "integers of shape (n,)",
+        "A mask has the indices np.flatnonzero(mask).",
+    )
+    require(
+        indices.min() >= 0 and indices.max() < count,
+        f"indices from {indices.min()} to {indices.max()}",
+        f"values in [0, {count})",
+    )
+    return indices
 
 
 def pixels_of(element, key=None):

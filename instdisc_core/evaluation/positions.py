@@ -11,8 +11,7 @@ def positions_in(gallery: ImageSource, queries: ImageSource) -> np.ndarray:
     The data decide, not the objects: two images are the same if their names and the digests of
     their bytes are equal. So a second source of the same folder, and a subset of it, have all
     their images in the first. Images without digests (those of an ``ImageDataset`` without a
-    cache) are found only if ``queries`` is ``gallery`` itself. If the gallery has an image twice,
-    its last index counts.
+    cache) are found only if ``queries`` is ``gallery`` itself.
 
     Example: ``known = positions_in(train, test) >= 0  # test images that were trained on``
     """

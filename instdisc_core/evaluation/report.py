@@ -5,6 +5,7 @@ import io
 import json
 import math
 import time
+import warnings
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -22,6 +23,7 @@ from instdisc_core.neighbors import DEFAULT_K, knn_accuracy
 from instdisc_core.validation import require
 
 MEASURES = ("knn", "linear", "stages", "clustering", "low_shot", "retrieval", "map")
+PICTURES = {"retrieval", "map"}  # the measures that need no labels
 PIXEL_BYTES = 2**32  # above which the pixels of the training images are left out
 LOW_SHOT = (0.01, 0.02, 0.04, 0.1, 0.2)
 COLUMNS = ("measure", "features", "value", "settings")
@@ -34,7 +36,8 @@ class Report:
     Attributes:
         rows: dicts with ``measure``, ``features`` (what was measured), ``value`` and ``settings``.
         pictures: paths of the pictures and pages that were written.
-        about: dict of what was evaluated: numbers of images, fingerprints, seconds.
+        about: dict of what was evaluated: numbers of images, fingerprints, how many test images
+            are among the training images, seconds.
     """
 
     rows: list = field(default_factory=list)
@@ -111,6 +114,9 @@ def evaluate(
     Evaluating on another data set than the model was trained on is the paper's transfer: give its
     training and test images. Neighbours among the bank's rows are then left out.
 
+    Where test images are also training images, as ``positions_in`` finds them, a warning says so:
+    each is then its own nearest neighbour, with its own label.
+
     Args:
         model: a trained InstanceDiscrimination.
         train, test: ImageSources. Without labels there are pictures only.
@@ -145,6 +151,14 @@ def evaluate(
     unknown = [name for name in measures if name not in MEASURES]
     require(not unknown, f"measures {unknown}", f"some of {', '.join(MEASURES)}")
     labels = common_labels(train, test)
+    known = int(np.sum(positions_in(train, test) >= 0))
+    if known and labels[0] is not None and not PICTURES.issuperset(measures):
+        warnings.warn(
+            f"Received: test images of which {known} of {len(test)} are also training images. "
+            "Expected others: a training image is its own nearest neighbor, so that the values "
+            "are too good. Split one folder, for example with source.subset(...).",
+            stacklevel=2,
+        )
     start = time.perf_counter()
     report = Report()
     embedded = of.embeddings(model, train), of.embeddings(model, test)
@@ -171,6 +185,7 @@ def evaluate(
     report.about = {
         "train": {"images": len(train), "fingerprint": train.manifest.fingerprint},
         "test": {"images": len(test), "fingerprint": test.manifest.fingerprint},
+        "test_images_in_train": known,
         "trained_on_train": owns,
         "seconds": time.perf_counter() - start,
     }

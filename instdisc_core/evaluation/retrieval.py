@@ -28,7 +28,7 @@ from instdisc_core.validation import (
 AGREEING, DIFFERING = "#029E73", "#D55E00"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Retrieval:
     """Queries, and the images that were found for each, best first.
 
@@ -143,7 +143,7 @@ def retrieve(features, queries, gallery_features, gallery, k=10, indices=None, b
         gallery: their ImageSource. An image is not its own neighbor, where the gallery has it too:
             where an image of the same name has the same bytes, see ``positions_in``.
         k: how many to find, at most ``n``, or ``n - 1`` where the gallery has a query itself.
-        indices: which of the queries to look up; None is all.
+        indices: which of the queries to look up, integers; None is all.
         backend: see ``registry.get_bank_ops``.
 
     Returns:
@@ -167,6 +167,10 @@ def retrieve(features, queries, gallery_features, gallery, k=10, indices=None, b
         if gallery_features.manifest is not None:
             gallery_features.manifest.check(gallery.manifest, "a gallery")
         gallery_features = gallery_features.rows
+    features, gallery_features = (
+        rows if hasattr(rows, "shape") else np.asarray(rows, "float32")
+        for rows in (features, gallery_features)
+    )
     for name, rows, source in (
         ("features", features, queries),
         ("gallery_features", gallery_features, gallery),
@@ -176,7 +180,7 @@ def retrieve(features, queries, gallery_features, gallery, k=10, indices=None, b
             f"{name} of shape {tuple(rows.shape)} for {len(source)} images",
             "one embedding for each image",
         )
-    indices = np.arange(len(queries)) if indices is None else np.asarray(indices)
+    indices = np.arange(len(queries)) if indices is None else indices
     indices = np.asarray(check_indices(indices, len(queries)))
     own = positions_in(gallery, queries)[indices]
     itself = bool(np.any(own >= 0))
