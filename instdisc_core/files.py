@@ -1,5 +1,6 @@
 """Files that are replaced whole or not at all."""
 
+import glob
 import os
 import shutil
 from collections.abc import Iterator
@@ -36,9 +37,14 @@ def replacing(path: str | os.PathLike) -> Iterator[Path]:
         part.unlink(missing_ok=True)
 
 
-def remove_parts(folder: str | os.PathLike) -> None:
-    """Remove what killed processes left unfinished in a folder; only its owner may call this."""
-    for path in Path(folder).glob(f"{PART}*"):
+def remove_parts(folder: str | os.PathLike, name: str = "") -> None:
+    """Remove what killed processes left unfinished in a folder; only its owner may call this.
+
+    Args:
+        folder: its path.
+        name: of the file that was to be replaced; by default all.
+    """
+    for path in Path(folder).glob(f"{PART}*{glob.escape(name)}"):
         if path.is_dir():
             shutil.rmtree(path, ignore_errors=True)
         else:

@@ -348,3 +348,10 @@ def test_arrays_and_sources_have_digests_once_for_each_fit(tmp_path, monkeypatch
     )
     as_arrays(build(), callbacks=[Checkpoints(tmp_path, 1)])
     assert len(asked) == 1
+
+
+def test_what_a_kill_left_of_a_log_is_removed_and_nothing_else(tmp_path):
+    (tmp_path / ".part-1-log.csv").write_text("epo")
+    (tmp_path / ".part-1-model.keras").write_text("of another owner")
+    build().fit(batches(), verbose=0, callbacks=[LogFile(tmp_path / "log.csv")])
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".part-1-model.keras", "log.csv"]

@@ -287,7 +287,7 @@ def full_disks(mode: str, folder: Path, faults: list[Fault], expected) -> list[d
     for fault in faults:
         before = _kept(folder)
         ended = run(mode, folder, fault)
-        named = ended.code == 1 and bool(FULL.search(ended.errors))
+        named = ended.code != 0 and bool(FULL.search(ended.errors))
         met.append({"fault": str(fault), "named": named, "intact": _kept(folder) >= before})
     found = _found(folder, run(mode, folder), expected)
     return [{**one, "differences": found} for one in met]

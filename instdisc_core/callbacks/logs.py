@@ -9,7 +9,7 @@ from pathlib import Path
 import keras
 import numpy as np
 
-from instdisc_core.files import replacing
+from instdisc_core.files import remove_parts, replacing
 from instdisc_core.validation import require
 
 
@@ -37,8 +37,9 @@ class LogFile(keras.callbacks.Callback):
         self._rows: list[dict[str, str]] | None = None
 
     def on_train_begin(self, logs=None):
-        """Know nothing of an earlier fit but what the file says."""
+        """Know nothing of an earlier fit but what the file says; remove what a kill left of it."""
         self._rows = None
+        remove_parts(self.path.parent, self.path.name)
 
     def on_epoch_begin(self, epoch, logs=None):
         """Read the file, unless a checkpoint has brought its rows by now."""
