@@ -58,9 +58,9 @@ def update_seconds(args):
 
 
 def clustered_rows(rng, rows, embedding_dim, clusters=1000):
-    """Unit rows around centres, about 0.7 alike within a cluster: a bank that has learned."""
-    centres = unit_rows(rng, clusters, embedding_dim)
-    points = centres[rng.integers(0, clusters, rows)] + 0.65 * unit_rows(rng, rows, embedding_dim)
+    """Unit rows around centers, about 0.7 alike within a cluster: a bank that has learned."""
+    centers = unit_rows(rng, clusters, embedding_dim)
+    points = centers[rng.integers(0, clusters, rows)] + 0.65 * unit_rows(rng, rows, embedding_dim)
     return points / np.linalg.norm(points, axis=1, keepdims=True)
 
 

@@ -76,10 +76,10 @@ def evenly(source, count):
 def measured(model, train, test, recipe):
     """Accuracies of a model by kNN and SVM on the test images.
 
-    Neighbours are training images, embedded again without augmentation, or as the bank has them.
+    Neighbors are training images, embedded again without augmentation, or as the bank has them.
     """
     settings = {
-        "k": min(recipe.num_neighbours, len(train)),
+        "k": min(recipe.num_neighbors, len(train)),
         "temperature": recipe.knn_temperature,
     }
     ours, theirs = embeddings(model, train), embeddings(model, test)
@@ -105,7 +105,7 @@ def measured_pixels(train, test, recipe):
         test.labels,
         rows,
         train.labels,
-        k=min(recipe.num_neighbours, len(train)),
+        k=min(recipe.num_neighbors, len(train)),
         temperature=recipe.knn_temperature,
     )
     return {"knn": accuracy}

@@ -1,8 +1,8 @@
-"""Exact nearest-neighbour search in the bank, against FAISS and against one whole top-k.
+"""Exact nearest-neighbor search in the bank, against FAISS and against one whole top-k.
 
     KERAS_BACKEND=torch python -m benchmarks.search
 
-Every candidate's neighbours are checked against float64 before it is timed.
+Every candidate's neighbors are checked against float64 before it is timed.
 """
 
 import argparse
@@ -42,7 +42,7 @@ def candidates(args, bank, queries):
 
 
 def check(args, found, queries, rows):
-    """Each candidate's neighbours are those of float64, but for rows that are as good as equal."""
+    """Each candidate's neighbors are those of float64, but for rows that are as good as equal."""
     s = queries.astype("float64") @ rows.T.astype("float64")
     best = -np.partition(-s, args.k - 1, axis=1)[:, : args.k]
     worst = best.min(axis=1, keepdims=True)
@@ -54,7 +54,7 @@ def check(args, found, queries, rows):
         indices = indices.astype("int64")  # NaN, had one been left, names no row
         taken = np.take_along_axis(s, indices, axis=1)
         if not (np.all(taken >= worst - 1e-6) and all(len(set(i)) == args.k for i in indices)):
-            raise AssertionError(f"{name} missed a neighbour")
+            raise AssertionError(f"{name} missed a neighbor")
         errors[name] = float(np.abs(scores - best).max())
         if not errors[name] < 1e-5:
             raise AssertionError(f"{name}'s scores are off by {errors[name]}")

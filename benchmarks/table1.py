@@ -1,4 +1,4 @@
-"""Table 1 of Wu et al.: the objectives compared on CIFAR-10, by SVM and by nearest neighbours.
+"""Table 1 of Wu et al.: the objectives compared on CIFAR-10, by SVM and by nearest neighbors.
 
     KERAS_BACKEND=torch python -m benchmarks.table1                           # the paper's: a GPU
     KERAS_BACKEND=torch python -m benchmarks.table1 --budget --data cifar10   # two processor cores

@@ -6,7 +6,7 @@ from statistics import mean
 
 from performance_tables import FRAMEWORKS, RESULTS, markdown, stored
 
-# Wu et al., table 1: accuracies on CIFAR-10 of a linear SVM and of the 200 nearest neighbours.
+# Wu et al., table 1: accuracies on CIFAR-10 of a linear SVM and of the 200 nearest neighbors.
 PAPER = {
     "parametric": ("60.3", "63.0"),
     "exact": ("75.4", "80.8"),
@@ -144,7 +144,7 @@ def pixels_beaten():
     images = found[0]["images"]
     return (
         f"On {images['train']:,} images of CIFAR-10 (JPEG copy), in {minutes:.0f} minutes on one "
-        f"processor core, the 200 nearest neighbours classify {knn:.1%} of {images['test']:,} test "
+        f"processor core, the 200 nearest neighbors classify {knn:.1%} of {images['test']:,} test "
         f"images rightly, against {pixels:.1%} among raw pixels."
     )
 
@@ -160,7 +160,7 @@ def _how(results):
         f"Small version: {images['train']:,} training and {images['test']:,} test images of "
         f"CIFAR-10 ({first['data']}), recipe `{recipe['name']}` for {recipe['epochs']} epochs, "
         f"PyTorch {versions['torch']}, Keras {versions['keras']}, one processor core a run, two "
-        f"runs at a time. Accuracies in per cent, {over}. kNN: k = {recipe['num_neighbours']}, "
+        f"runs at a time. Accuracies in per cent, {over}. kNN: k = {recipe['num_neighbors']}, "
         "training images embedded again, not augmented, or as the bank has them. The SVM's "
         "strength is chosen on a fifth of the training images."
     )

@@ -227,13 +227,13 @@ def plot_scaling(path):
     figure, axes = pyplot.subplots(
         1, len(found), figsize=(4.6 * len(found), 4), sharey=True, layout="constrained"
     )
-    colours = dict(
+    colors = dict(
         zip((PUBLIC, *OBJECTIVES), ("0.6", "tab:red", "tab:blue", "tab:green"), strict=True)
     )
     for axis, (framework, results) in zip(axes, found.items(), strict=True):
-        for name, colour in colours.items():
+        for name, color in colors.items():
             points = [(int(n), 1e3 * s[name]) for n, s in results["seconds"].items()]
-            axis.loglog(*zip(*points, strict=True), "o-", color=colour, label=name, markersize=4)
+            axis.loglog(*zip(*points, strict=True), "o-", color=color, label=name, markersize=4)
         axis.set(title=framework, xlabel="images, n")
         axis.grid(alpha=0.3)
     axes[0].set_ylabel("loss and gradient, ms")

@@ -3,7 +3,7 @@
 from performance_tables import markdown, ms, stored
 
 VERDICTS = {  # of ``benchmarks.faults.judge``, and their names in the table
-    "refused": "refused by name",
+    "rejected": "rejected by name",
     "equal": "loaded, equal",
     "decoded": "other pixels",
     "wrong": "loaded, wrong",
@@ -45,7 +45,7 @@ def other_faults():
         "errors that say so",
         "earlier files intact",
         "runs that ended different",
-        "a second process is refused by name",
+        "a second process is rejected by name",
     )
     return markdown(header, rows)
 

@@ -148,9 +148,9 @@ class RandomAffine(layers.Layer):
         # Where in the input an output pixel (x, y) comes from: (a x + b y + c, d x + e y + f).
         a, b = zoom_x * cos, zoom_y * (shear * cos - sin)
         d, e = zoom_x * sin, zoom_y * (shear * sin + cos)
-        centre_x, centre_y = (width - 1) / 2, (height - 1) / 2
-        c = centre_x - a * centre_x - b * centre_y + draw(self.shift) * width
-        f = centre_y - d * centre_x - e * centre_y + draw(self.shift) * height
+        center_x, center_y = (width - 1) / 2, (height - 1) / 2
+        c = center_x - a * center_x - b * center_y + draw(self.shift) * width
+        f = center_y - d * center_x - e * center_y + draw(self.shift) * height
         zero = ops.zeros_like(a)
         matrix = ops.stack([a, b, c, d, e, f, zero, zero], axis=1)
         return ops.image.affine_transform(images, matrix, data_format="channels_last")
@@ -159,7 +159,7 @@ class RandomAffine(layers.Layer):
 def build_encoder(image_shape):
     """A small convolutional network, from ``(batch, *image_shape)`` to ``(batch, 128)``.
 
-    Without batch normalisation it easily starts in a corner from which it does not escape: all
+    Without batch normalization it easily starts in a corner from which it does not escape: all
     embeddings alike, and a loss of log n.
     """
     blocks = [keras.Input(image_shape)]
@@ -190,7 +190,7 @@ def embed_all(embed, images, batch_size=256):
 
 
 def report(embed, images, bank):
-    """Print what the embedding is worth, judged by its neighbours in the memory bank.
+    """Print what the embedding is worth, judged by its neighbors in the memory bank.
 
     Args:
         embed: function from a NumPy batch of images to their unit embeddings.
@@ -205,7 +205,7 @@ def report(embed, images, bank):
         return
     queries = np.linspace(0, bank.num_instances - 1, min(5, bank.num_instances)).astype(int)
     nearest = bank.search(embed_all(embed, images.train[queries]), k=min(4, bank.num_instances))[1]
-    print("Nearest neighbours:")
+    print("Nearest neighbors:")
     for query, found in zip(queries, ops.convert_to_numpy(nearest), strict=True):
         others = [images.names[i] for i in found if i != query][:3]
         print(f"  {images.names[query]}: {', '.join(others)}")

@@ -32,8 +32,8 @@ from tqdm import tqdm
 import instdisc_core
 from instdisc_core import InstanceDiscrimination, KNNEvaluation, NonParametricSoftmax
 from instdisc_core.evaluation import cluster, clustering_scores, knn_accuracy
-from instdisc_core.evaluation.embedding_map import COLOURS
 from instdisc_core.evaluation.features import unit
+from instdisc_core.evaluation.tsne import COLORS
 
 matplotlib.use("Agg")  # draws without a display
 from matplotlib import patheffects
@@ -43,7 +43,7 @@ from matplotlib.patches import Rectangle
 TEMPERATURE = 0.3
 BATCH_SIZE = 128
 LEARNING_RATE = 1e-3
-NEIGHBOURS = 10
+NEIGHBORS = 10
 DRAWS = 50
 WRONG = "#E00000"
 
@@ -97,7 +97,7 @@ def build_model(digits, epochs, seed):
 def train(model, digits, epochs):
     """Train, and return loss and kNN accuracy of every epoch. The accuracy is only watched."""
     watch = KNNEvaluation(
-        digits.test, digits.test_labels, digits.train_labels, digits.train, k=NEIGHBOURS
+        digits.test, digits.test_labels, digits.train_labels, digits.train, k=NEIGHBORS
     )
     history = model.fit(
         digits.train,
@@ -121,15 +121,15 @@ def raw_pixels(digits):
 
 
 def one_label_accuracies(rows, digits, seed):
-    """Accuracy on held-out images from one labelled training image per class, for every draw."""
+    """Accuracy on held-out images from one labeled training image per class, for every draw."""
     train, test = rows
     rng = np.random.default_rng(seed)
     classes = np.unique(digits.train_labels)
     of_class = [np.flatnonzero(digits.train_labels == c) for c in classes]
     accuracies = []
     for _ in range(DRAWS):
-        labelled = [rng.choice(members) for members in of_class]
-        nearest = np.argmax(test @ train[labelled].T, axis=1)
+        labeled = [rng.choice(members) for members in of_class]
+        nearest = np.argmax(test @ train[labeled].T, axis=1)
         accuracies.append(np.mean(classes[nearest] == digits.test_labels))
     return accuracies
 
@@ -145,7 +145,7 @@ def evaluate(rows, digits, seed):
     train, test = rows
     one_label = one_label_accuracies(rows, digits, seed)
     return {
-        "knn": knn_accuracy(test, digits.test_labels, train, digits.train_labels, k=NEIGHBOURS),
+        "knn": knn_accuracy(test, digits.test_labels, train, digits.train_labels, k=NEIGHBORS),
         "one_label": float(np.mean(one_label)),
         "one_label_std": float(np.std(one_label)),
         "clustering": clustering_accuracy(rows, digits, seed),
@@ -160,15 +160,15 @@ def evaluate_baseline(rows, digits, seed):
     """
     mean = rows[0].mean(axis=0)
     as_is = evaluate(rows, digits, seed)
-    centred = evaluate(tuple(unit(r - mean) for r in rows), digits, seed)
+    centered = evaluate(tuple(unit(r - mean) for r in rows), digits, seed)
     better = {
-        score: centred if centred[score] > as_is[score] else as_is
+        score: centered if centered[score] > as_is[score] else as_is
         for score in ("knn", "one_label", "clustering")
     }
     best = {score: source[score] for score, source in better.items()}
     best["one_label_std"] = better["one_label"]["one_label_std"]
-    best["mean_subtracted"] = [score for score, source in better.items() if source is centred]
-    return {**best, "without_subtraction": as_is, "with_subtraction": centred}
+    best["mean_subtracted"] = [score for score, source in better.items() if source is centered]
+    return {**best, "without_subtraction": as_is, "with_subtraction": centered}
 
 
 def table(scores, digits, seed):
@@ -180,8 +180,8 @@ def table(scores, digits, seed):
     n, held_out = len(digits.train), len(digits.test)
     how = (
         f"Accuracies, seed {seed}: trained on {n:,} digits, {held_out} held out, stratified. kNN: "
-        f"the {NEIGHBOURS} nearest training images vote on each held-out one. One label: the "
-        "nearest of ten labelled training images, one of each digit, decides; mean and standard "
+        f"the {NEIGHBORS} nearest training images vote on each held-out one. One label: the "
+        "nearest of ten labeled training images, one of each digit, decides; mean and standard "
         f"deviation over {DRAWS} draws. Clustering: k-means of all {n + held_out:,}, best "
         "one-to-one matching. Pixels and untrained encoder: with the training mean subtracted "
         "wherever that scores better."
@@ -202,14 +202,14 @@ def draw_curve(axes, curve, num_images):
         va="top",
         color="0.4",
     )
-    axes.plot(epochs, curve["loss"], color=COLOURS[0], linewidth=2.5)
+    axes.plot(epochs, curve["loss"], color=COLORS[0], linewidth=2.5)
     axes.set_xlabel("epoch")
-    axes.set_ylabel("loss in nats", color=COLOURS[0])
-    axes.tick_params(axis="y", colors=COLOURS[0])
+    axes.set_ylabel("loss in nats", color=COLORS[0])
+    axes.tick_params(axis="y", colors=COLORS[0])
     right = axes.twinx()
-    right.plot(epochs, curve["knn"], color=COLOURS[3], linewidth=2.5, linestyle="--")
-    right.set_ylabel("kNN accuracy, held-out", color=COLOURS[3])
-    right.tick_params(axis="y", colors=COLOURS[3])
+    right.plot(epochs, curve["knn"], color=COLORS[3], linewidth=2.5, linestyle="--")
+    right.set_ylabel("kNN accuracy, held-out", color=COLORS[3])
+    right.tick_params(axis="y", colors=COLORS[3])
     right.set_ylim(0, 1)
     right.spines[["top"]].set_visible(False)
     axes.spines[["top"]].set_visible(False)
@@ -217,11 +217,11 @@ def draw_curve(axes, curve, num_images):
 
 
 def draw_map(axes, rows, labels, seed):
-    """A map of the embeddings in two dimensions, coloured by what the model was never told."""
+    """A map of the embeddings in two dimensions, colored by what the model was never told."""
     places = TSNE(metric="cosine", init="pca", random_state=seed).fit_transform(rows)
-    for digit, colour in enumerate(COLOURS):
+    for digit, color in enumerate(COLORS):
         own = places[labels == digit]
-        axes.scatter(*own.T, s=16, color=colour, linewidths=0, label=str(digit))
+        axes.scatter(*own.T, s=16, color=color, linewidths=0, label=str(digit))
         # On the image nearest the middle: the middle itself may lie between two groups.
         place = own[np.linalg.norm(own - np.median(own, axis=0), axis=1).argmin()]
         text = axes.text(*place, str(digit), size=19, weight="bold", ha="center")
@@ -238,19 +238,19 @@ def draw_map(axes, rows, labels, seed):
     )
     axes.set(xticks=[], yticks=[])
     axes.spines[:].set_visible(False)
-    axes.set_title(f"Map of all {len(labels):,} digits, coloured by label")
+    axes.set_title(f"Map of all {len(labels):,} digits, colored by label")
 
 
-def draw_neighbours(axes, model, digits, embeddings, columns=8):
+def draw_neighbors(axes, model, digits, embeddings, columns=8):
     """The first held-out image of each digit, and its nearest training images."""
     queries = [int(np.flatnonzero(digits.test_labels == digit)[0]) for digit in range(10)]
-    neighbours = model.memory_bank.search(embeddings[queries], k=columns)[1]
-    neighbours = keras.ops.convert_to_numpy(neighbours)
+    neighbors = model.memory_bank.search(embeddings[queries], k=columns)[1]
+    neighbors = keras.ops.convert_to_numpy(neighbors)
     side = digits.train.shape[1]
     step = side + 3
     gap = step // 2
     canvas = np.zeros((len(queries) * step, (1 + columns) * step + gap))
-    for row, (query, found) in enumerate(zip(queries, neighbours, strict=True)):
+    for row, (query, found) in enumerate(zip(queries, neighbors, strict=True)):
         tiles = [digits.test[query], *digits.train[found]]
         for column, tile in enumerate(tiles):
             y, x = row * step + 1, column * step + 1 + (gap if column else 0)
@@ -278,7 +278,7 @@ def draw_picture(path, model, digits, curve, rows, seed):
         draw_curve(axes[0], curve, len(digits.train))
         labels = np.concatenate([digits.train_labels, digits.test_labels])
         draw_map(axes[1], np.concatenate(rows), labels, seed)
-        draw_neighbours(axes[2], model, digits, rows[1])
+        draw_neighbors(axes[2], model, digits, rows[1])
         figure.savefig(path, dpi=100, facecolor="white")
         plt.close(figure)
 

@@ -5,7 +5,7 @@
     python examples/photos.py train --test test      # classes in subfolders: a report as well
 
 Writes to the output folder: `manifest.csv` (which file is which instance), `model.keras`,
-`log.csv`, `log.png`, `neighbours.html`, `map.png`, and with `--test` the evaluations. Started again
+`log.csv`, `log.png`, `neighbors.html`, `tsne.png`, and with `--test` the evaluations. Started again
 with the same arguments after an interruption, it continues after the last complete epoch.
 """
 
@@ -17,7 +17,7 @@ import numpy as np
 from instdisc_core import BankHealth, recipes
 from instdisc_core.callbacks import plot_log
 from instdisc_core.data import ImageFolder
-from instdisc_core.evaluation import embedding_map, evaluate, retrieve
+from instdisc_core.evaluation import evaluate, plot_tsne, retrieve
 
 
 def parse_arguments():
@@ -59,16 +59,16 @@ def main():
     queries = np.linspace(0, len(photos) - 1, min(40, len(photos))).astype(int)
     k = min(9, len(photos) - 1)
     found = retrieve(embeddings, photos, embeddings, photos, k, queries)
-    found.page(args.output / "neighbours.html", f"{args.folder.name}: what is alike")
+    found.save_html(args.output / "neighbors.html", f"{args.folder.name}: what is alike")
     for query, neighbors in found.names()[:5]:
         print(f"{query!r}: {neighbors[:3]}")
     if len(photos) >= 4:
-        embedding_map(embeddings, photos, args.output / "map.png", seed=args.seed)
+        plot_tsne(embeddings, photos, args.output / "tsne.png", seed=args.seed)
     if args.test:
         test = ImageFolder(args.test, args.size, corrupt="skip", duplicates="keep")
         temperature = recipe.knn_temperature
         print(evaluate(model, photos, test, args.output / "report", temperature=temperature))
-    print(f"written to {args.output}: neighbours.html, map.png, log.png, model.keras")
+    print(f"written to {args.output}: neighbors.html, tsne.png, log.png, model.keras")
 
 
 if __name__ == "__main__":

@@ -31,7 +31,7 @@ from instdisc_core.partition import (
     PartitionPolicy,
 )
 from instdisc_core.quantized_rows import QuantizedRows
-from instdisc_core.registry import backends, get_bank_ops
+from instdisc_core.registry import available_backends, get_bank_ops
 
 __version__ = "0.1.0"
 
@@ -59,7 +59,7 @@ __all__ = [
     "TensorBoardLogger",
     "UniformSampler",
     "attach_gradient",
-    "backends",
+    "available_backends",
     "cheapest_objective",
     "get_bank_ops",
     "relative_costs",

@@ -32,7 +32,7 @@ class BankOps:
     Example:
     ```python
     bank = keras.ops.normalize(keras.random.normal((100, 8)))
-    log_partition, expected_row = BankOps().attend(bank[:2], bank, temperature=0.1)
+    log_z, expected_row = BankOps().attend(bank[:2], bank, temperature=0.1)
     ```
     """
 
@@ -86,12 +86,12 @@ class BankOps:
         )
 
     def attend(self, features, bank, temperature):
-        """The softmax over the whole bank, as attention: its normaliser and its mean row.
+        """The softmax over the whole bank, as attention: its normalizer and its mean row.
 
         With ``s_ij = v_j . f_i / temperature`` and ``p_i = softmax(s_i)``.
 
         Returns:
-            ``log_partition`` ``(batch,)``, ``log sum_j exp s_ij``, and ``expected_row``
+            ``log_z`` ``(batch,)``, ``log sum_j exp s_ij``, and ``expected_row``
             ``(batch, embedding_dim)``, ``sum_j p_ij v_j``; both float32.
         """
 

@@ -1,6 +1,5 @@
 """Files that are replaced whole or not at all."""
 
-import glob
 import os
 import shutil
 from collections.abc import Iterator
@@ -44,7 +43,9 @@ def remove_parts(folder: str | os.PathLike, name: str = "") -> None:
         folder: its path.
         name: of the file that was to be replaced; by default all.
     """
-    for path in Path(folder).glob(f"{PART}*{glob.escape(name)}"):
+    for path in Path(folder).glob(f"{PART}*"):
+        if name not in ("", path.name.removeprefix(PART).partition("-")[2]):
+            continue
         if path.is_dir():
             shutil.rmtree(path, ignore_errors=True)
         else:

@@ -6,7 +6,7 @@ from typing import Any
 
 import keras
 
-from instdisc_core.callbacks import DataOrder, NonFiniteImages, RefusedIndices
+from instdisc_core.callbacks import DataOrder, NonFiniteImages, RejectedIndices
 from instdisc_core.checkpoints import Checkpoints, Position
 from instdisc_core.data.batches import ArrayBatches, OrderedBatches
 from instdisc_core.data.checked import require_finite_images, require_images, with_narrow_indices
@@ -36,8 +36,8 @@ def calls(model: keras.Model, arguments: dict[str, Any]) -> Iterator[Iterable[di
     savers = [callback for callback in listed if isinstance(callback, Checkpoints)]
     require(len(savers) < 2, f"{len(savers)} Checkpoints", "one")
     if savers and arguments["y"] is not None:
-        _number(arguments, model.seed or 0)
-    others = [RefusedIndices(), NonFiniteImages(), *(c for c in listed if c not in savers)]
+        _batch_arrays(arguments, model.seed or 0)
+    others = [RejectedIndices(), NonFiniteImages(), *(c for c in listed if c not in savers)]
     ordered = arguments["x"] if isinstance(arguments["x"], OrderedBatches) else None
     if ordered is None:
         arguments["x"] = with_narrow_indices(arguments["x"])
@@ -64,7 +64,7 @@ def calls(model: keras.Model, arguments: dict[str, Any]) -> Iterator[Iterable[di
             yield [arguments]
 
 
-def _number(arguments, seed):
+def _batch_arrays(arguments, seed):
     """Replace arrays by batches of them, in an order that a checkpoint can continue."""
     split = arguments.get("validation_split")
     require(

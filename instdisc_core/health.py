@@ -109,19 +109,19 @@ def positive_ranks(embeddings, indices, bank):
     return ranks
 
 
-def neighbour_agreement(neighbours, others):
-    """The share of neighbours that two lists have in common, the mean over images, in ``[0, 1]``.
+def neighbor_agreement(neighbors, others):
+    """The share of neighbors that two lists have in common, the mean over images, in ``[0, 1]``.
 
     Args:
-        neighbours, others: indices ``(n, k)``, each row without repetition.
+        neighbors, others: indices ``(n, k)``, each row without repetition.
 
-    Example: ``neighbour_agreement(before, after)``
+    Example: ``neighbor_agreement(before, after)``
     """
-    shared = [len(np.intersect1d(a, b)) for a, b in zip(neighbours, others, strict=True)]
-    return float(np.mean(shared) / np.shape(neighbours)[1])
+    shared = [len(np.intersect1d(a, b)) for a, b in zip(neighbors, others, strict=True)]
+    return float(np.mean(shared) / np.shape(neighbors)[1])
 
 
-def collapse(embeddings):
+def detect_collapse(embeddings):
     """What kind of collapse the embeddings show, in words, or None.
 
     ``"all embeddings are alike"`` where the mean cosine of two images is above 0.95;
@@ -134,7 +134,7 @@ def collapse(embeddings):
     Source:
         Thresholds of this project's own: a random or trained embedding is far from them.
 
-    Example: ``assert collapse(model.predict(images)) is None``
+    Example: ``assert detect_collapse(model.predict(images)) is None``
     """
     f = np.asarray(embeddings, "float64")
     if not np.all(np.isfinite(f)):

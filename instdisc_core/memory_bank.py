@@ -29,13 +29,13 @@ class MemoryBank(keras.layers.Layer):
     Row ``v_i`` belongs to image ``i``. The rows start as random points of the unit sphere and
     move only when ``update`` is called:
 
-        v_i <- normalise(momentum * v_i + (1 - momentum) * f_i)
+        v_i <- normalize(momentum * v_i + (1 - momentum) * f_i)
 
     An index that is given twice moves once, towards the mean of its embeddings, so the result
     depends neither on their order nor on how a batch is split. An embedding that is not finite,
     is zero, or is so long that its square overflows float32, and an index outside
-    ``[0, num_instances)`` move nothing. They are counted in ``refused_embeddings`` and
-    ``refused_indices``; see ``update`` for which of them raise.
+    ``[0, num_instances)`` move nothing. They are counted in ``rejected_embeddings`` and
+    ``rejected_indices``; see ``update`` for which of them raise.
 
     Args:
         num_instances: number of images, ``n``.
@@ -55,21 +55,21 @@ class MemoryBank(keras.layers.Layer):
             ``rows.assign(array)`` restores it, ``lookup`` reads it.
         manifest: the Manifest of the images that the rows belong to, or None. It is saved and
             loaded with the rows.
-        refused_embeddings: variable ``()``, int32: embeddings refused so far.
-        refused_indices: variable ``()``, int32: indices refused so far.
+        rejected_embeddings: variable ``()``, int32: embeddings rejected so far.
+        rejected_indices: variable ``()``, int32: indices rejected so far.
 
     Raises:
         ValueError: an argument is out of its range.
 
     Source:
-        Wu et al., CVPR 2018, section 3.1. The start is Gaussian and normalised; the official code
-        draws from a uniform distribution and does not normalise. Momentum is the official code's.
+        Wu et al., CVPR 2018, section 3.1. The start is Gaussian and normalized; the official code
+        draws from a uniform distribution and does not normalize. Momentum is the official code's.
 
     Example:
     ```python
     bank = MemoryBank(num_instances=50_000, embedding_dim=128, seed=0)
     bank.update(indices, features)
-    scores, neighbours = bank.search(features, k=10)
+    scores, neighbors = bank.search(features, k=10)
     ```
     """
 
@@ -96,8 +96,8 @@ class MemoryBank(keras.layers.Layer):
         self.seed = seed
         self._ops = get_bank_ops(backend)
         self.rows = self._random_rows(dtype)
-        self.refused_embeddings = self._counter("refused_embeddings")
-        self.refused_indices = self._counter("refused_indices")
+        self.rejected_embeddings = self._counter("rejected_embeddings")
+        self.rejected_indices = self._counter("rejected_indices")
         self.manifest: Manifest | None = None
         self._load_error: ValueError | None = None
         self.build(self.shape)  # nothing left to create; it registers the state with PyTorch
@@ -154,10 +154,10 @@ class MemoryBank(keras.layers.Layer):
         known = self.contains(indices)
         square = ops.sum(ops.square(features), axis=1)  # of no finite length: no direction
         usable = ops.logical_and(square > 0, square < math.inf)
-        self.refused_indices.assign_add(_count(ops.logical_not(known)))
-        self.refused_embeddings.assign_add(_count(ops.logical_not(usable)))
+        self.rejected_indices.assign_add(_count(ops.logical_not(known)))
+        self.rejected_embeddings.assign_add(_count(ops.logical_not(usable)))
 
-        # What is refused joins, with no weight, the group of an image that is not, so that every
+        # What is rejected joins, with no weight, the group of an image that is not, so that every
         # entry names a row which this update may write.
         accepted = ops.logical_and(known, usable)
         indices = ops.cast(ops.where(known, indices, 0), "int32")
@@ -286,7 +286,7 @@ class MemoryBank(keras.layers.Layer):
         )
 
     def _moved(self, rows, means, counts):
-        """``normalise(momentum v + (1 - momentum) f)``, and whether that has a direction."""
+        """``normalize(momentum v + (1 - momentum) f)``, and whether that has a direction."""
         mixed = self.momentum * rows + (1 - self.momentum) * means
         length = ops.norm(mixed, axis=1, keepdims=True)
         moves = ops.logical_and(counts > 0, ops.logical_and(length > 0, length < math.inf))

@@ -73,7 +73,7 @@ class InstanceDiscrimination(PersistentModel):
     model = InstanceDiscrimination(encoder, num_instances=len(images), objective="nce")
     model.compile(optimizer=keras.optimizers.SGD(0.03, momentum=0.9))
     model.fit(images, np.arange(len(images)), epochs=200)
-    scores, neighbours = model.memory_bank.search(model.predict(queries), k=10)
+    scores, neighbors = model.memory_bank.search(model.predict(queries), k=10)
     ```
     """
 
@@ -118,7 +118,7 @@ class InstanceDiscrimination(PersistentModel):
         )
         self.seed = seed
         if hasattr(self.objective, "partition"):
-            self.log_partition_tracker = keras.metrics.Mean(name="log_partition")
+            self.log_z_tracker = keras.metrics.Mean(name="log_z")
 
     @property
     def manifest(self) -> Manifest | None:
@@ -181,8 +181,8 @@ class InstanceDiscrimination(PersistentModel):
             loss = loss + regularizer
         if training:
             self.memory_bank.update(y, y_pred, after=losses)
-        if hasattr(self, "log_partition_tracker"):
-            self.log_partition_tracker.update_state(self.objective.partition.log_partition)
+        if hasattr(self, "log_z_tracker"):
+            self.log_z_tracker.update_state(self.objective.partition.log_z)
         return loss
 
     def fit(

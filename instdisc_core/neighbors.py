@@ -1,4 +1,4 @@
-"""The weighted k-nearest-neighbour classifier."""
+"""The weighted k-nearest-neighbor classifier."""
 
 import numpy as np
 from keras import ops
@@ -19,7 +19,7 @@ DEFAULT_K = 200
 def weighted_knn(
     features, train_features, train_labels, k=None, temperature=0.07, batch_size=256, backend=None
 ):
-    """Classify embeddings by the labels of their nearest neighbours.
+    """Classify embeddings by the labels of their nearest neighbors.
 
     Each of the ``k`` most similar training rows votes for its label with the weight
     ``exp(cos(v_j, f_i) / temperature)``; the label with the largest sum wins.
@@ -28,7 +28,7 @@ def weighted_knn(
         features: unit embeddings to classify, ``(queries, embedding_dim)``.
         train_features: unit embeddings ``(n, embedding_dim)``: an array, or a bank's ``rows``.
         train_labels: ``(n,)``, integers or strings; any number of classes.
-        k: neighbours that vote, in ``[1, n]``; None is 200, or ``n`` where there are fewer.
+        k: neighbors that vote, in ``[1, n]``; None is 200, or ``n`` where there are fewer.
         temperature: at least 1e-6; the paper uses 0.07 on ImageNet, 0.1 on CIFAR-10.
         batch_size: queries scored at a time. It changes memory, never a result.
         backend: see ``registry.get_bank_ops``.
@@ -73,18 +73,18 @@ def weighted_knn(
     predicted = np.empty(len(features), train_labels.dtype)
     for start in range(0, len(features), batch_size):
         queries = features[start : start + batch_size]
-        scores, neighbours = bank_ops.top_k(queries, train_features, k)
+        scores, neighbors = bank_ops.top_k(queries, train_features, k)
         scores = ops.convert_to_numpy(scores).astype("float64")
-        neighbours = train_classes[ops.convert_to_numpy(neighbours)]
+        neighbors = train_classes[ops.convert_to_numpy(neighbors)]
         weights = np.exp((scores - scores[:, :1]) / temperature)
         votes = np.zeros((len(scores), len(classes)))
-        np.add.at(votes, (np.arange(len(scores))[:, None], neighbours), weights)
+        np.add.at(votes, (np.arange(len(scores))[:, None], neighbors), weights)
         predicted[start : start + batch_size] = classes[votes.argmax(axis=1)]
     return predicted
 
 
 def knn_accuracy(features, labels, train_features, train_labels, **kwargs):
-    """The share of embeddings that ``weighted_knn`` classifies as labelled.
+    """The share of embeddings that ``weighted_knn`` classifies as labeled.
 
     Args:
         features, labels: unit embeddings ``(queries, embedding_dim)`` and labels ``(queries,)``.

@@ -20,14 +20,14 @@ class PartitionPolicy(keras.layers.Layer):
     that is not finite is passed over. Subclasses give ``weight``.
 
     Attributes:
-        log_partition: variable ``()``, float32, log Z in nats; minus infinity until the first
+        log_z: variable ``()``, float32, log Z in nats; minus infinity until the first
             batch.
         num_batches_seen: variable ``()``, int32.
     """
 
-    def __init__(self, log_partition=-math.inf, **kwargs):
+    def __init__(self, log_z=-math.inf, **kwargs):
         super().__init__(**{"name": "partition", "dtype": "float32", "trainable": False, **kwargs})
-        self.log_partition = self._state("log_partition", log_partition, "float32")
+        self.log_z = self._state("log_z", log_z, "float32")
         self.num_batches_seen = self._state("num_batches_seen", 0, "int32")
         self.built = True
 
@@ -45,7 +45,7 @@ class PartitionPolicy(keras.layers.Layer):
         """
         return sampled
 
-    def log_z(self, sampled, exact, training=True):
+    def update(self, sampled, exact, training=True):
         """The log Z to use with this batch; in training, after taking the batch in.
 
         Args:
@@ -56,7 +56,7 @@ class PartitionPolicy(keras.layers.Layer):
         Returns:
             Float32 tensor ``()``, in nats.
         """
-        stored = ops.convert_to_tensor(self.log_partition)
+        stored = ops.convert_to_tensor(self.log_z)
         estimate = self.estimate(sampled, exact)
         if not training:
             return ops.where(ops.isfinite(stored), stored, estimate)
@@ -65,7 +65,7 @@ class PartitionPolicy(keras.layers.Layer):
         w = ops.cast(self.weight(seen), "float32")
         blended = ops.logaddexp(ops.log1p(-w) + stored, ops.log(w) + estimate)
         blended = ops.where(usable, blended, stored)
-        self.log_partition.assign(blended)
+        self.log_z.assign(blended)
         self.num_batches_seen.assign(seen + ops.cast(usable, "int32"))
         return blended
 
@@ -135,7 +135,7 @@ class ConstantPartition(PartitionPolicy):
 
     def __init__(self, value, **kwargs):
         require_number("value", value, 0, open_below=True)
-        super().__init__(log_partition=math.log(value), **kwargs)
+        super().__init__(log_z=math.log(value), **kwargs)
         self.value = float(value)
 
     def weight(self, num_batches_seen):
@@ -199,7 +199,7 @@ class ExactPartition(PartitionPolicy):
 
     def estimate(self, sampled, exact):
         """The exact one where it is due; between, the stored one."""
-        stored = ops.convert_to_tensor(self.log_partition)
+        stored = ops.convert_to_tensor(self.log_z)
         due = ops.convert_to_tensor(self.num_batches_seen) % self.every == 0
         return ops.cond(due, exact, lambda: stored)
 

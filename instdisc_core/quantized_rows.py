@@ -19,7 +19,7 @@ class QuantizedRows(NamedTuple):
     Example:
     ```python
     rows = QuantizedRows.of(features)
-    scores, neighbours = get_bank_ops().top_k(features, rows, k=5)
+    scores, neighbors = get_bank_ops().top_k(features, rows, k=5)
     ```
     """
 

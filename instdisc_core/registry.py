@@ -10,7 +10,7 @@ from instdisc_core.bank_ops import BankOps
 GROUP = "instdisc_core.backends"
 
 
-def backends():
+def available_backends():
     """The backends that are installed next to the core, by name; none is imported.
 
     Returns:
@@ -24,10 +24,10 @@ def get_bank_ops(backend=None):
     """The BankOps to use.
 
     Args:
-        backend: None for the one registered under the active Keras backend's name, or the
-            reference in Keras operations where none is; a name out of ``backends()``; ``"keras"``
-            for the reference; or a BankOps instance, which is returned as it is. An explicit
-            choice never falls back to another.
+        backend: None for the one registered under the name of the active Keras backend, or the
+            reference in Keras operations where there is none; a name from
+            ``available_backends()``; ``"keras"`` for the reference; or a BankOps instance, which is
+            returned as it is. An explicit choice never falls back to another.
 
     Returns:
         A BankOps instance.
@@ -44,7 +44,7 @@ def get_bank_ops(backend=None):
     """
     if isinstance(backend, BankOps):
         return backend
-    known = backends()
+    known = available_backends()
     if backend is None:
         backend = keras.backend.backend() if keras.backend.backend() in known else "keras"
     if backend == "keras":

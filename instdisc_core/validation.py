@@ -62,7 +62,7 @@ def host_values(array):
     try:
         if "cpu" in str(array.device).lower():
             return keras.ops.convert_to_numpy(array)
-    except Exception:  # each compiler refuses in its own way; the answer is the same
+    except Exception:  # each compiler rejects in its own way; the answer is the same
         pass
     return None
 

@@ -5,19 +5,19 @@ import io
 import numpy as np
 from PIL import Image
 
-COLOURS = np.random.default_rng(0).integers(0, 256, (40, 3))
+COLORS = np.random.default_rng(0).integers(0, 256, (40, 3))
 
 
-def write(path, colour=(200, 100, 50), size=(20, 16), **kwargs):
+def write(path, color=(200, 100, 50), size=(20, 16), **kwargs):
     """Write an image of one color, and its folder where that is missing."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    Image.new("RGB", size, tuple(int(c) for c in colour)).save(path, **kwargs)
+    Image.new("RGB", size, tuple(int(c) for c in color)).save(path, **kwargs)
 
 
 def two_classes(folder):
     """Twelve images of one color each, in two classes: ``a/0.png``, ``b/1.png``, ``a/2.png``."""
     for i in range(12):
-        write(folder / "ab"[i % 2] / f"{i}.png", COLOURS[i])
+        write(folder / "ab"[i % 2] / f"{i}.png", COLORS[i])
     return folder
 
 

@@ -171,7 +171,7 @@ def test_arguments_out_of_range_are_named(argument, value):
         RandomResizedCrop(**{"height": 8, "width": 8, argument: value})
 
 
-def test_images_of_another_rank_are_refused():
+def test_images_of_another_rank_are_rejected():
     with pytest.raises(ValueError, match=r"Received: images of shape \(8, 8, 3\)"):
         RandomResizedCrop(8, 8)(np.zeros((8, 8, 3), "float32"), training=True)
 
@@ -419,7 +419,7 @@ def test_apply_to_some_changes_some_and_leaves_the_others():
 
 
 @pytest.mark.parametrize("seed", [-1, 2**31, 1.0, True, "1"])
-def test_a_seed_that_no_backend_takes_is_refused_at_once(seed):
+def test_a_seed_that_no_backend_takes_is_rejected_at_once(seed):
     with pytest.raises(ValueError, match=f"Received: seed={seed!r}. Expected"):
         RandomResizedCrop(8, 8, seed=seed)
 

@@ -86,7 +86,7 @@ def test_features(bank, objective, features, message):
             bank.search(given, 1)
 
 
-def test_features_that_are_not_normalised_cause_a_warning(bank, objective):
+def test_features_that_are_not_normalized_cause_a_warning(bank, objective):
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         objective(3 * UNIT, [0, 1, 2], bank)
@@ -180,10 +180,10 @@ def test_values_that_cannot_be_read_are_left_out_and_counted(
     bank.update(indices, UNIT)
     twin.update(indices[[0, 2]], UNIT[[0, 2]])
     np.testing.assert_array_equal(numpy(bank.rows), numpy(twin.rows))
-    assert (int(numpy(bank.refused_indices)), int(numpy(bank.refused_embeddings))) == (1, 0)
+    assert (int(numpy(bank.rejected_indices)), int(numpy(bank.rejected_embeddings))) == (1, 0)
     bank.update([3], np.zeros((1, D), "float32"))
     np.testing.assert_array_equal(numpy(bank.rows), numpy(twin.rows))
-    assert (int(numpy(bank.refused_indices)), int(numpy(bank.refused_embeddings))) == (1, 1)
+    assert (int(numpy(bank.rejected_indices)), int(numpy(bank.rejected_embeddings))) == (1, 1)
 
 
 @pytest.mark.parametrize("negatives", [[[4, 5], [4, N], [5, 6]], [4, -1]])
@@ -210,7 +210,7 @@ def test_an_integer_is_an_index_whatever_its_width(dtype, instances):
     bank.update(indices.astype(dtype), UNIT)
     twin.update(indices, UNIT)
     np.testing.assert_array_equal(numpy(bank.rows), numpy(twin.rows))
-    assert int(numpy(bank.refused_indices)) == 0
+    assert int(numpy(bank.rejected_indices)) == 0
 
 
 def test_an_empty_batch_moves_nothing(bank):

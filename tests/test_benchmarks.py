@@ -120,8 +120,8 @@ def test_search(run):
 
 
 WRONG_SEARCHES = {
-    "missed a neighbour": lambda scores, indices: (scores[:, 1:], indices[:, 1:]),
-    "missed a neighbour, twice": lambda scores, indices: (
+    "missed a neighbor": lambda scores, indices: (scores[:, 1:], indices[:, 1:]),
+    "missed a neighbor, twice": lambda scores, indices: (
         scores[:, :-1],
         indices[:, [0, 0, 1, 2, 3]],
     ),

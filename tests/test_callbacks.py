@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from instdisc_core import InstanceDiscrimination, KNNEvaluation, MemoryBank
-from instdisc_core.callbacks import DataOrder, RefusedIndices
+from instdisc_core.callbacks import DataOrder, RejectedIndices
 from instdisc_core.data import ImageArray
 
 # One training image nearby, two of another class a little further away.
@@ -93,17 +93,17 @@ def test_knn_evaluation_names_what_is_not_finite():
         accuracies(KNNEvaluation(queries, ["near"] * 4, TRAIN_LABELS), Echo())
 
 
-# -- RefusedIndices
+# -- RejectedIndices
 
 
-def test_indices_refused_in_an_earlier_fit_are_forgiven_and_those_of_this_one_are_not():
+def test_indices_rejected_in_an_earlier_fit_are_forgiven_and_those_of_this_one_are_not():
     bank = MemoryBank(4, 2)
-    bank.refused_indices.assign(3)
-    callback = RefusedIndices()
+    bank.rejected_indices.assign(3)
+    callback = RejectedIndices()
     callback.set_model(SimpleNamespace(memory_bank=bank))
     callback.on_train_begin()
     callback.on_epoch_end(0)
-    bank.refused_indices.assign(5)
+    bank.rejected_indices.assign(5)
     with pytest.raises(ValueError, match=r"2 instance indices in epoch 2 .* \[0, 4\)"):
         callback.on_epoch_end(1)
 

@@ -233,7 +233,7 @@ def test_what_stops_while_saving_leaves_the_one_before(stopped, whole, monkeypat
         ({}, lambda m, **k: m.fit(ImageArray(IMAGES[::-1]).batches(4, 5), **k), "data"),
     ],
 )
-def test_another_run_s_checkpoint_is_refused_and_the_model_stays(stopped, change, train, what):
+def test_another_run_s_checkpoint_is_rejected_and_the_model_stays(stopped, change, train, what):
     model = build(**change)
     model.build((None, 2, 2, 3))
     before = [numpy(v) for v in model.variables]
@@ -405,7 +405,7 @@ def test_weights_of_a_bank_of_another_size_leave_everything(tmp_path):
         (lambda bank: setattr(bank, "manifest", bank.manifest.subset([0, 1])), "manifest of 2"),
     ],
 )
-def test_rows_that_no_bank_has_are_refused(tmp_path, spoil, match):
+def test_rows_that_no_bank_has_are_rejected(tmp_path, spoil, match):
     model, other = build(), build()
     as_source(model)
     other.build((None, 2, 2, 3))

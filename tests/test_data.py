@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from image_files import COLOURS, two_classes
+from image_files import COLORS, two_classes
 from PIL import Image
 
 from instdisc_core import InstanceDiscrimination, NonParametricSoftmax
@@ -56,7 +56,7 @@ class Squares:
         return self.n
 
     def __getitem__(self, i):
-        return self.wrap(Image.new("RGB", (6, 4), tuple(int(c) for c in COLOURS[i])), i)
+        return self.wrap(Image.new("RGB", (6, 4), tuple(int(c) for c in COLORS[i])), i)
 
 
 @pytest.mark.parametrize(
@@ -70,7 +70,7 @@ class Squares:
 )
 def test_data_sets_that_can_be_indexed(wrap):
     source = image_source(Squares(wrap), size=4)
-    assert np.array_equal(source.images([4, 2])[:, 0, 0], COLOURS[[4, 2]])
+    assert np.array_equal(source.images([4, 2])[:, 0, 0], COLORS[[4, 2]])
     assert len(source.batches(2, seed=0)) == 3
 
 
@@ -85,7 +85,7 @@ def test_data_sets_that_cannot():
         image_source([np.zeros((4, 4, 3), "uint8")])
 
 
-class Labelled(Squares):
+class Labeled(Squares):
     """As torchvision's: the classes can be had without decoding any image."""
 
     targets = (0, 1, 0, 1, 0)
@@ -93,7 +93,7 @@ class Labelled(Squares):
 
 
 def test_labels_of_a_data_set_are_taken_given_or_left():
-    data = Labelled(lambda image, i: image)
+    data = Labeled(lambda image, i: image)
     assert image_source(data, 4).labels.tolist() == [0, 1, 0, 1, 0]
     assert image_source(data, 4).class_names == ["cat", "dog"]
     assert image_source(data, 4, labels=None).labels is None
@@ -339,7 +339,7 @@ def test_fit_runs_through_the_epochs_and_a_run_that_goes_on_is_the_same():
         )
 
 
-def test_a_model_knows_its_images_and_refuses_others(tmp_path):
+def test_a_model_knows_its_images_and_rejects_others(tmp_path):
     model, batches = model_for(10), source_of().batches(4, seed=0)
     model.fit(batches, verbose=0)
     model.save(tmp_path / "model.keras")
@@ -382,7 +382,7 @@ def test_predict_takes_a_source_in_order():
     )
 
 
-def test_predict_refuses_the_order_of_training():
+def test_predict_rejects_the_order_of_training():
     with pytest.raises(ValueError, match=r"order of training.*source\.ordered\(\)"):
         model_for(10).predict(source_of().batches(4, seed=0))
 

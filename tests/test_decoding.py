@@ -15,7 +15,7 @@ from instdisc_core.data import ImageDataset, ImageFolder
 from instdisc_core.data.decoding import FORMATS, SUFFIXES, decode
 
 
-def test_only_the_centre_is_kept_and_nothing_is_distorted(tmp_path):
+def test_only_the_center_is_kept_and_nothing_is_distorted(tmp_path):
     pixels = np.zeros((10, 30, 3), "uint8")
     pixels[:, 10:20] = 255
     assert np.all(decode(pixels, (5, 5))[:, 1:-1] == 255)
@@ -226,7 +226,7 @@ def test_other_formats_are_not_opened_whatever_their_suffix(tmp_path, monkeypatc
     assert not started
 
 
-def test_a_user_s_image_of_another_format_is_refused_before_it_loads(started):
+def test_a_user_s_image_of_another_format_is_rejected_before_it_loads(started):
     image = Image.open(io.BytesIO(encoded("EPS")))
     with pytest.raises(ValueError, match=r"the format EPS, not one of JPEG.*image\.convert"):
         decode(image, (2, 2))

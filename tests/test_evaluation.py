@@ -35,19 +35,19 @@ from instdisc_core.evaluation.features import (
     stage_names,
     unit,
 )
-from instdisc_core.evaluation.low_shot import labelled_subset
+from instdisc_core.evaluation.low_shot import labeled_subset
 
 
 def blobs(n=120, classes=3, spread=0.1, seed=0):
-    """Points around one centre a class: features and labels."""
+    """Points around one center a class: features and labels."""
     rng = np.random.default_rng(seed)
-    centres = np.eye(classes, 8)
+    centers = np.eye(classes, 8)
     labels = np.arange(n) % classes
-    return centres[labels] + spread * rng.standard_normal((n, 8)), labels
+    return centers[labels] + spread * rng.standard_normal((n, 8)), labels
 
 
-def colours(n=24, size=16, seed=0):
-    """Images of noise around one of two colours, in two classes."""
+def colors(n=24, size=16, seed=0):
+    """Images of noise around one of two colors, in two classes."""
     rng = np.random.default_rng(seed)
     labels = np.arange(n) % 2
     base = np.array([[200, 60, 60], [60, 60, 200]])[labels][:, None, None]
@@ -56,14 +56,14 @@ def colours(n=24, size=16, seed=0):
 
 
 def build_model(augmenter=None):
-    """An untrained model that knows the images of ``colours()``."""
+    """An untrained model that knows the images of ``colors()``."""
     keras.utils.set_random_seed(0)
     encoder = resnet(10, (16, 16, 3), "cifar", width=4, include_preprocessing=True)
     model = InstanceDiscrimination(
         encoder, 24, 8, NonParametricSoftmax(0.1), augmenter=augmenter, seed=0
     )
     model.compile(optimizer="sgd")
-    model.manifest = colours().manifest
+    model.manifest = colors().manifest
     model.build((None, 16, 16, 3))
     return model
 
@@ -212,7 +212,7 @@ def test_clusters_are_checked():
 
 
 def test_stage_features_are_the_averaged_maps(model):
-    source = colours()
+    source = colors()
     assert stage_names(model) == ["conv1", "conv2", "conv3", "conv4", "conv5"]
     layer = keras.Model(model.encoder.input, model.encoder.get_layer("conv2").output)
     maps = numpy(layer(source.images().astype("float32")))  # 16 x 16 x 4
@@ -232,13 +232,13 @@ def test_stage_features_are_the_averaged_maps(model):
 
 
 def test_encoder_features_and_pixels(model):
-    source = colours()
+    source = colors()
     expected = numpy(model.encoder(source.images().astype("float32"), training=False))
     np.testing.assert_allclose(encoder_features(model, source, 7), expected, rtol=1e-4, atol=1e-5)
     rows, mean = pixels(source)
     flat = source.images().reshape(24, -1).astype("float64")
-    centred = flat - flat.mean(axis=0)
-    expected = centred / np.linalg.norm(centred, axis=1, keepdims=True)
+    centered = flat - flat.mean(axis=0)
+    expected = centered / np.linalg.norm(centered, axis=1, keepdims=True)
     np.testing.assert_allclose(rows, expected, atol=1e-5)
     np.testing.assert_allclose(mean, flat.mean(axis=0), rtol=1e-5)
     assert np.array_equal(unit(np.zeros((1, 3))), np.zeros((1, 3)))
@@ -250,16 +250,16 @@ def test_encoder_features_and_pixels(model):
 @given(st.integers(1, 40), st.sampled_from([0.01, 0.1, 0.25, 1.0]), st.integers(0, 3))
 def test_every_class_gets_its_share_and_less_is_a_part_of_more(each, fraction, seed):
     labels = np.repeat([3, 5, 9], each)
-    chosen = labelled_subset(labels, fraction, seed)
+    chosen = labeled_subset(labels, fraction, seed)
     counts = np.unique(labels[chosen], return_counts=True)[1]
     assert counts.tolist() == [max(1, round(fraction * each))] * 3
-    assert set(labelled_subset(labels, fraction / 2, seed)) <= set(chosen)
+    assert set(labeled_subset(labels, fraction / 2, seed)) <= set(chosen)
 
 
 def test_fine_tuning_learns_and_leaves_the_model_as_it_was(model):
     before = [numpy(w) for w in model.variables]
     accuracy = fine_tuned_accuracy(
-        model, colours(), colours(seed=1), 0.5, epochs=12, learning_rate=0.05, batch_size=4
+        model, colors(), colors(seed=1), 0.5, epochs=12, learning_rate=0.05, batch_size=4
     )
     assert accuracy > 0.9
     for old, new in zip(before, model.variables, strict=True):
@@ -284,7 +284,7 @@ def test_fine_tuning_augments_and_trains_in_training_mode(monkeypatch):
 
     monkeypatch.setattr(type(model.encoder), "set_weights", lambda self, weights: watched(weights))
     calls.clear()
-    fine_tuned_accuracy(model, colours(), colours(seed=1), 0.5, epochs=1)
+    fine_tuned_accuracy(model, colors(), colors(seed=1), 0.5, epochs=1)
     assert calls
     assert all(calls)
     assert np.abs(seen[0][0]).max() > 0, "batch normalization followed the batches"
@@ -298,13 +298,13 @@ def test_fine_tuning_puts_the_random_states_back_and_has_an_order_for_each_epoch
         return made[-1]
 
     monkeypatch.setattr(ImageSource, "batches", watched)
-    model.augmenter(colours().images(), training=True)
+    model.augmenter(colors().images(), training=True)
     before = [state.numpy() for _, state in model.random_states()]
     assert before
-    fine_tuned_accuracy(model, colours(), colours(seed=1), 0.25, epochs=3, batch_size=5, seed=7)
+    fine_tuned_accuracy(model, colors(), colors(seed=1), 0.25, epochs=3, batch_size=5, seed=7)
     for value, (_, state) in zip(before, model.random_states(), strict=True):
         np.testing.assert_array_equal(state.numpy(), value)
-    model.augmenter(colours().images(), training=True)
+    model.augmenter(colors().images(), training=True)
     after = [state.numpy() for _, state in model.random_states()]
     assert any(np.any(a != b) for a, b in zip(after, before, strict=True)), "or nothing was shown"
     (order,) = made
@@ -313,14 +313,14 @@ def test_fine_tuning_puts_the_random_states_back_and_has_an_order_for_each_epoch
 
 
 def test_fine_tuning_needs_labels_that_match(model):
-    bare = ImageArray(colours().images())
+    bare = ImageArray(colors().images())
     with pytest.raises(ValueError, match=r"labels for test only\. Expected both or none"):
-        fine_tuned_accuracy(model, bare, colours(), 0.5)
+        fine_tuned_accuracy(model, bare, colors(), 0.5)
     other = ImageArray(
-        colours().images(), np.arange(24), class_names=list("abcdefghijklmnopqrstuvwx")
+        colors().images(), np.arange(24), class_names=list("abcdefghijklmnopqrstuvwx")
     )
     with pytest.raises(ValueError, match=r"test labels \['a', 'b'"):
-        fine_tuned_accuracy(model, colours(), other, 0.5)
+        fine_tuned_accuracy(model, colors(), other, 0.5)
 
 
 # -- what is not finite
@@ -341,18 +341,18 @@ def test_a_model_that_diverged_is_not_evaluated():
     model = build_model()
     model.projector.set_weights([np.full_like(w, np.nan) for w in model.projector.get_weights()])
     with pytest.raises(ValueError, match=r"embeddings in which 24 of 24 rows are not finite"):
-        evaluate(model, colours(), colours(seed=1), measures=["knn"])
+        evaluate(model, colors(), colors(seed=1), measures=["knn"])
     model.encoder.set_weights([np.full_like(w, np.nan) for w in model.encoder.get_weights()])
     for compute in (encoder_features, lambda *a: stage_features(*a, "conv1")):
         with pytest.raises(ValueError, match=r"features in which 24 of 24 rows are not finite"):
-            compute(model, colours())
+            compute(model, colors())
 
 
 # -- the report
 
 
 def test_one_call_measures_everything(model, tmp_path):
-    train, test = colours(), colours(seed=1)
+    train, test = colors(), colors(seed=1)
     report = evaluate(model, train, test, tmp_path, low_shot=(0.5,), low_shot_epochs=2)
     assert report.about["trained_on_train"]
     rows = {(row["measure"], row["features"]): row["value"] for row in report.rows}
@@ -364,7 +364,7 @@ def test_one_call_measures_everything(model, tmp_path):
         ("fine-tuned, 50% of labels", "encoder"),
     }
     assert expected <= set(rows)
-    assert rows["1-NN", "pixels"] == 1, "two colours are easy"
+    assert rows["1-NN", "pixels"] == 1, "two colors are easy"
     assert all(-1 <= value <= 1 for value in rows.values())
     assert report.value("1-NN", "pixels") == 1
     with pytest.raises(ValueError, match=r"'2-NN' of 'pixels'\. Expected one of 'kNN' of"):
@@ -386,16 +386,16 @@ def test_one_call_measures_everything(model, tmp_path):
 def test_images_on_both_sides_are_counted_and_named(model, monkeypatch):
     monkeypatch.setattr(report_module.of, "embeddings", lambda _, source: blobs(len(source))[0])
     settings = {"measures": ["clustering"], "num_clusters": 2}
-    for test, count in ((colours(), 24), (colours().subset([3, 5]), 2)):
+    for test, count in ((colors(), 24), (colors().subset([3, 5]), 2)):
         with pytest.warns(UserWarning, match=f"{count} of {len(test)} are also training images"):
-            report = evaluate(model, colours(), test, **settings)
+            report = evaluate(model, colors(), test, **settings)
         assert report.about["test_images_in_train"] == count
-    report = evaluate(model, colours(), colours(seed=1), **settings)
+    report = evaluate(model, colors(), colors(seed=1), **settings)
     assert report.about["test_images_in_train"] == 0
 
 
 def test_on_other_images_nothing_is_said_of_the_bank(model):
-    report = evaluate(model, colours(seed=2), colours(seed=1), measures=["knn"])
+    report = evaluate(model, colors(seed=2), colors(seed=1), measures=["knn"])
     assert not report.about["trained_on_train"]
     assert "bank rows" not in {row["features"] for row in report.rows}
 
@@ -415,7 +415,7 @@ def test_classes_are_compared_by_name(model):
     assert {row["settings"]["k"] for row in report.rows} == {1, 2}
 
 
-def test_pixels_of_the_test_are_centred_by_the_training_mean(model):
+def test_pixels_of_the_test_are_centered_by_the_training_mean(model):
     """Dark test images: by their own mean they would look like anything."""
     values = np.repeat(np.uint8([60, 200]), 12)
     images = np.ones((24, 16, 16, 3), "uint8") * values[:, None, None, None]
@@ -458,7 +458,7 @@ def test_settings_reach_the_measures(model, monkeypatch):
 
     monkeypatch.setattr(report_module, "knn_accuracy", counted)
     settings = {"k": 7, "temperature": 0.5, "num_clusters": 1}
-    report = evaluate(model, colours(), colours(seed=1), measures=["knn", "clustering"], **settings)
+    report = evaluate(model, colors(), colors(seed=1), measures=["knn", "clustering"], **settings)
     assert votes == 4 * [{"k": 7, "temperature": 0.5}, {"k": 1, "temperature": 0.5}]
     assert [row["settings"] for row in report.rows[:8]] == votes
     assert report.value("clustering accuracy", "embedding") == 0.5, "one cluster for two classes"
@@ -466,37 +466,37 @@ def test_settings_reach_the_measures(model, monkeypatch):
 
 def test_few_images_have_few_neighbors(model, tmp_path):
     """Four images have three neighbors each, also when they come as a second object."""
-    for test in (colours(4), colours(8).subset([1, 3])):
-        pictures = evaluate(model, colours(4), test, tmp_path, measures=["retrieval"]).pictures
+    for test in (colors(4), colors(8).subset([1, 3])):
+        pictures = evaluate(model, colors(4), test, tmp_path, measures=["retrieval"]).pictures
         page = pictures[-1].read_text(encoding="utf-8")
         assert page.count("<img") == 4 * len(test)
 
 
 def test_without_labels_there_are_pictures(model, tmp_path):
-    train, test = (ImageArray(colours(seed=s).images()) for s in (0, 1))
+    train, test = (ImageArray(colors(seed=s).images()) for s in (0, 1))
     report = evaluate(model, train, test, tmp_path, measures=["knn", "retrieval"])
     assert report.rows == []
     assert len(report.pictures) == 3
 
 
 def test_a_report_s_arguments_are_checked(model):
-    bare = ImageArray(colours().images())
+    bare = ImageArray(colors().images())
     with pytest.raises(ValueError, match=r"measures \['magic'\]"):
-        evaluate(model, colours(), colours(), measures=["magic"])
+        evaluate(model, colors(), colors(), measures=["magic"])
     with pytest.raises(ValueError, match=r"labels for train only\. Expected both or none"):
-        evaluate(model, colours(), bare)
+        evaluate(model, colors(), bare)
     with pytest.raises(ValueError, match=r"test labels \['a', 'b'"):
         evaluate(
             model,
-            colours(),
+            colors(),
             ImageArray(
-                colours().images(), np.arange(24), class_names=list("abcdefghijklmnopqrstuvwx")
+                colors().images(), np.arange(24), class_names=list("abcdefghijklmnopqrstuvwx")
             ),
         )
 
 
 def test_embeddings_are_those_of_predict(model):
-    source = colours()
+    source = colors()
     np.testing.assert_allclose(
         embeddings(model, source, 7), model.predict(source.images(), verbose=0), atol=1e-4
     )

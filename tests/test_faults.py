@@ -1,4 +1,4 @@
-"""Killed processes end as others; damaged files are refused by name; and the judges can fail."""
+"""Killed processes end as others; damaged files are rejected by name; and the judges can fail."""
 
 import json
 import os
@@ -166,7 +166,7 @@ def test_no_damaged_file_is_loaded_as_something_else(tmp_path, key, count):
         (folder := tmp_path / str(i)).mkdir()
         mutation, name = reader.damaged(loader, folder, f"{key}:{i}")
         verdict = judge(loader, folder, Path(name).name)
-        assert verdict.kind in ("refused", "equal", "decoded"), (i, mutation, verdict)
+        assert verdict.kind in ("rejected", "equal", "decoded"), (i, mutation, verdict)
         assert not verdict.executions
 
 
@@ -189,8 +189,8 @@ def fail(error):
     [
         (lambda folder: b"12", "equal"),
         (lambda folder: (folder / "x").read_bytes(), "wrong"),
-        (lambda folder: fail(ValueError("the file x is cut")), "refused"),
-        (lambda folder: fail(ValueError(f"in {folder} something is cut")), "refused"),
+        (lambda folder: fail(ValueError("the file x is cut")), "rejected"),
+        (lambda folder: fail(ValueError(f"in {folder} something is cut")), "rejected"),
         (lambda folder: fail(ValueError("the file y is cut")), "crash"),
         (lambda folder: fail(ValueError("x")), "crash"),
         (lambda folder: fail(KeyError("x")), "crash"),
@@ -220,7 +220,7 @@ for job in sys.argv[1:]:
         time.sleep(60)
     if job == "bug":
         raise SystemExit("a bug of the benchmark")
-    one = {"job": job, "mutation": "cut", "loader": "all", "kind": "refused", "executions": []}
+    one = {"job": job, "mutation": "cut", "loader": "all", "kind": "rejected", "executions": []}
     print(json.dumps(one), flush=True)
 """
 
@@ -229,12 +229,12 @@ def test_a_file_that_ends_or_hangs_its_reader_is_a_crash():
     command = (sys.executable, "-c", READER)
     found = files.verdicts(["a", "segfault", "b", "hang", "c"], command, longest=3)
     kinds = [(one["job"], one["kind"]) for one in found]
-    expected = ["refused", "crash"] * 2 + ["refused"]
+    expected = ["rejected", "crash"] * 2 + ["rejected"]
     assert kinds == list(zip(["a", "segfault", "b", "hang", "c"], expected, strict=True))
     assert "SIGSEGV" in found[1]["detail"]
     assert "hung" in found[3]["detail"]
     summary = files.summary(found)
-    assert summary["by_loader"]["all"] == {"refused": 3}
+    assert summary["by_loader"]["all"] == {"rejected": 3}
     assert [one["job"] for one in summary["faults"]] == ["segfault", "hang"]
     with pytest.raises(RuntimeError, match="a bug of the benchmark"):
         files.verdicts(["bug"], command)
@@ -249,7 +249,7 @@ def test_there_are_enough_files():
 
 
 @pytest.mark.parametrize("checks", [True, False])
-def test_a_keras_file_with_a_damaged_weight_is_refused(tmp_path, monkeypatch, checks):
+def test_a_keras_file_with_a_damaged_weight_is_rejected(tmp_path, monkeypatch, checks):
     """Where the checksum of the weights does not hold, Keras reads them again, piece by piece.
 
     From Python 3.12 on, zipfile checks nothing after a seek, and wrong weights would be loaded.

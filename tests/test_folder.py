@@ -7,7 +7,7 @@ import tracemalloc
 
 import numpy as np
 import pytest
-from image_files import COLOURS, truncated, two_classes, write
+from image_files import COLORS, truncated, two_classes, write
 
 from instdisc_core.data import ImageFolder, Manifest, image_source
 
@@ -27,7 +27,7 @@ def test_a_folder_of_classes(folder):
     assert images.shape == (12, 8, 8, 3)
     assert images.dtype == np.uint8
     order = [*range(0, 12, 2), *range(1, 12, 2)]
-    assert np.array_equal(images[:, 0, 0], COLOURS[order])
+    assert np.array_equal(images[:, 0, 0], COLORS[order])
 
 
 def test_classes_can_be_those_of_another_folder(folder):
@@ -93,7 +93,7 @@ def test_a_file_that_is_skipped_does_not_double_the_memory(folder):
     finally:
         tracemalloc.stop()
     assert peak < 1.6 * 14 * 3 * size * size
-    assert np.array_equal(source.images()[:, 0, 0], COLOURS[[*range(0, 12, 2), *range(1, 12, 2)]])
+    assert np.array_equal(source.images()[:, 0, 0], COLORS[[*range(0, 12, 2), *range(1, 12, 2)]])
 
 
 def test_folders_by_year_need_not_be_classes(folder):
@@ -121,7 +121,7 @@ def test_broken_files_are_named_or_skipped(folder, cache):
     source = ImageFolder(folder, 8, corrupt="skip", cache=cache)
     assert len(source) == 12
     assert set(source.manifest.skipped) == {"a/broken.jpg", "b/text.png", "b/empty.gif"}
-    assert np.array_equal(source.images()[0, 0, 0], COLOURS[0])
+    assert np.array_equal(source.images()[0, 0, 0], COLORS[0])
 
 
 def test_a_file_that_breaks_later_is_named(folder):
@@ -322,12 +322,12 @@ def test_a_folder_that_changed_since_its_manifest(folder, tmp_path, cache):
     again = ImageFolder(folder, 8, manifest=path, cache=cache)
     assert again.manifest == Manifest.load(path)
 
-    write(folder / "a" / "00.png", COLOURS[20])
+    write(folder / "a" / "00.png", COLORS[20])
     with pytest.warns(UserWarning, match="1 files or folders .* left out: a/00.png"):
         kept = ImageFolder(folder, 8, manifest=path, cache=cache)
     assert kept.names == again.names
 
-    write(folder / "a" / "4.png", COLOURS[21])
+    write(folder / "a" / "4.png", COLORS[21])
     with (
         pytest.warns(UserWarning, match="left out"),
         pytest.raises(ValueError, match=r"1 changed: a/4\.png"),
@@ -360,7 +360,7 @@ def test_a_file_rewritten_during_uncached_training_is_an_error(folder):
     source = ImageFolder(folder, 8, cache=False)
     batches = source.batches(12, seed=0)
     batches[0]
-    write(folder / source.names[4], COLOURS[20])
+    write(folder / source.names[4], COLORS[20])
     with pytest.raises(ValueError, match=rf"{source.names[4]}, instance 4, .*content has changed"):
         batches[0]
     with pytest.raises(ValueError, match=r"instance 4, .*content has changed"):
@@ -385,7 +385,7 @@ def test_files_that_were_touched_or_restored_are_read(folder):
     for name in source.names:
         os.utime(folder / name, (1, 1))
     data = (folder / source.names[0]).read_bytes()
-    write(folder / source.names[0], COLOURS[20])
+    write(folder / source.names[0], COLORS[20])
     (folder / source.names[0]).write_bytes(data)
     assert np.array_equal(source.images(), before)
 

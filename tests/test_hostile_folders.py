@@ -5,7 +5,7 @@ import os
 import threading
 
 import pytest
-from image_files import COLOURS, two_classes, write
+from image_files import COLORS, two_classes, write
 
 from instdisc_core.data import ImageFolder, image_source
 from instdisc_core.data.decoding import decode
@@ -20,8 +20,8 @@ def folder(tmp_path):
     return two_classes(tmp_path / "photos")
 
 
-def refused(folder, why, **kwargs):
-    """The folder is refused with this reason, and read without what is wrong."""
+def rejected(folder, why, **kwargs):
+    """The folder is rejected with this reason, and read without what is wrong."""
     with pytest.raises(ValueError, match=rf"in which \d files or folders cannot be read: .*{why}"):
         ImageFolder(folder, 8, **kwargs)
     source = ImageFolder(folder, 8, **{**kwargs, "corrupt": "skip"})
@@ -35,22 +35,22 @@ def refused(folder, why, **kwargs):
 @pytest.fixture
 def unreadable(monkeypatch):
     """A function that makes a folder unreadable, even for an administrator."""
-    scandir, refusing = os.scandir, set()
+    scandir, rejecting = os.scandir, set()
 
     def fake(path="."):
-        if os.path.abspath(path) in refusing:
+        if os.path.abspath(path) in rejecting:
             raise PermissionError(13, "Permission denied", path)
         return scandir(path)
 
     monkeypatch.setattr(os, "scandir", fake)
-    return lambda path: refusing.add(os.path.abspath(path))
+    return lambda path: rejecting.add(os.path.abspath(path))
 
 
 @pytest.mark.parametrize("cache", [True, False])
 def test_a_subfolder_that_nobody_may_read_is_named(folder, unreadable, cache):
     write(folder / "a" / "locked" / "x.png")
     unreadable(folder / "a" / "locked")
-    skipped = refused(folder, r"a/locked \(PermissionError: Permission denied\)", cache=cache)
+    skipped = rejected(folder, r"a/locked \(PermissionError: Permission denied\)", cache=cache)
     assert skipped == {"a/locked": "PermissionError: Permission denied"}
 
 
@@ -71,16 +71,16 @@ def test_images_of_the_manifest_in_an_unreadable_subfolder_are_missing(
 
 def test_a_linked_class_folder_is_named_or_followed(folder, tmp_path):
     for i in range(3):
-        write(tmp_path / "elsewhere" / "deep" / f"{i}.png", COLOURS[20 + i])
+        write(tmp_path / "elsewhere" / "deep" / f"{i}.png", COLORS[20 + i])
     (folder / "c").symlink_to(tmp_path / "elsewhere")
-    assert refused(folder, r"c \(a link to a folder; follow_links=True") == {"c": LINK}
+    assert rejected(folder, r"c \(a link to a folder; follow_links=True") == {"c": LINK}
     for source in (
         ImageFolder(folder, 8, follow_links=True),
         image_source(folder, 8, follow_links=True),
     ):
         assert source.class_names == ["a", "b", "c"]
         assert source.names[12:] == tuple(f"c/deep/{i}.png" for i in range(3))
-        assert source.images()[12:, 0, 0].tolist() == COLOURS[20:23].tolist()
+        assert source.images()[12:, 0, 0].tolist() == COLORS[20:23].tolist()
         assert not source.manifest.skipped
 
 
@@ -100,7 +100,7 @@ def test_links_in_a_circle_end_and_no_folder_is_read_twice(folder, tmp_path, mon
         assert len(listed) < 100
         return scandir(path)
 
-    write(tmp_path / "outside" / "x.png", COLOURS[20])
+    write(tmp_path / "outside" / "x.png", COLORS[20])
     (folder / "a" / "back").symlink_to(folder)
     (folder / "0 first").symlink_to(folder / "b")
     (tmp_path / "outside" / "in").symlink_to(folder / "a")
@@ -132,7 +132,7 @@ def test_links_that_lead_nowhere_are_named(folder, name, follow):
     (folder / name).symlink_to(folder / "gone")
     (folder / ".lock").symlink_to(folder / "gone")  # hidden
     why = "FileNotFoundError: No such file or directory"
-    assert refused(folder, rf"{name} \({why}\)", follow_links=follow) == {name: why}
+    assert rejected(folder, rf"{name} \({why}\)", follow_links=follow) == {name: why}
 
 
 @pytest.mark.parametrize("target", ["gone", "notes.txt"])
@@ -153,13 +153,13 @@ def test_what_macos_adds_to_an_archive_is_not_listed(folder):
 
 def test_a_link_to_itself_is_named(folder):
     (folder / "self").symlink_to(folder / "self")
-    assert refused(folder, r"self \(OSError: ").keys() == {"self"}
+    assert rejected(folder, r"self \(OSError: ").keys() == {"self"}
 
 
 def test_links_to_files_are_read(folder, tmp_path):
-    write(tmp_path / "elsewhere.png", COLOURS[20])
+    write(tmp_path / "elsewhere.png", COLORS[20])
     (folder / "a" / "link.png").symlink_to(tmp_path / "elsewhere.png")
-    assert ImageFolder(folder, 8).image(6)[0, 0].tolist() == COLOURS[20].tolist()
+    assert ImageFolder(folder, 8).image(6)[0, 0].tolist() == COLORS[20].tolist()
 
 
 # -- files
@@ -195,7 +195,7 @@ needs_pipes = pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="the system h
 @pytest.mark.parametrize("cache", [True, False])
 def test_a_pipe_is_not_waited_for(folder, pipe, cache):
     pipe(folder / "a" / "x.jpg")
-    skipped = refused(folder, r"a/x.jpg \(a pipe, not a regular file", cache=cache)
+    skipped = rejected(folder, r"a/x.jpg \(a pipe, not a regular file", cache=cache)
     assert skipped == {"a/x.jpg": "a pipe, not a regular file"}
 
 
@@ -234,7 +234,7 @@ def opened(monkeypatch):
 @pytest.mark.parametrize("cache", [True, False])
 def test_a_device_is_not_even_opened(folder, opened, cache):
     (folder / "a" / "x.jpg").symlink_to(os.devnull)
-    skipped = refused(folder, r"a/x.jpg \(a device, not a regular file", cache=cache)
+    skipped = rejected(folder, r"a/x.jpg \(a device, not a regular file", cache=cache)
     assert skipped == {"a/x.jpg": "a device, not a regular file"}
     assert str(folder / "a" / "0.png") in opened
     assert str(folder / "a" / "x.jpg") not in opened
@@ -245,7 +245,7 @@ def test_a_file_that_is_too_large_is_named_and_not_read(folder, opened, cache):
     with open(folder / "a" / "x.jpg", "wb") as file:
         file.truncate(2**28 + 1)  # takes no place on the disk
     why = "268435457 bytes, more than max_bytes=268435456"
-    assert refused(folder, rf"a/x.jpg \({why}", cache=cache) == {"a/x.jpg": why}
+    assert rejected(folder, rf"a/x.jpg \({why}", cache=cache) == {"a/x.jpg": why}
     assert str(folder / "a" / "0.png") in opened
     assert str(folder / "a" / "x.jpg") not in opened
 
@@ -269,7 +269,7 @@ def test_the_largest_size_is_an_argument(folder, tmp_path, cache):
 
 
 @pytest.mark.parametrize("limit", [0, -1, 2.5, None])
-def test_a_largest_size_that_is_none_is_refused(folder, limit):
+def test_a_largest_size_that_is_none_is_rejected(folder, limit):
     with pytest.raises(ValueError, match="max_bytes"):
         ImageFolder(folder, 8, max_bytes=limit)
 
@@ -319,6 +319,6 @@ def test_a_reason_is_a_line_even_where_a_file_decides_what_it_says(folder, monke
         return decode(data, size)
 
     monkeypatch.setattr("instdisc_core.data.scanning.decode", failing)
-    reason = refused(folder, r"a/x.png \(")["a/x.png"]
+    reason = rejected(folder, r"a/x.png \(")["a/x.png"]
     assert len(reason) < 1000
     assert reason.isprintable()

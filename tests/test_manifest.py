@@ -1,4 +1,4 @@
-"""Manifests: what they hold, that they come back, and that a damaged one is refused by name."""
+"""Manifests: what they hold, that they come back, and that a damaged one is rejected by name."""
 
 import tracemalloc
 import zlib
@@ -87,7 +87,7 @@ def test_a_disk_that_is_full_leaves_the_old_manifest(tmp_path, monkeypatch):
     assert [path.name for path in tmp_path.iterdir()] == ["m.csv"]
 
 
-# -- what is damaged is refused
+# -- what is damaged is rejected
 
 
 def mutations(data):
@@ -129,7 +129,7 @@ def test_no_mutation_of_an_array_is_read_as_something_else():
 
 
 @pytest.mark.parametrize("end", [-1, -4, 20])
-def test_an_array_that_was_cut_is_refused_even_where_all_text_is_there(end):
+def test_an_array_that_was_cut_is_rejected_even_where_all_text_is_there(end):
     with pytest.raises(ValueError, match=r"the array of a manifest, .*\(it was cut\)"):
         Manifest.from_array(RICH.to_array()[:end])
 
@@ -217,7 +217,7 @@ def test_a_small_array_does_not_fill_the_memory():
 
 
 @pytest.mark.parametrize("dtype", ["float32", "int32"])
-def test_an_array_of_other_numbers_is_refused(dtype):
+def test_an_array_of_other_numbers_is_rejected(dtype):
     with pytest.raises(ValueError, match=f"dtype {dtype} and shape"):
         Manifest.from_array(RICH.to_array().astype(dtype))
     with pytest.raises(ValueError, match=r"shape \(1, "):
@@ -247,7 +247,7 @@ def test_an_array_of_other_numbers_is_refused(dtype):
         ((("a",), (1,), (0,), ("",), {"b": ""}), "names or reasons such as ''"),
     ],
 )
-def test_what_could_not_be_read_again_is_refused_at_once(columns, why):
+def test_what_could_not_be_read_again_is_rejected_at_once(columns, why):
     with pytest.raises(ValueError, match=f"^Received: .*{why}"):
         Manifest(*columns)
 
@@ -268,7 +268,7 @@ def test_every_part_counts_in_a_fingerprint():
 
 
 def test_two_names_of_files_make_no_third_with_their_fingerprint():
-    """Only NUL could, which no file's name holds, and it is refused."""
+    """Only NUL could, which no file's name holds, and it is rejected."""
     pair = Manifest(("a", "b"), (1, 2), (0, 0), (X, Y))
     with pytest.raises(ValueError, match="1 names or reasons"):
         Manifest((f"a\0001\0{X}\nb",), (2,), (0,), (Y,))

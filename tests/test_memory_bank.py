@@ -76,7 +76,7 @@ def test_update_does_not_depend_on_the_order(problem):
 
 
 @given(problems(SHAPES), st.sampled_from([np.nan, np.inf, -np.inf]))
-def test_a_non_finite_embedding_is_refused_and_counted(problem, value):
+def test_a_non_finite_embedding_is_rejected_and_counted(problem, value):
     bank = bank_of(problem.bank)
     features = problem.features.copy()
     features[0, -1] = value
@@ -86,11 +86,11 @@ def test_a_non_finite_embedding_is_refused_and_counted(problem, value):
     np.testing.assert_array_equal(
         numpy(bank.rows)[problem.indices[0]], problem.bank[problem.indices[0]]
     )
-    assert int(numpy(bank.refused_embeddings)) == 1
-    assert int(numpy(bank.refused_indices)) == 0
+    assert int(numpy(bank.rejected_embeddings)) == 1
+    assert int(numpy(bank.rejected_indices)) == 0
 
 
-def test_a_refused_embedding_leaves_its_duplicate_its_weight():
+def test_a_rejected_embedding_leaves_its_duplicate_its_weight():
     bank = MemoryBank(4, 3, seed=0)
     before = numpy(bank.rows)
     good = unit_rows(np.random.default_rng(0), 1, 3)
@@ -104,7 +104,7 @@ def test_a_batch_of_nothing_usable_moves_nothing():
     before = numpy(bank.rows)
     bank.update([2, 3], np.full((2, 3), np.nan, "float32"))
     np.testing.assert_array_equal(numpy(bank.rows), before)
-    assert int(numpy(bank.refused_embeddings)) == 2
+    assert int(numpy(bank.rejected_embeddings)) == 2
 
 
 def test_opposite_embedding_and_row_cancel_and_the_row_stays():
@@ -164,14 +164,14 @@ def test_eight_bits_hold_rows_of_any_size(size):
 
 
 @pytest.mark.parametrize("dtype", sorted(STORED))
-def test_a_refused_embedding_changes_no_bit(dtype):
+def test_a_rejected_embedding_changes_no_bit(dtype):
     bank = MemoryBank(300, 24, dtype=dtype, seed=0)
     before = [numpy(v) for v in bank.variables[:-2]]
     for i in range(30):
         bank.update(np.array([i, i + 100]), np.full((2, 24), np.nan, "float32"))
     for variable, value in zip(bank.variables, before, strict=False):
         np.testing.assert_array_equal(numpy(variable), value)
-    assert int(numpy(bank.refused_embeddings)) == 60
+    assert int(numpy(bank.rejected_embeddings)) == 60
 
 
 def test_eight_bits_take_a_byte_an_element_and_one_scale_a_row():

@@ -20,9 +20,9 @@ from instdisc_core.testing import reference
 N, WIDTH, D = 40, 12, 6
 OBJECTIVES = ["nce", "non_parametric_softmax", "info_nce", "parametric_softmax"]
 RNG = np.random.default_rng(0)
-CENTRES = RNG.standard_normal((4, WIDTH))
+CENTERS = RNG.standard_normal((4, WIDTH))
 LABELS = np.arange(N) % 4
-IMAGES = (CENTRES[LABELS] + 0.3 * RNG.standard_normal((N, WIDTH))).astype("float32")
+IMAGES = (CENTERS[LABELS] + 0.3 * RNG.standard_normal((N, WIDTH))).astype("float32")
 INDICES = np.arange(N)
 
 
@@ -81,7 +81,7 @@ def test_sample_weights_weigh_the_losses():
     np.testing.assert_allclose(half, whole / 2, rtol=1e-6)
 
 
-def test_regularisers_of_the_encoder_count():
+def test_regularizers_of_the_encoder_count():
     encoder = keras.layers.Dense(4, kernel_regularizer=keras.regularizers.L2(1e3))
     plain = keras.layers.Dense(4)
     losses = []
@@ -115,12 +115,12 @@ def test_training_reaches_every_layer_of_the_encoder_and_evaluation_none(wrap):
 
 
 def test_log_z_is_logged_where_there_is_one():
-    assert "log_partition" not in fit(small())
+    assert "log_z" not in fit(small())
     model = small(NCE(16, 0.2, seed=0))
-    logged = fit(model, epochs=2)["log_partition"]
+    logged = fit(model, epochs=2)["log_z"]
     assert np.all(np.isfinite(logged))
-    evaluated = model.evaluate(IMAGES, INDICES, verbose=0, return_dict=True)["log_partition"]
-    np.testing.assert_allclose(evaluated, numpy(model.objective.partition.log_partition), rtol=1e-5)
+    evaluated = model.evaluate(IMAGES, INDICES, verbose=0, return_dict=True)["log_z"]
+    np.testing.assert_allclose(evaluated, numpy(model.objective.partition.log_z), rtol=1e-5)
 
 
 def test_validation_data_is_evaluated():
@@ -239,9 +239,9 @@ def test_a_bank_in_less_memory_trains_and_is_saved(dtype, tmp_path):
 def test_the_memory_bank_searches_for_what_was_predicted():
     model = small(NonParametricSoftmax(0.2))
     fit(model, epochs=4)
-    _, neighbours = model.memory_bank.search(model.predict(IMAGES, verbose=0), k=5)
-    neighbours = keras.ops.convert_to_numpy(neighbours)
-    assert np.mean(LABELS[neighbours] == LABELS[:, None]) > 0.9
+    _, neighbors = model.memory_bank.search(model.predict(IMAGES, verbose=0), k=5)
+    neighbors = keras.ops.convert_to_numpy(neighbors)
+    assert np.mean(LABELS[neighbors] == LABELS[:, None]) > 0.9
 
 
 def test_what_the_model_was_made_with_is_in_its_file(tmp_path):

@@ -66,7 +66,7 @@ def test_weights_of_any_size_are_normalized():
 
 
 @pytest.mark.parametrize("weights", [[1e-320, 1e10], [1e308, 1e-308, 1e308]])
-def test_weights_that_vanish_are_refused(weights):
+def test_weights_that_vanish_are_rejected(weights):
     with pytest.raises(ValueError, match=r"Received: probabilities from 1e-3.* 1 would be 0"):
         AliasSampler(weights)
 

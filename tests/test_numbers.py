@@ -68,6 +68,17 @@ def test_an_index_of_64_bits_trains_no_other_row(make, wrong):
     assert not np.any(moved(model)[:2])
 
 
+def test_an_index_of_64_bits_is_evaluated_as_no_other_row():
+    model = model_of()
+    indices = np.array([2**32 + 1, 2, 3, 4, 5, 6, 7, 8, 9, 9])
+    data = Batches(IMAGES, indices)
+    if model.run_eagerly or keras.backend.backend() == "torch":
+        with pytest.raises(ValueError, match=r"\[0, 10\)"):
+            model.evaluate(data, verbose=0)
+    else:
+        assert np.isnan(model.evaluate(data, verbose=0))
+
+
 def test_narrow_indices_are_equal_and_other_batches_stay():
     images, indices, weights = narrow((IMAGES, np.arange(N), np.ones(N)))
     assert indices.dtype == "int32"
@@ -104,7 +115,7 @@ def spoiled(*places, value=np.nan):
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
-def test_arrays_with_a_pixel_that_is_not_finite_are_refused_before_the_first_step(value):
+def test_arrays_with_a_pixel_that_is_not_finite_are_rejected_before_the_first_step(value):
     model = model_of()
     with pytest.raises(ValueError, match=r"2 of 10 images are not finite: 3, 7\. "):
         model.fit(spoiled(3, 7, value=value), np.arange(N), verbose=0)
@@ -220,14 +231,14 @@ def test_preprocessing_comes_before_the_encoder_and_after_the_augmentation():
 
 
 @pytest.mark.parametrize("value", [3e38, 1e20, -3e38])
-def test_an_embedding_whose_length_overflows_is_refused_and_counted(value):
+def test_an_embedding_whose_length_overflows_is_rejected_and_counted(value):
     bank = MemoryBank(N, D, seed=0)
     before = numpy(bank.rows)
     bank.update([1, 2], np.array([[value] * 4, [1, 0, 0, 0]], "float32"))
     after = numpy(bank.rows)
     np.testing.assert_array_equal(np.delete(after, 2, 0), np.delete(before, 2, 0))
     assert not np.array_equal(after[2], before[2])
-    assert int(numpy(bank.refused_embeddings)) == 1
+    assert int(numpy(bank.rejected_embeddings)) == 1
 
 
 def test_a_long_embedding_counts_by_its_direction_and_length():
@@ -247,14 +258,14 @@ class Recording(BankOps):
         super().update_rows(bank, indices, rows)
 
 
-@pytest.mark.parametrize("refused", [0, 1, 2])
-def test_an_update_writes_to_rows_that_it_moves_and_to_no_other(refused):
+@pytest.mark.parametrize("rejected", [0, 1, 2])
+def test_an_update_writes_to_rows_that_it_moves_and_to_no_other(rejected):
     features = UNIT.copy()
-    features[refused] = np.nan
+    features[rejected] = np.nan
     recording = Recording()
     bank = MemoryBank(N, D, seed=0, backend=recording)
     bank.update([5, 6, 7], features)
-    assert set(recording.written[0]) == {5, 6, 7} - {5 + refused}
+    assert set(recording.written[0]) == {5, 6, 7} - {5 + rejected}
 
 
 def test_queries_that_are_not_finite(monkeypatch):
@@ -280,7 +291,7 @@ def test_nothing_to_train_on():
             model_of().fit(*data, verbose=0)
 
 
-def test_a_term_that_would_be_ignored_is_refused():
+def test_a_term_that_would_be_ignored_is_rejected():
     with pytest.raises(ValueError, match="proximal_weight=30"):
         ParametricSoftmax(proximal_weight=30)
     assert ParametricSoftmax(proximal_weight=0.0).get_config()["temperature"] == 0.07

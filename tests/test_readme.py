@@ -108,7 +108,7 @@ def test_the_readme_s_recipe_and_report(readme):
     printed = readme.run("by_recipe.py", ONE_EPOCH)
     assert "recipe small-cifar10" in printed
     assert re.search(r"^kNN +bank rows +0\.\d{3} +k=8", printed, flags=re.M)
-    assert readme.wrote("runs/photos/recipe.json", "report/map.png")
+    assert readme.wrote("runs/photos/recipe.json", "report/tsne.png")
 
 
 @whole_page
@@ -119,7 +119,7 @@ def test_the_readme_s_training_loop(readme):
 @whole_page
 def test_the_tutorial(tutorial):
     tutorial.run("train.py", ONE_EPOCH)
-    assert tutorial.wrote("photos.csv", "found/log.png", "found/neighbors.html", "found/map.png")
+    assert tutorial.wrote("photos.csv", "found/log.png", "found/neighbors.html", "found/tsne.png")
     printed = tutorial.run("search.py", ('"report"', '"report", measures=["knn"]'))
     found = ast.literal_eval(next(x for x in printed.splitlines() if x.startswith("[")))
     assert [query for query, _ in found] == [f"{PHOTOS}.jpg", f"{PHOTOS + 1}.jpg"]

@@ -25,10 +25,10 @@ def test_every_recipe_says_where_it_comes_from_and_what_differs(name):
     recipe = recipes.get(name)
     text = str(recipe)
     assert recipe.source in text
-    for sentence in recipe.departures:
+    for sentence in recipe.deviations:
         assert sentence in text
     for setting, value in recipe.to_dict().items():
-        if setting not in ("name", "source", "departures"):
+        if setting not in ("name", "source", "deviations"):
             assert f"  {setting}: {value}" in text
     assert json.loads(json.dumps(recipe.to_dict())) == recipe.to_dict()
 
@@ -51,10 +51,10 @@ def test_the_paper_s_settings():
     assert isinstance(recipes.get("lemniscate-cifar10").build_objective(), NCE)
 
 
-def test_a_change_is_a_departure():
+def test_a_change_is_a_deviation():
     recipe = recipes.get("paper-cifar10", epochs=20, momentum=0.5)
     assert recipe.epochs == 20
-    assert recipe.departures[-1] == "epochs is 20 instead of 200."
+    assert recipe.deviations[-1] == "epochs is 20 instead of 200."
     with pytest.raises(ValueError, match="settings epoch that a recipe does not have"):
         recipes.get("paper-cifar10", epoch=20)
     with pytest.raises(ValueError, match=r"recipe 'paper'\. Expected one of 'paper-cifar10'"):
@@ -225,7 +225,7 @@ def test_epochs_of_the_schedule_are_counted_in_steps():
 def test_with_fewer_epochs_the_schedule_is_shorter():
     short = recipes.get("paper-cifar10", epochs=20)
     assert short.milestones == (12, 16)
-    assert "milestones is (12, 16) instead of (120, 160)." in short.departures
+    assert "milestones is (12, 16) instead of (120, 160)." in short.deviations
     assert recipes.get("small-cifar10", epochs=5).warmup_epochs == 1
     assert recipes.get("small-cifar10", epochs=5, warmup_epochs=2).warmup_epochs == 2
 
@@ -238,7 +238,7 @@ def test_the_global_dtype_policy_stays():
     assert model.memory_bank.rows.dtype == "float32"
 
 
-def test_images_of_another_size_are_refused():
+def test_images_of_another_size_are_rejected():
     source = ImageArray(np.zeros((4, 16, 16, 3), "uint8"))
     with pytest.raises(ValueError, match=r"images of 16 x 16 pixels\. Expected 32 x 32"):
         recipes.get("small-cifar10").train(source)

@@ -17,7 +17,7 @@ from instdisc_core import (
     BankOps,
     MemoryBank,
     NonParametricSoftmax,
-    backends,
+    available_backends,
     get_bank_ops,
     keras_backend,
     registry,
@@ -48,13 +48,13 @@ def entry(monkeypatch):
 
     def register(**values):
         points = {k: EntryPoint(k, v, registry.GROUP) for k, v in values.items()}
-        monkeypatch.setattr(registry, "backends", lambda: points)
+        monkeypatch.setattr(registry, "available_backends", lambda: points)
 
     return register
 
 
 def test_the_three_are_known_by_the_names_that_keras_uses():
-    assert {"torch", "tensorflow", "jax"} <= set(backends())
+    assert {"torch", "tensorflow", "jax"} <= set(available_backends())
 
 
 def test_the_active_one_is_the_default_and_the_reference_can_be_asked_for():
@@ -102,7 +102,7 @@ def test_discovery_imports_no_framework():
         "assert {'torch', 'tensorflow', 'jax'} <= names, names\n"
         "assert not {'torch', 'tensorflow', 'jax'} & set(sys.modules)\n"
         "import instdisc_core\n"
-        "assert instdisc_core.backends()\n"
+        "assert instdisc_core.available_backends()\n"
         "assert not {m for m in sys.modules if m.split('.')[0].startswith('instdisc_')} "
         "- {m for m in sys.modules if m.split('.')[0] == 'instdisc_core'}\n"
     )

@@ -16,7 +16,7 @@ from sklearn.manifold import TSNE
 from instdisc_core import MemoryBank
 from instdisc_core.data import ImageArray, ImageDataset, ImageFolder
 from instdisc_core.data.manifest import printable
-from instdisc_core.evaluation import Retrieval, embedding_map, retrieve
+from instdisc_core.evaluation import Retrieval, plot_tsne, retrieve
 from instdisc_core.evaluation.positions import positions_in
 
 PNG = b"\x89PNG"
@@ -33,10 +33,10 @@ def named(n, labels=None):
     return ImageArray(images, labels, names=[f"<{i}>.jpg" for i in range(n)])
 
 
-def test_neighbours_are_the_nearest_and_never_the_query_itself():
+def test_neighbors_are_the_nearest_and_never_the_query_itself():
     source = named(9)
     found = retrieve(on_a_circle(9), source, on_a_circle(9), source, k=2, indices=[4, 0])
-    assert [set(row) for row in found.neighbours.tolist()] == [{3, 5}, {1, 2}]
+    assert [set(row) for row in found.neighbors.tolist()] == [{3, 5}, {1, 2}]
     assert found.names()[1] == ("<0>.jpg", ["<1>.jpg", "<2>.jpg"])
     np.testing.assert_allclose(found.similarities[0], np.cos(np.pi / 8), rtol=1e-5)
 
@@ -57,7 +57,7 @@ def test_an_image_is_itself_by_its_data():
     ):
         assert positions_in(gallery, queries).tolist() == list(own)
         angles = [i if i >= 0 else 3 for i in own]
-        found = retrieve(rows[angles], queries, rows, gallery, k=1).neighbours[:, 0]
+        found = retrieve(rows[angles], queries, rows, gallery, k=1).neighbors[:, 0]
         for i, j in zip(own, found, strict=True):
             assert j == 3 if i < 0 else abs(i - j) == 1
     assert positions_in(unread, unread).tolist() == list(range(9))
@@ -65,16 +65,16 @@ def test_an_image_is_itself_by_its_data():
     assert positions_in(unread, other).tolist() == [-1] * 9, "equal names are not equal images"
     some = retrieve(rows[[7, 2, 5]], gallery.subset([7, 2, 5]), rows, gallery, 1, indices=[2, 0])
     assert some.names()[0][0] == "<5>.jpg"
-    assert np.abs(some.neighbours[:, 0] - [5, 7]).tolist() == [1, 1]
+    assert np.abs(some.neighbors[:, 0] - [5, 7]).tolist() == [1, 1]
 
 
 def test_all_of_the_gallery_but_the_query_itself_can_be_found():
     gallery, rows = named(5), on_a_circle(5)
-    assert retrieve(rows, gallery, rows, gallery, k=4).neighbours.shape == (5, 4)
+    assert retrieve(rows, gallery, rows, gallery, k=4).neighbors.shape == (5, 4)
     other = ImageArray(255 - gallery.images())
-    assert retrieve(rows, other, rows, gallery, k=5).neighbours.shape == (5, 5)
+    assert retrieve(rows, other, rows, gallery, k=5).neighbors.shape == (5, 5)
     mixed = ImageArray(np.stack([gallery.image(0), other.image(1)]), names=["<0>.jpg", "new"])
-    assert retrieve(rows[:2], mixed, rows, gallery, k=5, indices=[1]).neighbours.shape == (1, 5)
+    assert retrieve(rows[:2], mixed, rows, gallery, k=5, indices=[1]).neighbors.shape == (1, 5)
     for queries, most in ((gallery, 4), (named(5), 4), (other, 5), (mixed, 4)):
         with pytest.raises(ValueError, match=rf"k={most + 1}\. Expected at most {most}"):
             retrieve(rows[: len(queries)], queries, rows, gallery, k=most + 1)
@@ -84,15 +84,15 @@ def test_where_the_query_s_own_row_is_far_off_the_last_one_is_left_out():
     """A bank's row can lag so far behind that the image itself is not among the nearest."""
     source, rows = named(5), on_a_circle(5)
     found = retrieve(-rows[[0]], source.subset([0]), rows, source, k=2)
-    assert found.neighbours.tolist() == [[4, 3]]
+    assert found.neighbors.tolist() == [[4, 3]]
     np.testing.assert_allclose(found.similarities, [[1, np.cos(np.pi / 4)]], atol=1e-6)
 
 
-def test_of_many_equal_images_none_is_its_own_neighbour():
+def test_of_many_equal_images_none_is_its_own_neighbor():
     source, same = named(5), np.tile(np.float32([[1, 0]]), (5, 1))
     found = retrieve(same, source, same, source, k=2)
-    assert found.neighbours.shape == (5, 2)
-    assert not np.any(found.neighbours == np.arange(5)[:, None])
+    assert found.neighbors.shape == (5, 2)
+    assert not np.any(found.neighbors == np.arange(5)[:, None])
 
 
 @pytest.mark.parametrize("dtype", ["float32", "int8"])
@@ -103,11 +103,11 @@ def test_a_gallery_is_checked_against_the_bank_s_manifest(dtype):
     other = ImageArray(255 - source.images(), names=source.names)
     for gallery in (source, other):
         found = retrieve(rows, source, bank, gallery, k=1)  # it does not know whose rows it has
-        assert found.neighbours[0].tolist() == [1 if gallery is source else 0]
+        assert found.neighbors[0].tolist() == [1 if gallery is source else 0]
     bank.manifest = named(5).manifest
     np.testing.assert_array_equal(
-        retrieve(rows, source, bank, source, k=4).neighbours,
-        retrieve(rows, source, bank.rows, source, k=4).neighbours,
+        retrieve(rows, source, bank, source, k=4).neighbors,
+        retrieve(rows, source, bank.rows, source, k=4).neighbors,
     )
     with pytest.raises(ValueError, match=r"a gallery with 5 images .* 5 changed: <0>\.jpg, <1>"):
         retrieve(rows, source, bank, other, k=1)
@@ -124,7 +124,7 @@ def test_queries_and_galleries_that_are_not_finite_are_named():
         retrieve(wrong, source, rows, source, k=1)
     with pytest.raises(ValueError, match=expected.format(3, "4, 2")):
         retrieve(wrong, source, rows, source, k=1, indices=[4, 1, 2])
-    assert retrieve(wrong, source, rows, source, k=1, indices=[1, 3]).neighbours.shape == (2, 1)
+    assert retrieve(wrong, source, rows, source, k=1, indices=[1, 3]).neighbors.shape == (2, 1)
     with pytest.raises(ValueError, match="gallery_" + expected.format(9, "2, 4")):
         retrieve(rows, source, wrong, source, k=1)
 
@@ -145,16 +145,16 @@ def test_agreement_counts_first_and_similarity_after_it():
         source,
         source,
         indices=np.array([0, 1, 2, 3]),
-        neighbours=np.array([[1, 2], [0, 0], [3, 3], [0, 1]]),
+        neighbors=np.array([[1, 2], [0, 0], [3, 3], [0, 1]]),
         similarities=np.array([[0.9, 0.8], [0.2, 0.1], [0.4, 0.3], [0.7, 0.6]]),
     )
     assert found.agreement.tolist() == [0.5, 1, 1, 0]
     assert found.best(4).indices.tolist() == [2, 1, 0, 3]
     worst = found.worst(3)
     assert worst.indices.tolist() == [3, 0, 1]
-    assert worst.neighbours.tolist() == [[0, 1], [1, 2], [0, 0]]
+    assert worst.neighbors.tolist() == [[0, 1], [1, 2], [0, 0]]
     assert worst.similarities.tolist() == [[0.7, 0.6], [0.9, 0.8], [0.2, 0.1]]
-    bare = Retrieval(named(4), named(4), found.indices, found.neighbours, found.similarities)
+    bare = Retrieval(named(4), named(4), found.indices, found.neighbors, found.similarities)
     assert bare.agreement is None
     assert bare.best(2).indices.tolist() == [0, 3]
 
@@ -183,8 +183,8 @@ SHOWN = [(0, [1, 2], [SAME, SAME]), (3, [5, 1], [SAME, OTHER]), (5, [4, 0], [OTH
 
 def shown(labels):
     source = named(6, labels)
-    indices, neighbours = np.array([0, 3, 5]), np.array([found for _, found, _ in SHOWN])
-    return Retrieval(source, source, indices, neighbours, 0.9 - 0.1 * neighbours)
+    indices, neighbors = np.array([0, 3, 5]), np.array([found for _, found, _ in SHOWN])
+    return Retrieval(source, source, indices, neighbors, 0.9 - 0.1 * neighbors)
 
 
 @pytest.mark.parametrize("labels", [None, LABELS])
@@ -194,36 +194,36 @@ def test_a_picture_shows_each_query_with_its_neighbors(tmp_path, figures, labels
     (figure,) = figures
     assert figure.get_suptitle() == "title"
     axes = np.reshape(figure.axes, (3, 3))
-    for row, (query, found, colours) in zip(axes, SHOWN, strict=True):
-        for axis, i, colour in zip(row, [query, *found], ["#000000", *colours], strict=True):
+    for row, (query, found, colors) in zip(axes, SHOWN, strict=True):
+        for axis, i, color in zip(row, [query, *found], ["#000000", *colors], strict=True):
             assert axis.images[0].get_array()[0, 0, 0] == i
             caption = f"<{i}>.jpg" + ("" if axis is row[0] else f"\n{0.9 - 0.1 * i:.2f}")
             assert axis.get_xlabel() == caption
-            colour = NEITHER if labels is None and axis is not row[0] else colour
-            assert {to_hex(s.get_edgecolor()) for s in axis.spines.values()} == {colour.lower()}
+            color = NEITHER if labels is None and axis is not row[0] else color
+            assert {to_hex(s.get_edgecolor()) for s in axis.spines.values()} == {color.lower()}
 
 
 @pytest.mark.parametrize("labels", [None, LABELS])
 def test_a_page_shows_each_query_with_its_neighbors(tmp_path, labels):
-    shown(labels).page(tmp_path / "found.html", "A & B")
+    shown(labels).save_html(tmp_path / "found.html", "A & B")
     page = (tmp_path / "found.html").read_text(encoding="utf-8")
     assert "<h1>A &amp; B</h1>" in page
     assert ("the class of the query" in page) == (labels is not None)
     rows = page.split('<div class="row">')[1:]
-    for row, (query, found, colours) in zip(rows, SHOWN, strict=True):
+    for row, (query, found, colors) in zip(rows, SHOWN, strict=True):
         cells = re.findall(
             r'<figure class="(\w*)" style="(.*?)"><img src="data:image/png;base64,(.*?)" '
             r'alt="(.*?)" title="(.*?)"><figcaption>(.*?)</figcaption></figure>',
             row,
         )
-        for cell, i, colour in zip(cells, [query, *found], ["", *colours], strict=True):
+        for cell, i, color in zip(cells, [query, *found], ["", *colors], strict=True):
             kind, style, data, alt, title, caption = cell
             assert np.asarray(Image.open(io.BytesIO(base64.b64decode(data))))[0, 0, 0] == i
             name = f"&lt;{i}&gt;.jpg"
-            assert (kind, alt, title) == ("" if colour else "query", name, name)
-            assert caption == f"{name}<br>" + (f"{0.9 - 0.1 * i:.3f}" if colour else "")
-            colour = NEITHER if colour and labels is None else colour
-            assert style == (f"border-color: {colour}" if colour else "")
+            assert (kind, alt, title) == ("" if color else "query", name, name)
+            assert caption == f"{name}<br>" + (f"{0.9 - 0.1 * i:.3f}" if color else "")
+            color = NEITHER if color and labels is None else color
+            assert style == (f"border-color: {color}" if color else "")
 
 
 def test_a_long_name_loses_its_beginning(tmp_path, figures):
@@ -252,7 +252,7 @@ def oddly_named(tmp_path):
 def test_names_of_any_bytes_are_shown_on_pages_and_pictures(oddly_named, tmp_path, figures):
     rows, title = on_a_circle(6), "caf\udce9 & $x_{1$"
     found = retrieve(rows, oddly_named, rows, oddly_named, k=2)
-    found.page(tmp_path / "found.html", title)
+    found.save_html(tmp_path / "found.html", title)
     page = (tmp_path / "found.html").read_text(encoding="utf-8")
     assert page.count("<h1>caf\ufffd &amp; $x_{1$</h1>") == 1
     assert page.count('alt="$x_{1$/$x_{1$.png"') == found.indices.tolist().count(0) + sum(
@@ -267,7 +267,7 @@ def test_names_of_any_bytes_are_shown_on_pages_and_pictures(oddly_named, tmp_pat
     expected = {"caf\ufffd & $x_{1$", "caf\ufffd/caf\ufffd.png", "$x_{1$/$x_{1$.png"}
     assert expected <= {text.split("\n")[0] for text in texts}
 
-    embedding_map(rows, oddly_named, tmp_path / "map.png", title=title)
+    plot_tsne(rows, oddly_named, tmp_path / "tsne.png", title=title)
     texts = [text.get_text() for text in figures.pop().findobj(Text)]
     assert {"caf\ufffd & $x_{1$", "caf\ufffd", "$x_{1$", "_hidden"} <= set(texts)
 
@@ -276,9 +276,9 @@ def test_lists_are_taken_and_no_query_finds_nothing():
     source, rows = named(9), on_a_circle(9)
     found = retrieve(rows, source, rows, source, k=2, indices=[4, 0])
     same = retrieve(rows.tolist(), source, rows.tolist(), source, k=2, indices=range(4, -1, -4))
-    np.testing.assert_array_equal(same.neighbours, found.neighbours)
+    np.testing.assert_array_equal(same.neighbors, found.neighbors)
     none = retrieve(rows, source, rows, source, k=2, indices=[])
-    assert none.neighbours.shape == none.similarities.shape == (0, 2)
+    assert none.neighbors.shape == none.similarities.shape == (0, 2)
     assert none.names() == []
 
 
@@ -323,32 +323,32 @@ def test_a_map_has_a_point_for_each_image_by_class(tmp_path, figures, flat):
     rows, images = scattered()
     labels = np.arange(30) % 3
     source = ImageArray(images, labels, class_names=["ant", "bee", "cat"])
-    places, chosen = embedding_map(rows, source, tmp_path / "map.png", num_images=20, title="t")
-    assert (tmp_path / "map.png").read_bytes()[:4] == PNG
+    places, chosen = plot_tsne(rows, source, tmp_path / "tsne.png", num_images=20, title="t")
+    assert (tmp_path / "tsne.png").read_bytes()[:4] == PNG
     assert len(set(chosen)) == 20
     np.testing.assert_array_equal(places, rows[chosen, :2])
     assert (flat[0].random_state, flat[0].perplexity) == (0, pytest.approx(19 / 3))
     (axis,) = figures[0].axes
     assert axis.get_title() == "t"
-    colours = []
+    colors = []
     for label, points in enumerate(axis.collections):
         members = chosen[labels[chosen] == label]
         np.testing.assert_array_equal(points.get_offsets(), rows[members, :2])
-        colours.append(to_hex(points.get_facecolor()[0]))
-    assert len(set(colours)) == 3
+        colors.append(to_hex(points.get_facecolor()[0]))
+    assert len(set(colors)) == 3
     assert [text.get_text() for text in figures[0].legends[0].get_texts()] == ["ant", "bee", "cat"]
     for seed, same in ((0, True), (1, False)):
-        again = embedding_map(rows, source, tmp_path / "map.png", num_images=20, seed=seed)[1]
+        again = plot_tsne(rows, source, tmp_path / "tsne.png", num_images=20, seed=seed)[1]
         assert np.array_equal(again, chosen) == same
         assert flat[-1].random_state == seed
-    everything = embedding_map(rows, source, tmp_path / "map.png")[1]
+    everything = plot_tsne(rows, source, tmp_path / "tsne.png")[1]
     assert everything.tolist() == list(range(30))
 
 
 @pytest.mark.parametrize("labels", [None, np.arange(30) % 11])
 def test_without_few_classes_a_map_has_thumbnails(tmp_path, figures, flat, labels):
     rows, images = scattered()
-    places, chosen = embedding_map(rows, ImageArray(images, labels), tmp_path / "map.png", 20)
+    places, chosen = plot_tsne(rows, ImageArray(images, labels), tmp_path / "tsne.png", 20)
     (axis,) = figures[0].axes
     assert not axis.collections
     assert 10 < len(axis.images) <= 20, "where two would overlap the first is drawn"
@@ -364,12 +364,12 @@ def test_without_few_classes_a_map_has_thumbnails(tmp_path, figures, flat, label
 
 def test_a_map_is_drawn_by_t_sne(tmp_path):
     rows, images = scattered()
-    places, _ = embedding_map(rows, ImageArray(images), tmp_path / "map.png")
+    places, _ = plot_tsne(rows, ImageArray(images), tmp_path / "tsne.png")
     assert places.shape == (30, 2)
     assert np.all(np.isfinite(places))
     with pytest.raises(ValueError, match=r"3 images\. Expected at least 4"):
-        embedding_map(rows[:3], ImageArray(images[:3]), tmp_path / "map.png")
+        plot_tsne(rows[:3], ImageArray(images[:3]), tmp_path / "tsne.png")
     rows[7] = np.nan
     with pytest.raises(ValueError, match=r"embeddings in which 1 of 30 rows .* finite: 7\."):
-        embedding_map(rows, ImageArray(images), tmp_path / "other.png")
+        plot_tsne(rows, ImageArray(images), tmp_path / "other.png")
     assert not (tmp_path / "other.png").exists()

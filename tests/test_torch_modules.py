@@ -103,7 +103,7 @@ def test_building_a_model_moves_no_running_mean():
         assert torch.equal(value, before[name]), name
 
 
-def test_weights_that_are_refused_leave_the_buffers_of_a_module(tmp_path):
+def test_weights_that_are_rejected_leave_the_buffers_of_a_module(tmp_path):
     model = model_of(preprocessing="torch")
     model.fit(ImageArray(IMAGES).batches(4, seed=0), verbose=0)
     model.memory_bank.rows.assign(2 * model.memory_bank.rows)

@@ -67,7 +67,10 @@ class Stop(keras.callbacks.Callback):
     def on_train_batch_end(self, batch, logs=None):
         self.left -= 1
         if self.left == 0:
-            raise KeyboardInterrupt
+            self.stop()
+
+    def stop(self):
+        raise KeyboardInterrupt
 
 
 def run(train, folder, stop=0, save_freq=1, **kwargs):

@@ -136,15 +136,15 @@ def _block(bank, start, stop):
     return _tensor(bank)[start:stop].float()
 
 
-def merged(log_partitions, expected_rows):
+def merged(log_z_parts, expected_rows):
     """The softmax over all rows, from the softmaxes over parts of them.
 
     Args:
-        log_partitions, expected_rows: ``(parts, B)`` and ``(parts, B, d)``.
+        log_z_parts, expected_rows: ``(parts, B)`` and ``(parts, B, d)``.
     """
-    log_partition = log_partitions.logsumexp(dim=0)
-    shares = torch.exp(log_partitions - log_partition)
-    return log_partition, torch.einsum("pb,pbd->bd", shares, expected_rows)
+    log_z = log_z_parts.logsumexp(dim=0)
+    shares = torch.exp(log_z_parts - log_z)
+    return log_z, torch.einsum("pb,pbd->bd", shares, expected_rows)
 
 
 def _heads(images, rows):

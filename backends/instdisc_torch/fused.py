@@ -22,8 +22,8 @@ def _attention(queries, rows, temperature):
     """
     kernel = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
     queries, rows = queries.contiguous(), rows.contiguous()  # it takes the last stride for 1
-    output, log_partition = kernel(queries[None], rows[None], rows[None], scale=1 / temperature)
-    return log_partition.view(queries.shape[:2]), output[0]
+    output, log_z = kernel(queries[None], rows[None], rows[None], scale=1 / temperature)
+    return log_z.view(queries.shape[:2]), output[0]
 
 
 def _sampled_product(left, right, starts, columns):

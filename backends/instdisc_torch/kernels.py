@@ -37,7 +37,7 @@ def _attend(
     features,
     bank,
     scale,
-    log_partitions,
+    log_z_parts,
     expected_rows,
     num_images,
     num_rows,
@@ -83,7 +83,7 @@ def _attend(
         maximum = new_maximum
 
     at = part * num_images + image
-    tl.store(log_partitions + at, maximum + tl.log(total), mask=image < num_images)
+    tl.store(log_z_parts + at, maximum + tl.log(total), mask=image < num_images)
     at = at[:, None] * dim + column[None, :]
     tl.store(expected_rows + at, weighted / total[:, None], mask=known)
 
@@ -161,13 +161,13 @@ def attend(features, bank, scale, temperature):
     parts = max(1, min(triton.cdiv(PROGRAMS, blocks), rows // SMALLEST_PART))
     rows_per_part = triton.cdiv(triton.cdiv(rows, parts), ROWS) * ROWS
     parts = triton.cdiv(rows, rows_per_part)
-    log_partitions = features.new_empty(parts, images)
+    log_z_parts = features.new_empty(parts, images)
     expected_rows = features.new_empty(parts, images, dim)
     _attend[blocks, parts](
         features.contiguous(),
         bank.contiguous(),
         scale,
-        log_partitions,
+        log_z_parts,
         expected_rows,
         images,
         rows,
@@ -179,7 +179,7 @@ def attend(features, bank, scale, temperature):
         ROWS=ROWS,
         SPLIT=_split(bank.dtype),
     )
-    return log_partitions, expected_rows
+    return log_z_parts, expected_rows
 
 
 def scores(features, bank, scale, indices):

@@ -32,7 +32,7 @@ def run_kills(args):
 def run_files(args):
     """Damage files, and read them."""
     found = files.measure(args.share)
-    kinds = ("refused", "equal", "decoded", "wrong", "crash")
+    kinds = ("rejected", "equal", "decoded", "wrong", "crash")
     rows = [
         (name, *(counts.get(kind, 0) for kind in kinds))
         for name, counts in found["by_loader"].items()

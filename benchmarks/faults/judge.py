@@ -1,4 +1,4 @@
-"""What loading a file came to: refused, equal, wrong, or a crash; and whether it ran anything."""
+"""What loading a file came to: rejected, equal, wrong, or a crash; and whether it ran anything."""
 
 import re
 import resource
@@ -26,7 +26,7 @@ INTERNAL = (  # what code raises that did not expect what it read
     struct.error,
 )
 WORDS = 3  # that a message needs at least to name a cause
-KERAS = re.compile("[Cc]ould not (locate|be deserialized)")  # its TypeError for what it refuses
+KERAS = re.compile("[Cc]ould not (locate|be deserialized)")  # its TypeError for what it rejects
 EVENTS = {
     "exec",
     "marshal.loads",
@@ -71,7 +71,7 @@ class Verdict(NamedTuple):
     """What a loader did with a file.
 
     Attributes:
-        kind: ``"refused"``: an exception that says what is wrong. ``"equal"``: loaded, and the
+        kind: ``"rejected"``: an exception that says what is wrong. ``"equal"``: loaded, and the
             content is what was written. ``"decoded"``: other pixels, of the right shape.
             ``"wrong"``: loaded with other content. ``"crash"``: an exception without a cause.
         detail: the exception.
@@ -93,7 +93,7 @@ def judge(loader: Loader, folder: Path, changed: str) -> Verdict:
     if raised is not None:
         said = f"{type(raised).__name__}: {raised}"
         names = (changed, str(folder)) if loader.names_files else ()
-        return Verdict("refused" if _is_named(raised, names) else "crash", said[:500], ran)
+        return Verdict("rejected" if _is_named(raised, names) else "crash", said[:500], ran)
     if found == loader.content:
         return Verdict("equal", "", ran)
     return Verdict("decoded" if loader.may_differ else "wrong", "", ran)

@@ -121,13 +121,13 @@ class RandomResizedCrop(RandomLayer):
 def _interpolation(start, length, pixels, outputs):
     """Weights ``(batch, outputs, pixels)`` of the pixels in each output along one axis.
 
-    A triangle around the output's centre, as wide as an output is apart from the next and at least
+    A triangle around the output's center, as wide as an output is apart from the next and at least
     a pixel, over the pixels inside the crop.
     """
     start, length = start[:, None, None], length[:, None, None]
     pixel = ops.arange(pixels, dtype="float32")[None, None, :]
     step = length / outputs
-    centre = start + (ops.arange(outputs, dtype="float32")[None, :, None] + 0.5) * step - 0.5
-    weights = ops.relu(1 - ops.abs(pixel - centre) / ops.maximum(step, 1.0))
+    center = start + (ops.arange(outputs, dtype="float32")[None, :, None] + 0.5) * step - 0.5
+    weights = ops.relu(1 - ops.abs(pixel - center) / ops.maximum(step, 1.0))
     weights = ops.where((pixel >= start) & (pixel < start + length), weights, 0.0)
     return weights / ops.sum(weights, axis=2, keepdims=True)

@@ -4,7 +4,7 @@ from instdisc_core.callbacks.bank_health import BankHealth
 from instdisc_core.callbacks.data_order import DataOrder
 from instdisc_core.callbacks.knn_evaluation import KNNEvaluation
 from instdisc_core.callbacks.logs import LogFile, TensorBoardLogger, plot_log
-from instdisc_core.callbacks.rejections import NonFiniteImages, RefusedIndices
+from instdisc_core.callbacks.rejections import NonFiniteImages, RejectedIndices
 
 __all__ = [
     "BankHealth",
@@ -12,7 +12,7 @@ __all__ = [
     "KNNEvaluation",
     "LogFile",
     "NonFiniteImages",
-    "RefusedIndices",
+    "RejectedIndices",
     "TensorBoardLogger",
     "plot_log",
 ]

@@ -29,15 +29,15 @@ class BankHealth(keras.callbacks.Callback):
     - ``health_uniformity``, ``health_alignment`` (of two augmentations of an image; only with an
       augmenter) and ``health_effective_rank``;
     - ``health_positive_rank``: the median place of an image's own row among all rows, 1 the best;
-    - ``health_neighbour_agreement``: with the neighbours of the look before; not in the first;
-    - ``health_collapsed``: 1 if ``health.collapse`` sees a collapse, which is also warned of, once.
+    - ``health_neighbor_agreement``: with the neighbors of the look before; not in the first;
+    - ``health_collapsed``: 1 if ``health.detect_collapse`` sees a collapse, and warns once.
 
     Args:
         images: training images, an array in the form that ``predict`` takes, or an
             ``instdisc_core.data.ImageSource``, of which ``sample`` images are taken.
         indices: their instance indices; None is 0, 1, 2, ...
         sample: how many images are looked at, spread evenly over those given.
-        k: neighbours whose agreement is logged.
+        k: neighbors whose agreement is logged.
         every: epochs from one look to the next.
         batch_size: of ``predict``.
 
@@ -69,7 +69,7 @@ class BankHealth(keras.callbacks.Callback):
         """Forget an earlier ``fit``."""
         self._rows: Any = None  # of the sample, as they were when the last epoch ended
         self._moved: Any = None  # the epoch in which each of them last moved
-        self._neighbours: Any = None  # of the last look
+        self._neighbors: Any = None  # of the last look
 
     def on_epoch_begin(self, epoch, logs=None):
         """Take the rows for as young as can be when the first epoch begins."""
@@ -92,7 +92,7 @@ class BankHealth(keras.callbacks.Callback):
 
         What it has not seen yet is left out.
         """
-        state = {"rows": self._rows, "moved": self._moved, "neighbours": self._neighbours}
+        state = {"rows": self._rows, "moved": self._moved, "neighbors": self._neighbors}
         kept = {name: value.copy() for name, value in state.items() if value is not None}
         settings = {"indices": self.indices, "k": self.k, "warned": self._warned}
         return {name: np.array(value) for name, value in settings.items()} | kept
@@ -111,21 +111,21 @@ class BankHealth(keras.callbacks.Callback):
             f"the same {len(self.indices)} images and k={self.k} as here",
             "Resume with the arguments that the run was started with.",
         )
-        self._rows, self._moved, self._neighbours = (
+        self._rows, self._moved, self._neighbors = (
             None if name not in state else np.array(state[name])
-            for name in ("rows", "moved", "neighbours")
+            for name in ("rows", "moved", "neighbors")
         )
         self._warned = bool(state["warned"])
 
     def _measure(self, epoch):
         model, bank = self.model, self.model.memory_bank
         f = model.predict(self.images, batch_size=self.batch_size, verbose=0)
-        found = health.collapse(f)
+        found = health.detect_collapse(f)
         if found and not self._warned:
             self._warned = True
             warnings.warn(
                 f"Collapse after epoch {epoch + 1}: {found}. Lower the learning rate, put batch "
-                "normalisation into the encoder, or look at Z in the logs.",
+                "normalization into the encoder, or look at Z in the logs.",
                 stacklevel=2,
             )
         if not np.all(np.isfinite(f)):
@@ -134,7 +134,7 @@ class BankHealth(keras.callbacks.Callback):
         temperature = getattr(model.objective, "temperature", 1.0)
         log_z = ops.convert_to_numpy(bank.attend(ops.convert_to_tensor(f), temperature)[0])
         if hasattr(model.objective, "partition"):
-            measured["log_z"] = float(ops.convert_to_numpy(model.objective.partition.log_partition))
+            measured["log_z"] = float(ops.convert_to_numpy(model.objective.partition.log_z))
         measured["log_z_exact"] = float(np.logaddexp.reduce(log_z) - np.log(len(log_z)))
         measured["bank_age"] = float(np.mean(epoch - self._moved))
         measured["uniformity"] = health.uniformity(f)
@@ -142,11 +142,11 @@ class BankHealth(keras.callbacks.Callback):
             measured["alignment"] = health.alignment(*self._two_views())
         measured["effective_rank"] = health.effective_rank(f)
         measured["positive_rank"] = float(np.median(health.positive_ranks(f, self.indices, bank)))
-        neighbours = ops.convert_to_numpy(bank.search(f, min(self.k, bank.num_instances))[1])
-        if self._neighbours is not None:
-            agreement = health.neighbour_agreement(self._neighbours, neighbours)
-            measured["neighbour_agreement"] = agreement
-        self._neighbours = neighbours
+        neighbors = ops.convert_to_numpy(bank.search(f, min(self.k, bank.num_instances))[1])
+        if self._neighbors is not None:
+            agreement = health.neighbor_agreement(self._neighbors, neighbors)
+            measured["neighbor_agreement"] = agreement
+        self._neighbors = neighbors
         return measured
 
     def _sampled_rows(self):

@@ -8,9 +8,9 @@ from instdisc_core.validation import require_count
 
 
 class KNNEvaluation(keras.callbacks.Callback):
-    """Logs ``val_knn_accuracy``: how often an image's nearest neighbours agree with its label.
+    """Logs ``val_knn_accuracy``: how often an image's nearest neighbors agree with its label.
 
-    The neighbours are training images. Their embeddings are either the rows of the memory bank,
+    The neighbors are training images. Their embeddings are either the rows of the memory bank,
     which cost nothing but lag behind the encoder and were seen augmented, or recomputed from
     ``train_images``, without augmentation.
 

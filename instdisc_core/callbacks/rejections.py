@@ -41,12 +41,12 @@ class Rejections(keras.callbacks.Callback):
         return int(ops.convert_to_numpy(self.counter()))
 
 
-class RefusedIndices(Rejections):
+class RejectedIndices(Rejections):
     """Raises at the end of an epoch in which a compiled step met an index without a row."""
 
     def counter(self):
         """The bank's."""
-        return self.model.memory_bank.refused_indices
+        return self.model.memory_bank.rejected_indices
 
     def report(self, count, epoch):
         """Raise if there were any."""

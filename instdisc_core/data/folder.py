@@ -31,7 +31,7 @@ class ImageFolder(ImageSource):
         size: height and width in pixels to which images are brought, one integer or a pair: the
             largest central part of that shape, resized.
         corrupt: what to do about broken files, and about subfolders that cannot be listed:
-            ``"refuse"`` raises an error that names them; ``"skip"`` leaves them out and lists them
+            ``"raise"`` raises an error that names them; ``"skip"`` leaves them out and lists them
             in ``manifest.skipped``.
         duplicates: about files with equal bytes: ``"warn"``, ``"drop"`` (all but the first of
             each, listed in ``manifest.skipped``) or ``"keep"``. The objective would push an image
@@ -70,7 +70,7 @@ class ImageFolder(ImageSource):
         self,
         folder: str | os.PathLike,
         size: int | tuple[int, int],
-        corrupt: Literal["refuse", "skip"] = "refuse",
+        corrupt: Literal["raise", "skip"] = "raise",
         duplicates: Literal["warn", "drop", "keep"] = "warn",
         manifest: str | os.PathLike | None = None,
         cache: bool | Literal["auto"] = "auto",
@@ -81,7 +81,7 @@ class ImageFolder(ImageSource):
         max_bytes: int = 2**28,
         verbose: bool = True,
     ) -> None:
-        _require_choice("corrupt", corrupt, ("refuse", "skip"))
+        _require_choice("corrupt", corrupt, ("raise", "skip"))
         _require_choice("duplicates", duplicates, ("warn", "drop", "keep"))
         _require_choice("cache", cache, ("auto", True, False))
         _require_choice("labels", labels, ("inferred", None))
@@ -114,7 +114,7 @@ class ImageFolder(ImageSource):
             if manifest:
                 found.save(manifest)
         else:
-            self._refuse(problems, "Restore them; or delete the manifest, and train a new model.")
+            self._reject(problems, "Restore them; or delete the manifest, and train a new model.")
             known.check(found, self._place)
         self._modified = found.modified  # in the manifest they may be those of a copied folder
         kept = found if known is None else known
@@ -161,7 +161,7 @@ class ImageFolder(ImageSource):
             )
         return list(known.names)
 
-    def _refuse(self, problems, remedy):
+    def _reject(self, problems, remedy):
         """Raise if there are files or folders with problems."""
         require(
             not problems,
@@ -173,8 +173,8 @@ class ImageFolder(ImageSource):
 
     def _chosen(self, found, pixels, problems, corrupt, duplicates):
         """Manifest and pixels without the files that are broken or, if so wished, copies."""
-        if corrupt == "refuse":
-            self._refuse(problems, "Repair or remove them, or leave them out by corrupt='skip'.")
+        if corrupt == "raise":
+            self._reject(problems, "Repair or remove them, or leave them out by corrupt='skip'.")
         first: dict[str, str] = {}
         copies = {
             name: f"a copy of {printable(first[content])}"

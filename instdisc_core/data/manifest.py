@@ -35,7 +35,7 @@ class Manifest:
     """The images of a data set in the order of their instance indices.
 
     As a file and as an array it ends with its counts and a digest of its content, so that one
-    that was cut or changed is refused.
+    that was cut or changed is rejected.
 
     Attributes:
         names: of each image, all different; in a folder, its path from there with ``/`` between

@@ -40,7 +40,7 @@ def clustering_scores(clusters, labels):
 
     Returns:
         Dict with ``"accuracy"``, the share of images in the right cluster when clusters are matched
-        to classes one to one in the best way; ``"nmi"``, normalised mutual information (arithmetic
+        to classes one to one in the best way; ``"nmi"``, normalized mutual information (arithmetic
         mean); and ``"ari"``, the adjusted Rand index. All are 1 for equal partitions.
 
     Raises:

@@ -8,7 +8,7 @@ from instdisc_core.evaluation.labels import common_labels
 from instdisc_core.validation import require, require_count, require_number
 
 
-def labelled_subset(labels, fraction, seed=0):
+def labeled_subset(labels, fraction, seed=0):
     """The indices of the images whose labels may be used: the same share of every class.
 
     Args:
@@ -16,7 +16,7 @@ def labelled_subset(labels, fraction, seed=0):
         fraction: share, in ``(0, 1]``; at least one image of each class is taken.
         seed: of the choice. A smaller fraction with the same seed is a part of a larger one.
 
-    Example: ``indices = labelled_subset(labels, 0.01)``
+    Example: ``indices = labeled_subset(labels, 0.01)``
     """
     require_number("fraction", fraction, 0, 1, open_below=True, open_above=False)
     rng, labels = np.random.default_rng(seed), np.asarray(labels)
@@ -47,7 +47,7 @@ def fine_tuned_accuracy(
         model: an InstanceDiscrimination.
         train, test: ImageSources with labels.
         fraction: share of the training labels, in ``(0, 1]``.
-        epochs: over the labelled images.
+        epochs: over the labeled images.
         learning_rate: at its highest, of the encoder; the new classifier's is the same.
         batch_size: images a step.
         seed: of the choice of images, the classifier and the order.
@@ -66,7 +66,7 @@ def fine_tuned_accuracy(
     require_count("epochs", epochs)
     train_labels, test_labels = common_labels(train, test)
     require(train_labels is not None, "images without labels", "ImageSources with labels")
-    indices = labelled_subset(train_labels, fraction, seed)
+    indices = labeled_subset(train_labels, fraction, seed)
     classes, targets = np.unique(train_labels[indices], return_inverse=True)
     batches = train.subset(indices).batches(batch_size, seed)
     classifier = _Classifier(model.encoder, model.augmenter, targets, len(classes), seed)

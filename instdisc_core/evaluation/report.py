@@ -13,17 +13,17 @@ import numpy as np
 
 from instdisc_core.evaluation import features as of
 from instdisc_core.evaluation.clustering import cluster, clustering_scores
-from instdisc_core.evaluation.embedding_map import embedding_map
 from instdisc_core.evaluation.labels import common_labels
 from instdisc_core.evaluation.linear import linear_accuracy
 from instdisc_core.evaluation.low_shot import fine_tuned_accuracy
 from instdisc_core.evaluation.positions import positions_in
 from instdisc_core.evaluation.retrieval import retrieve
+from instdisc_core.evaluation.tsne import plot_tsne
 from instdisc_core.neighbors import DEFAULT_K, knn_accuracy
 from instdisc_core.validation import require
 
-MEASURES = ("knn", "linear", "stages", "clustering", "low_shot", "retrieval", "map")
-PICTURES = {"retrieval", "map"}  # the measures that need no labels
+MEASURES = ("knn", "linear", "stages", "clustering", "low_shot", "retrieval", "tsne")
+PICTURES = {"retrieval", "tsne"}  # the measures that need no labels
 PIXEL_BYTES = 2**32  # above which the pixels of the training images are left out
 LOW_SHOT = (0.01, 0.02, 0.04, 0.1, 0.2)
 COLUMNS = ("measure", "features", "value", "settings")
@@ -106,16 +106,16 @@ def evaluate(
     low_shot_epochs=30,
     seed=0,
 ):
-    """Judge a model by its neighbours, by linear classifiers, by clusters, and by eye.
+    """Judge a model by its neighbors, by linear classifiers, by clusters, and by eye.
 
     Labels are used here and never in training. All that is chosen (the strength of a classifier's
     regularizer) is chosen on a part of the training images; the test images are looked at once.
 
     Evaluating on another data set than the model was trained on is the paper's transfer: give its
-    training and test images. Neighbours among the bank's rows are then left out.
+    training and test images. Neighbors among the bank's rows are then left out.
 
     Where test images are also training images, as ``positions_in`` finds them, a warning says so:
-    each is then its own nearest neighbour, with its own label.
+    each is then its own nearest neighbor, with its own label.
 
     Args:
         model: a trained InstanceDiscrimination.
@@ -125,12 +125,12 @@ def evaluate(
             are not too many for), ``"linear"`` (SVM and logistic
             regression on the embedding), ``"stages"`` (logistic regression on ``conv1`` to
             ``conv5``), ``"clustering"`` (k-means), ``"low_shot"`` (fine-tuning with few labels),
-            ``"retrieval"`` (neighbours of the best and worst queries) and ``"map"`` (t-SNE).
-        k: neighbours; None is 200, or all where there are fewer.
+            ``"retrieval"`` (neighbors of the best and worst queries) and ``"tsne"`` (t-SNE).
+        k: neighbors; None is 200, or all where there are fewer.
         temperature: of the weighted vote; 0.07 on ImageNet, 0.1 on CIFAR-10 in the paper.
         num_clusters: of k-means; None is the number of training classes.
         low_shot: shares of the labels to fine-tune with.
-        low_shot_epochs: over the labelled images.
+        low_shot_epochs: over the labeled images.
         seed: of splits and starts.
 
     Returns:
@@ -195,7 +195,7 @@ def evaluate(
 
 
 def _measure_knn(report, model, train, test, labels, embedded, owns, k, temperature):
-    """The weighted vote and the nearest neighbour, of bank rows, embeddings, and pixels."""
+    """The weighted vote and the nearest neighbor, of bank rows, embeddings, and pixels."""
     encoded = [of.unit(of.encoder_features(model, source)) for source in (train, test)]
     candidates = {"embedding": embedded, "encoder": encoded}
     if 4 * 3 * len(train) * math.prod(train.size) <= PIXEL_BYTES and train.size == test.size:
@@ -239,11 +239,11 @@ def _draw(report, output, train, test, embedded, measures, seed):
             report.pictures.append(output / f"retrieval-{name}.png")
         some = np.linspace(0, len(test) - 1, min(50, len(test))).astype(int)
         page = retrieve(embedded[1], test, embedded[0], train, k, some)
-        page.page(output / "neighbours.html")
-        report.pictures.append(output / "neighbours.html")
-    if "map" in measures and len(test) >= 4:
-        embedding_map(embedded[1], test, output / "map.png", seed=seed)
-        report.pictures.append(output / "map.png")
+        page.save_html(output / "neighbors.html")
+        report.pictures.append(output / "neighbors.html")
+    if "tsne" in measures and len(test) >= 4:
+        plot_tsne(embedded[1], test, output / "tsne.png", seed=seed)
+        report.pictures.append(output / "tsne.png")
 
 
 def _settings(row):

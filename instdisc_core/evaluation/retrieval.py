@@ -36,28 +36,28 @@ class Retrieval:
         queries: the ImageSource that the queries are from.
         gallery: the ImageSource that was searched.
         indices: of the queries in their source, ``(q,)``.
-        neighbours: indices in the gallery, ``(q, k)``.
+        neighbors: indices in the gallery, ``(q, k)``.
         similarities: cosines, ``(q, k)``.
     """
 
     queries: ImageSource
     gallery: ImageSource
     indices: np.ndarray
-    neighbours: np.ndarray
+    neighbors: np.ndarray
     similarities: np.ndarray
 
     @property
     def agreement(self):
-        """The share of each query's neighbours with its label, ``(q,)``; None without labels."""
+        """The share of each query's neighbors with its label, ``(q,)``; None without labels."""
         return None if self._same is None else self._same.mean(axis=1)
 
     @cached_property
     def _same(self):
-        """Whether each neighbour has its query's label, ``(q, k)``; None without labels."""
+        """Whether each neighbor has its query's label, ``(q, k)``; None without labels."""
         if self.queries.labels is None or self.gallery.labels is None:
             return None
         theirs, ours = common_labels(self.gallery, self.queries)
-        return theirs[self.neighbours] == ours[self.indices][:, None]
+        return theirs[self.neighbors] == ours[self.indices][:, None]
 
     def best(self, count):
         """The queries that fare best, first; by agreement, and then by similarity."""
@@ -71,17 +71,17 @@ class Retrieval:
         """Of each query, its name and the names found: a list of pairs."""
         return [
             (self.queries.names[i], [self.gallery.names[j] for j in found])
-            for i, found in zip(self.indices, self.neighbours, strict=True)
+            for i, found in zip(self.indices, self.neighbors, strict=True)
         ]
 
     def plot(self, path, title=""):
-        """Draw a query a row, its neighbours to the right, with names and similarities, as PNG.
+        """Draw a query a row, its neighbors to the right, with names and similarities, as PNG.
 
-        Where labels are known a frame says whether a neighbour has the query's.
+        Where labels are known a frame says whether a neighbor has the query's.
         """
         from matplotlib.figure import Figure
 
-        queries, k = self.neighbours.shape
+        queries, k = self.neighbors.shape
         figure = Figure((1.3 * (k + 1), 1.55 * queries + 0.5), layout="constrained")
         figure.suptitle(printable(title), parse_math=False)
         axes = figure.subplots(queries, k + 1, squeeze=False)
@@ -89,11 +89,11 @@ class Retrieval:
             _show(axes[row, 0], self.queries.image(i), printable(self.queries.names[i]), "#000000")
             for column, (j, cosine) in enumerate(zip(found, cosines, strict=True)):
                 name = f"{printable(self.gallery.names[j])}\n{cosine:.2f}"
-                colour = self._colour(row, column)
-                _show(axes[row, column + 1], self.gallery.image(j), name, colour)
+                color = self._color(row, column)
+                _show(axes[row, column + 1], self.gallery.image(j), name, color)
         figure.savefig(path, dpi=110)
 
-    def page(self, path, title="Nearest neighbours"):
+    def save_html(self, path, title="Nearest neighbors"):
         """Write one HTML file, pictures and all, with a row for each query.
 
         A name that is not valid UTF-8 is shown with replacement characters.
@@ -102,7 +102,7 @@ class Retrieval:
         for row, (i, found, cosines) in enumerate(self._rows()):
             cells = [_figure(self.queries.image(i), self.queries.names[i], "", "query")]
             for column, (j, cosine) in enumerate(zip(found, cosines, strict=True)):
-                style = f"border-color: {self._colour(row, column)}"
+                style = f"border-color: {self._color(row, column)}"
                 name = self.gallery.names[j]
                 cells.append(_figure(self.gallery.image(j), name, f"{cosine:.3f}", "", style))
             rows.append(f'<div class="row">{"".join(cells)}</div>')
@@ -111,9 +111,9 @@ class Retrieval:
         Path(path).write_text(text, encoding="utf-8")
 
     def _rows(self):
-        return zip(self.indices, self.neighbours, self.similarities, strict=True)
+        return zip(self.indices, self.neighbors, self.similarities, strict=True)
 
-    def _colour(self, row, column):
+    def _color(self, row, column):
         if self._same is None:
             return "#888888"
         return AGREEING if self._same[row, column] else DIFFERING
@@ -126,7 +126,7 @@ class Retrieval:
             self.queries,
             self.gallery,
             self.indices[order],
-            self.neighbours[order],
+            self.neighbors[order],
             self.similarities[order],
         )
 
@@ -154,13 +154,13 @@ def retrieve(features, queries, gallery_features, gallery, k=10, indices=None, b
             not the data of the bank; or too large a ``k``.
 
     Source:
-        Wu et al., section 4: ten neighbours of queries, best and worst cases.
+        Wu et al., section 4: ten neighbors of queries, best and worst cases.
 
     Example:
     ```python
     found = retrieve(model.predict(photos.ordered()), photos, model.memory_bank, photos, k=5)
     found.worst(10).plot("worst.png")
-    found.page("neighbours.html")
+    found.save_html("neighbors.html")
     ```
     """
     if isinstance(gallery_features, MemoryBank):
@@ -192,25 +192,25 @@ def retrieve(features, queries, gallery_features, gallery, k=10, indices=None, b
     if not isinstance(gallery_features, QuantizedRows):
         require_finite("gallery_features", gallery_features)
     found = get_bank_ops(backend).top_k(chosen, gallery_features, k + itself)
-    similarities, neighbours = (ops.convert_to_numpy(part) for part in found)
+    similarities, neighbors = (ops.convert_to_numpy(part) for part in found)
     if itself:
-        other = neighbours != own[:, None]
+        other = neighbors != own[:, None]
         other[other.all(axis=1), -1] = False  # not among them: leave out the last
         shape = len(indices), k
-        similarities, neighbours = (
+        similarities, neighbors = (
             similarities[other].reshape(shape),
-            neighbours[other].reshape(shape),
+            neighbors[other].reshape(shape),
         )
-    return Retrieval(queries, gallery, indices, neighbours, similarities)
+    return Retrieval(queries, gallery, indices, neighbors, similarities)
 
 
-def _show(axis, image, name, colour):
+def _show(axis, image, name, color):
     axis.imshow(image)
     axis.set_xticks([])
     axis.set_yticks([])
     axis.set_xlabel(_shortened(name), fontsize=6, parse_math=False)
     for spine in axis.spines.values():
-        spine.set(color=colour, linewidth=2)
+        spine.set(color=color, linewidth=2)
 
 
 def _shortened(name, length=22):
@@ -252,7 +252,7 @@ img {{ width: 100%; display: block; image-rendering: auto; }}
 figcaption {{ font-size: 11px; overflow-wrap: anywhere; text-align: center; }}
 </style>
 <h1>{title}</h1>
-<p>The first image of a row is the query; its neighbours follow, the most similar first, with
+<p>The first image of a row is the query; its neighbors follow, the most similar first, with
 their cosines.</p>
 {legend}
 {rows}

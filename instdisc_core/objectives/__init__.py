@@ -45,7 +45,7 @@ def get(identifier, seed=None, **settings):
     Args:
         identifier: ``"nce"``, ``"shared_nce"`` (with ``shared_negatives=True``),
             ``"non_parametric_softmax"``, ``"info_nce"`` or ``"parametric_softmax"``, which build
-            the objective with its defaults (underscores and capitals don't matter); a serialised
+            the objective with its defaults (underscores and capitals don't matter); a serialized
             objective; or an Objective.
         seed: of an objective that is built from its name.
         **settings: its other arguments, such as ``temperature=0.1``.

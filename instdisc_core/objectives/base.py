@@ -117,7 +117,7 @@ class Objective(keras.layers.Layer):
         return cls(**{**config, **restored})
 
 
-def refuse_negatives(objective, negatives):
+def reject_negatives(objective, negatives):
     """Raise if an objective over the whole bank was given negatives."""
     require(
         negatives is None,

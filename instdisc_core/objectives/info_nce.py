@@ -46,8 +46,8 @@ class InfoNCE(SampledObjective):
         """See ``Objective.losses_and_gradient``."""
         candidates = self.candidates(indices, bank, negatives, training)
         s_positive, s_negatives = candidates.scores(features, self.temperature)
-        log_partition = ops.logaddexp(s_positive[:, 0], ops.logsumexp(s_negatives, axis=1))
-        p_positive = ops.exp(s_positive - log_partition[:, None])
-        p_negatives = ops.exp(s_negatives - log_partition[:, None])
+        log_z = ops.logaddexp(s_positive[:, 0], ops.logsumexp(s_negatives, axis=1))
+        p_positive = ops.exp(s_positive - log_z[:, None])
+        p_negatives = ops.exp(s_negatives - log_z[:, None])
         gradient = candidates.combine(p_positive - 1, p_negatives)
-        return log_partition - s_positive[:, 0], gradient / self.temperature
+        return log_z - s_positive[:, 0], gradient / self.temperature

@@ -28,7 +28,7 @@ class NCE(SampledObjective):
         sampler: the noise; None is ``UniformSampler()``, the paper's.
         partition: the policy for Z, or its name, see ``partition.get``; None is
             ``MovingAveragePartition(decay=0.9)``. Its state is readable as
-            ``objective.partition.log_partition``.
+            ``objective.partition.log_z``.
         shared_negatives: one set of negatives for the whole batch, many times faster.
         seed: of the default sampler.
 
@@ -74,7 +74,7 @@ class NCE(SampledObjective):
         sampled_log_z = ops.logsumexp(s_negatives - log_p_negatives, axis=1) - log_m
         if self.sampler.exclude_positive:
             sampled_log_z = ops.logaddexp(sampled_log_z, s_positive[:, 0])
-        log_z = self.partition.log_z(_log_mean_exp(sampled_log_z), exact_log_z, training)
+        log_z = self.partition.update(_log_mean_exp(sampled_log_z), exact_log_z, training)
 
         l_positive = s_positive - log_z - (log_m + log_p_positive)
         l_negatives = s_negatives - log_z - (log_m + log_p_negatives)

@@ -3,7 +3,7 @@
 import keras
 from keras import ops
 
-from instdisc_core.objectives.base import Objective, refuse_negatives
+from instdisc_core.objectives.base import Objective, reject_negatives
 
 
 @keras.saving.register_keras_serializable(package="instdisc_core")
@@ -36,8 +36,8 @@ class NonParametricSoftmax(Objective):
 
     def losses_and_gradient(self, features, indices, bank, negatives, training):
         """See ``Objective.losses_and_gradient``."""
-        refuse_negatives(self, negatives)
+        reject_negatives(self, negatives)
         v = bank.lookup(indices)
-        log_partition, expected_row = bank.attend(features, self.temperature)
+        log_z, expected_row = bank.attend(features, self.temperature)
         s = ops.sum(features * v, axis=1) / self.temperature
-        return log_partition - s, (expected_row - v) / self.temperature
+        return log_z - s, (expected_row - v) / self.temperature

@@ -6,7 +6,7 @@ import keras
 from einops import rearrange
 from keras import ops
 
-from instdisc_core.objectives.base import Objective, refuse_negatives
+from instdisc_core.objectives.base import Objective, reject_negatives
 from instdisc_core.validation import require
 
 
@@ -16,7 +16,7 @@ class ParametricSoftmax(Objective):
 
         L_i = log sum_j exp(w_j . f_i / temperature) - w_i . f_i / temperature
 
-    It reads the bank's shape alone; its weights ``w`` are trained by the optimiser, and are built
+    It reads the bank's shape alone; its weights ``w`` are trained by the optimizer, and are built
     at the first call or by ``build(bank.shape)``. Logits are ``batch x n``.
 
     Args:
@@ -48,7 +48,7 @@ class ParametricSoftmax(Objective):
 
     def call(self, features, indices, bank, negatives=None, training=True):
         """See ``Objective.__call__``."""
-        refuse_negatives(self, negatives)
+        reject_negatives(self, negatives)
         valid = bank.contains(indices)
         indices = ops.cast(ops.where(valid, indices, 0), "int32")
         s = ops.matmul(features, ops.transpose(self.w)) / self.temperature

@@ -41,7 +41,7 @@ class SampledObjective(Objective):
             "a NegativeSampler, such as UniformSampler()",
         )
         self.shared_negatives = bool(shared_negatives)
-        self._refuse_excluding(self.shared_negatives)
+        self._reject_excluding(self.shared_negatives)
 
     def candidates(self, indices, bank, negatives, training):
         """The positive and the negatives of each image, ready to be scored."""
@@ -51,7 +51,7 @@ class SampledObjective(Objective):
             negatives = self.sampler.sample(
                 indices, bank.num_instances, self.num_negatives, self.shared_negatives, training
             )
-        self._refuse_excluding(shared=len(negatives.shape) == 1)
+        self._reject_excluding(shared=len(negatives.shape) == 1)
         return Candidates(indices, negatives, bank)
 
     def get_config(self):
@@ -63,7 +63,7 @@ class SampledObjective(Objective):
             "shared_negatives": self.shared_negatives,
         }
 
-    def _refuse_excluding(self, shared):
+    def _reject_excluding(self, shared):
         require(
             not (shared and self.sampler.exclude_positive),
             "shared negatives with a sampler that has exclude_positive=True",

@@ -9,12 +9,12 @@ _FLOAT_COLORS = (
     "Pixels are floats between the color changes; the official code rounds them to 8 bits, which "
     "is a mean difference of 1.4 of 255 levels."
 )
-_BANK = "The bank starts from normalised Gaussian rows."
+_BANK = "The bank starts from normalized Gaussian rows."
 
 _MODERN = Recipe(
     name="modern-cifar10",
     source="paper-cifar10, with what has been learned since",
-    departures=(
+    deviations=(
         "Crops of 24 pixels: 0.56 of the work, and objects of the size they have in whole "
         "images of 32.",
         "Milder color changes, with SimCLR's flip; AdamW; a cosine after a warm-up; bfloat16.",
@@ -34,13 +34,13 @@ _RECIPES = (
     Recipe(
         name="paper-cifar10",
         source="Wu et al., CVPR 2018, section 4.1 and Table 1, exact softmax",
-        departures=(_FLOAT_COLORS, _BANK),
+        deviations=(_FLOAT_COLORS, _BANK),
         augmentation_settings=(("flip", False),),
     ),
     Recipe(
         name="lemniscate-cifar10",
         source="the official code, cifar.py of lemniscate.pytorch: NCE with 4096 negatives",
-        departures=(
+        deviations=(
             _FLOAT_COLORS,
             _BANK,
             "Z follows the bank by a moving average instead of being fixed at the first batch.",
@@ -52,7 +52,7 @@ _RECIPES = (
     Recipe(
         name="paper-imagenet",
         source="Wu et al., CVPR 2018, section 4.2, ResNet-18; one of its proximal weights",
-        departures=(
+        deviations=(
             _FLOAT_COLORS,
             _BANK,
             "Images are read at 256 x 256 pixels, their central square, and cropped from there; "
@@ -75,7 +75,7 @@ _RECIPES = (
         _MODERN,
         name="small-cifar10",
         source="modern-cifar10, for two processor cores and 10,000 images",
-        departures=("A residual network of depth 10 and half the width, on patches of 2 x 2.",),
+        deviations=("A residual network of depth 10 and half the width, on patches of 2 x 2.",),
         depth=10,
         stem="patch",
         width=32,
@@ -95,7 +95,7 @@ def get(name, **changes):
 
     Args:
         name: one of ``names()``.
-        **changes: attributes of Recipe; each is added to ``departures``. With other ``epochs``
+        **changes: attributes of Recipe; each is added to ``deviations``. With other ``epochs``
             the warm-up and the milestones, if they are not given too, move in proportion.
 
     Raises:
@@ -126,5 +126,5 @@ def get(name, **changes):
         for key, value in changes.items()
         if value != getattr(recipe, key)
     ]
-    departures = (*recipe.departures, *changed)
-    return dataclasses.replace(recipe, **{"departures": departures, **changes})
+    deviations = (*recipe.deviations, *changed)
+    return dataclasses.replace(recipe, **{"deviations": deviations, **changes})

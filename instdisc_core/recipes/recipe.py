@@ -30,7 +30,7 @@ class Recipe:
     Attributes:
         name: of the recipe.
         source: where its settings come from.
-        departures: what differs from there, a tuple of sentences.
+        deviations: what differs from there, a tuple of sentences.
         image_size: pixels of a side to which a source should bring images.
         crop_size: pixels of a side that the encoder sees in training.
         augmentation: ``"paper"`` or ``"simclr"``; see ``instdisc_core.augmentation``.
@@ -49,13 +49,13 @@ class Recipe:
             decoupled one.
         warmup_epochs: in which the learning rate rises linearly from 0.
         milestones: epochs at which it is divided by 10; with none it falls to 0 along a cosine.
-        num_neighbours, knn_temperature: of the classifier that judges the embedding.
+        num_neighbors, knn_temperature: of the classifier that judges the embedding.
         dtype_policy: Keras's; the bank, scores and losses are float32 in any.
     """
 
     name: str
     source: str
-    departures: tuple = ()
+    deviations: tuple = ()
     image_size: int = 32
     crop_size: int = 32
     augmentation: str = "paper"
@@ -76,7 +76,7 @@ class Recipe:
     weight_decay: float = 5e-4
     warmup_epochs: int = 0
     milestones: tuple = (120, 160)
-    num_neighbours: int = 200
+    num_neighbors: int = 200
     knn_temperature: float = 0.1
     dtype_policy: str = "float32"
 
@@ -223,11 +223,11 @@ class Recipe:
 
     def __str__(self):
         settings = self.to_dict()
-        source, departures = settings.pop("source"), settings.pop("departures")
+        source, deviations = settings.pop("source"), settings.pop("deviations")
         lines = [f"recipe {settings.pop('name')}, after {source}"]
         lines += [f"  {name}: {value}" for name, value in settings.items()]
-        lines += ["  departures:", *(f"  - {sentence}" for sentence in departures)]
-        return "\n".join(lines if departures else lines[:-1])
+        lines += ["  deviations:", *(f"  - {sentence}" for sentence in deviations)]
+        return "\n".join(lines if deviations else lines[:-1])
 
     def _claim(self, output, seed, manifest):
         """Write down what runs in this folder, or raise if it is another run's."""

@@ -39,7 +39,7 @@ class AttendsInHalfPrecision(BankOps):
         return super().attend(features, bank, temperature)
 
 
-class MovesANeighbour(BankOps):
+class MovesANeighbor(BankOps):
     def update_rows(self, bank, indices, rows):
         super().update_rows(bank, (indices + 1) % bank.shape[0], rows)
 
@@ -73,7 +73,7 @@ BROKEN = (
     (IgnoresWeights, "test_combine"),
     (Overflows, "test_attend_where_exponentials_overflow"),
     (AttendsInHalfPrecision, "test_attend"),
-    (MovesANeighbour, "test_update_rows"),
+    (MovesANeighbor, "test_update_rows"),
     (AddsInsteadOfWriting, "test_update_rows"),
     (WorstFirst, "test_top_k"),
     (SearchesOneBlock, "test_top_k"),

@@ -112,5 +112,5 @@ def test_a_wrong_index_in_a_compiled_step_shows_and_trains_nothing(name, wrong):
     assert np.all(np.isfinite(gradient))
     moved = np.flatnonzero(np.any(before != state[0], axis=1))
     np.testing.assert_array_equal(moved, np.delete(np.arange(BATCH), 3))
-    refused_embeddings, refused_indices = int(state[1]), int(state[2])
-    assert (refused_embeddings, refused_indices) == (0, 1)
+    rejected_embeddings, rejected_indices = int(state[1]), int(state[2])
+    assert (rejected_embeddings, rejected_indices) == (0, 1)

@@ -120,8 +120,8 @@ def test_a_wrong_index_in_a_compiled_step_shows_and_trains_nothing(name, wrong, 
     assert np.all(np.isfinite(gradient))
     moved = np.flatnonzero(np.any(before != numpy(bank.rows), axis=1))
     np.testing.assert_array_equal(moved, np.delete(np.arange(BATCH), 3))
-    assert int(numpy(bank.refused_indices)) == 1
-    assert int(numpy(bank.refused_embeddings)) == 0
+    assert int(numpy(bank.rejected_indices)) == 1
+    assert int(numpy(bank.rejected_embeddings)) == 0
 
 
 def test_loops_over_the_bank_are_compiled_inside_a_plain_graph():

@@ -44,8 +44,8 @@ class TestKernels(BankOpsConformance):
 
 def test_the_bank_is_cut_into_parts():
     features, bank = torch.eye(3, 16), torch.eye(4000, 16)
-    log_partitions, expected_rows = kernels.attend(features, bank, None, 0.5)
-    parts = len(log_partitions)
+    log_z_parts, expected_rows = kernels.attend(features, bank, None, 0.5)
+    parts = len(log_z_parts)
     assert parts > 1
-    assert log_partitions.shape == (parts, 3)
+    assert log_z_parts.shape == (parts, 3)
     assert expected_rows.shape == (parts, 3, 16)

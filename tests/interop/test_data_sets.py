@@ -14,8 +14,8 @@ from PIL import Image
 from instdisc_core import InstanceDiscrimination, NonParametricSoftmax
 from instdisc_core.data import image_source
 
-COLOURS = np.random.default_rng(0).integers(0, 256, (7, 3)).astype("uint8")
-IMAGES = np.broadcast_to(COLOURS[:, None, None], (7, 4, 4, 3)).copy()
+COLORS = np.random.default_rng(0).integers(0, 256, (7, 3)).astype("uint8")
+IMAGES = np.broadcast_to(COLORS[:, None, None], (7, 4, 4, 3)).copy()
 LABELS = [0, 1, 2, 0, 1, 2, 0]
 
 

@@ -53,7 +53,7 @@ def save(folder, backend):
     sampled = model_with(NCE(8, 0.2, seed=3))
     fit(sampled, 2)
     sampled.save(f"{folder}/sampled-{backend}.keras")
-    log_z = float(keras.ops.convert_to_numpy(sampled.objective.partition.log_partition))
+    log_z = float(keras.ops.convert_to_numpy(sampled.objective.partition.log_z))
     results = {"exact": state(exact), "log_z": log_z, "next": fit(exact, 3)}
     return {**results, "losses": exact_losses()}
 
@@ -69,7 +69,7 @@ def load(folder, backends):
     for backend in backends:
         exact = keras.saving.load_model(f"{folder}/exact-{backend}.keras")
         sampled = keras.saving.load_model(f"{folder}/sampled-{backend}.keras")
-        log_z = float(keras.ops.convert_to_numpy(sampled.objective.partition.log_partition))
+        log_z = float(keras.ops.convert_to_numpy(sampled.objective.partition.log_z))
         results[backend] = {"exact": state(exact), "log_z": log_z, "next": fit(exact, 3)}
         fit(sampled, 1)
     return results

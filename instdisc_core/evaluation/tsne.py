@@ -5,12 +5,12 @@ import numpy as np
 from instdisc_core.data.manifest import printable
 from instdisc_core.validation import require, require_count, require_finite
 
-# Ten colours that stay apart in the common kinds of colour blindness.
-COLOURS = ["#0173B2", "#DE8F05", "#029E73", "#D55E00", "#CC78BC"]
-COLOURS += ["#8C564B", "#F2A6D9", "#7F7F7F", "#B8A900", "#56B4E9"]
+# Ten colors that stay apart in the common kinds of color blindness.
+COLORS = ["#0173B2", "#DE8F05", "#029E73", "#D55E00", "#CC78BC"]
+COLORS += ["#8C564B", "#F2A6D9", "#7F7F7F", "#B8A900", "#56B4E9"]
 
 
-def embedding_map(embeddings, source, path, num_images=2000, seed=0, title=""):
+def plot_tsne(embeddings, source, path, num_images=2000, seed=0, title=""):
     """Draw a map of the embeddings by t-SNE, as PNG: points by class, or the images themselves.
 
     Args:
@@ -32,7 +32,7 @@ def embedding_map(embeddings, source, path, num_images=2000, seed=0, title=""):
     Source:
         van der Maaten and Hinton, JMLR 2008; scikit-learn's implementation.
 
-    Example: ``embedding_map(model.predict(photos.ordered()), photos, "map.png")``
+    Example: ``plot_tsne(model.predict(photos.ordered()), photos, "tsne.png")``
     """
     from matplotlib.figure import Figure
     from sklearn.manifold import TSNE
@@ -57,10 +57,10 @@ def embedding_map(embeddings, source, path, num_images=2000, seed=0, title=""):
     axis.set(xticks=[], yticks=[], aspect="equal")
     axis.set_title(printable(title), parse_math=False)
     classes = np.unique([] if source.labels is None else source.labels)
-    if 0 < len(classes) <= len(COLOURS):
-        for label, colour in zip(classes, COLOURS, strict=False):
+    if 0 < len(classes) <= len(COLORS):
+        for label, color in zip(classes, COLORS, strict=False):
             x, y = positions[source.labels[chosen] == label].T
-            axis.scatter(x, y, s=8, color=colour, label=str(label), linewidths=0)
+            axis.scatter(x, y, s=8, color=color, label=str(label), linewidths=0)
         legend = figure.legend(loc="outside lower center", ncols=5, markerscale=2.5, frameon=False)
         # Set afterwards: of labels Matplotlib leaves out those that begin with an underscore.
         for label, text in zip(classes, legend.get_texts(), strict=True):

@@ -1,4 +1,4 @@
-"""The weighted k-nearest-neighbour classifier."""
+"""The weighted k-nearest-neighbor classifier."""
 
 import keras
 import numpy as np
