@@ -2,8 +2,10 @@
 
 from keras import ops
 
+from instdisc_core.types import Tensor
 
-def attach_gradient(value, features, gradient):
+
+def attach_gradient(value: Tensor, features: Tensor, gradient: Tensor) -> Tensor:
     """A per-image loss with this value and, with respect to ``features``, this gradient.
 
     The result equals ``value``; differentiating it with respect to ``features`` gives

@@ -1,11 +1,14 @@
 """Noise distributions: where the negatives of an image come from."""
 
 import math
+from typing import Any
 
 import keras
 import numpy as np
 from keras import ops
+from numpy.typing import ArrayLike
 
+from instdisc_core.types import Tensor
 from instdisc_core.validation import check_indices, require, require_count
 
 # The noise of an evaluation is the same each time, and leaves the training stream alone.
@@ -26,13 +29,20 @@ class NegativeSampler(keras.layers.Layer):
 
     exclude_positive = False
 
-    def __init__(self, seed=None, **kwargs):
+    def __init__(self, seed: int | None = None, **kwargs: Any):
         super().__init__(**{"name": "sampler", "dtype": "float32", "trainable": False, **kwargs})
         self.seed_generator = keras.random.SeedGenerator(seed, name="seed_generator")
         self.seed = seed
         self.built = True
 
-    def sample(self, indices, num_instances, num_negatives, shared=False, training=True):
+    def sample(
+        self,
+        indices: Tensor,
+        num_instances: int,
+        num_negatives: int,
+        shared: bool = False,
+        training: bool = True,
+    ) -> Tensor:
         """Draw negatives with replacement.
 
         Args:
@@ -51,15 +61,15 @@ class NegativeSampler(keras.layers.Layer):
         shape = (num_negatives,) if shared else (ops.shape(indices)[0], num_negatives)
         return self.draw(indices, num_instances, shape, seed)
 
-    def draw(self, indices, num_instances, shape, seed):
+    def draw(self, indices: Tensor, num_instances: int, shape: tuple, seed: Any) -> Tensor:
         """Draw an int32 tensor of this shape; ``seed`` is what ``keras.random`` takes."""
         raise NotImplementedError
 
-    def log_probabilities(self, indices, num_instances):
-        """``log P_n(j)`` of each of these instances, in nats; it broadcasts to their shape."""
+    def log_probabilities(self, indices: Tensor, num_instances: int) -> Tensor:
+        """``log P_n(j)`` of each of these instances, in nats, in their shape."""
         raise NotImplementedError
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         """The arguments that rebuild this sampler."""
         return {"name": self.name, "seed": self.seed}
 
@@ -84,11 +94,11 @@ class UniformSampler(NegativeSampler):
     ```
     """
 
-    def __init__(self, exclude_positive=False, seed=None, **kwargs):
+    def __init__(self, exclude_positive: bool = False, seed: int | None = None, **kwargs: Any):
         super().__init__(seed, **kwargs)
         self.exclude_positive = bool(exclude_positive)
 
-    def draw(self, indices, num_instances, shape, seed):
+    def draw(self, indices: Tensor, num_instances: int, shape: tuple, seed: Any) -> Tensor:
         """See ``NegativeSampler.draw``."""
         if not self.exclude_positive:
             return keras.random.randint(shape, 0, num_instances, seed=seed)
@@ -106,11 +116,12 @@ class UniformSampler(NegativeSampler):
         drawn = keras.random.randint(shape, 0, num_instances - 1, seed=seed)
         return drawn + ops.cast(drawn >= ops.cast(indices, "int32")[:, None], "int32")
 
-    def log_probabilities(self, indices, num_instances):
+    def log_probabilities(self, indices: Tensor, num_instances: int) -> Tensor:
         """See ``NegativeSampler.log_probabilities``."""
-        return -math.log(num_instances - self.exclude_positive)
+        log_p = -math.log(num_instances - self.exclude_positive)
+        return ops.broadcast_to(ops.convert_to_tensor(log_p, "float32"), ops.shape(indices))
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         """The arguments that rebuild this sampler."""
         return {**super().get_config(), "exclude_positive": self.exclude_positive}
 
@@ -142,7 +153,7 @@ class AliasSampler(NegativeSampler):
     ```
     """
 
-    def __init__(self, probabilities, seed=None, **kwargs):
+    def __init__(self, probabilities: ArrayLike, seed: int | None = None, **kwargs: Any):
         super().__init__(seed, **kwargs)
         probabilities = np.asarray(probabilities, "float64")
         require(
@@ -172,7 +183,7 @@ class AliasSampler(NegativeSampler):
         self._alias = self._table("alias", alias, "int32")
         self._log = self._table("log_probabilities", np.log(self.probabilities), "float32")
 
-    def draw(self, indices, num_instances, shape, seed):
+    def draw(self, indices: Tensor, num_instances: int, shape: tuple, seed: Any) -> Tensor:
         """See ``NegativeSampler.draw``."""
         self._check(num_instances)
         slot = keras.random.randint(shape, 0, num_instances, seed=seed)
@@ -180,12 +191,12 @@ class AliasSampler(NegativeSampler):
         beyond = side >= ops.take(self._threshold, slot)
         return ops.where(beyond, ops.take(self._alias, slot), slot)
 
-    def log_probabilities(self, indices, num_instances):
+    def log_probabilities(self, indices: Tensor, num_instances: int) -> Tensor:
         """See ``NegativeSampler.log_probabilities``."""
         self._check(num_instances)
         return ops.take(self._log, check_indices(indices, num_instances, ranks=(1, 2)))
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         """The arguments that rebuild this sampler."""
         return {**super().get_config(), "probabilities": self.probabilities.tolist()}
 
@@ -207,7 +218,7 @@ class AliasSampler(NegativeSampler):
         )
 
 
-def alias_tables(probabilities):
+def alias_tables(probabilities: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
     """The alias tables of a distribution, exact up to float64 rounding.
 
     Scale the probabilities so that their mean is 1. What the small ones lack, laid end to end, and

@@ -1,11 +1,16 @@
 """Policies for the partition function Z of noise-contrastive estimation."""
 
 import math
+from collections.abc import Callable
+from typing import Any, Literal
 
 import keras
 from keras import ops
 
+from instdisc_core.types import Tensor
 from instdisc_core.validation import require, require_count, require_number
+
+PartitionName = Literal["first_batches", "moving_average", "exact"]
 
 
 class PartitionPolicy(keras.layers.Layer):
@@ -25,17 +30,17 @@ class PartitionPolicy(keras.layers.Layer):
         num_batches_seen: variable ``()``, int32.
     """
 
-    def __init__(self, log_z=-math.inf, **kwargs):
+    def __init__(self, log_z: float = -math.inf, **kwargs: Any):
         super().__init__(**{"name": "partition", "dtype": "float32", "trainable": False, **kwargs})
         self.log_z = self._state("log_z", log_z, "float32")
         self.num_batches_seen = self._state("num_batches_seen", 0, "int32")
         self.built = True
 
-    def weight(self, num_batches_seen):
+    def weight(self, num_batches_seen: Tensor) -> Tensor:
         """The weight ``w`` in ``[0, 1]`` of the next estimate: a float, or a float32 scalar."""
         raise NotImplementedError
 
-    def estimate(self, sampled, exact):
+    def estimate(self, sampled: Tensor, exact: Callable[[], Tensor]) -> Tensor:
         """This batch's log Z, ``()``: by default the one sampled from the negatives.
 
         Args:
@@ -45,7 +50,7 @@ class PartitionPolicy(keras.layers.Layer):
         """
         return sampled
 
-    def update(self, sampled, exact, training=True):
+    def update(self, sampled: Tensor, exact: Callable[[], Tensor], training: bool = True) -> Tensor:
         """The log Z to use with this batch; in training, after taking the batch in.
 
         Args:
@@ -69,7 +74,7 @@ class PartitionPolicy(keras.layers.Layer):
         self.num_batches_seen.assign(seen + ops.cast(usable, "int32"))
         return blended
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         """The arguments that rebuild this policy."""
         return {"name": self.name}
 
@@ -104,17 +109,17 @@ class FirstBatches(PartitionPolicy):
     Example: ``NCE(partition=FirstBatches(num_batches=10))``
     """
 
-    def __init__(self, num_batches=1, **kwargs):
+    def __init__(self, num_batches: int = 1, **kwargs: Any):
         require_count("num_batches", num_batches)
         super().__init__(**kwargs)
         self.num_batches = int(num_batches)
 
-    def weight(self, num_batches_seen):
+    def weight(self, num_batches_seen: Tensor) -> Tensor:
         """``1 / t`` at batch ``t`` up to ``num_batches``, then 0."""
         t = ops.cast(num_batches_seen + 1, "float32")
         return ops.where(t <= self.num_batches, 1 / t, 0.0)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         """The arguments that rebuild this policy."""
         return {**super().get_config(), "num_batches": self.num_batches}
 
@@ -133,16 +138,16 @@ class ConstantPartition(PartitionPolicy):
     Example: ``NCE(partition=ConstantPartition(2.31 * 50_000))``
     """
 
-    def __init__(self, value, **kwargs):
+    def __init__(self, value: float, **kwargs: Any):
         require_number("value", value, 0, open_below=True)
         super().__init__(log_z=math.log(value), **kwargs)
         self.value = float(value)
 
-    def weight(self, num_batches_seen):
+    def weight(self, num_batches_seen: Tensor) -> Tensor:
         """Always 0."""
         return 0.0
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         """The arguments that rebuild this policy."""
         return {**super().get_config(), "value": self.value}
 
@@ -160,16 +165,16 @@ class MovingAveragePartition(PartitionPolicy):
     Example: ``NCE(partition=MovingAveragePartition(decay=0.99))``
     """
 
-    def __init__(self, decay=0.99, **kwargs):
+    def __init__(self, decay: float = 0.99, **kwargs: Any):
         require_number("decay", decay, 0, 1)
         super().__init__(**kwargs)
         self.decay = float(decay)
 
-    def weight(self, num_batches_seen):
+    def weight(self, num_batches_seen: Tensor) -> Tensor:
         """1 at the first batch, then ``1 - decay``."""
         return ops.where(num_batches_seen == 0, 1.0, 1 - self.decay)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         """The arguments that rebuild this policy."""
         return {**super().get_config(), "decay": self.decay}
 
@@ -183,39 +188,39 @@ class ExactPartition(PartitionPolicy):
 
     Source:
         An addition to the paper. One pass of attention over the bank costs as much as the exact
-        softmax does; see ``relative_costs``.
+        softmax does.
 
     Example: ``NCE(partition=ExactPartition(every=10))``
     """
 
-    def __init__(self, every=1, **kwargs):
+    def __init__(self, every: int = 1, **kwargs: Any):
         require_count("every", every)
         super().__init__(**kwargs)
         self.every = int(every)
 
-    def weight(self, num_batches_seen):
+    def weight(self, num_batches_seen: Tensor) -> Tensor:
         """1 at every ``every``-th batch, counted from the first; 0 between."""
         return ops.where(num_batches_seen % self.every == 0, 1.0, 0.0)
 
-    def estimate(self, sampled, exact):
+    def estimate(self, sampled: Tensor, exact: Callable[[], Tensor]) -> Tensor:
         """The exact one where it is due; between, the stored one."""
         stored = ops.convert_to_tensor(self.log_z)
         due = ops.convert_to_tensor(self.num_batches_seen) % self.every == 0
         return ops.cond(due, exact, lambda: stored)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         """The arguments that rebuild this policy."""
         return {**super().get_config(), "every": self.every}
 
 
-NAMES = {
+NAMES: dict[str, Callable[[], PartitionPolicy]] = {
     "first_batches": FirstBatches,
     "moving_average": MovingAveragePartition,
     "exact": ExactPartition,
 }
 
 
-def get(identifier):
+def get(identifier: PartitionName | PartitionPolicy) -> PartitionPolicy:
     """The policy meant by a name, or a policy itself.
 
     Args:

@@ -10,7 +10,7 @@ from instdisc_core.bank_ops import BankOps
 GROUP = "instdisc_core.backends"
 
 
-def available_backends():
+def available_backends() -> dict[str, EntryPoint]:
     """The backends that are installed next to the core, by name; none is imported.
 
     Returns:
@@ -20,7 +20,7 @@ def available_backends():
     return {entry_point.name: entry_point for entry_point in entry_points(group=GROUP)}
 
 
-def get_bank_ops(backend=None):
+def get_bank_ops(backend: str | BankOps | None = None) -> BankOps:
     """The BankOps to use.
 
     Args:

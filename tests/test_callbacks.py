@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from instdisc_core import InstanceDiscrimination, KNNEvaluation, MemoryBank
-from instdisc_core.callbacks import DataOrder, RejectedIndices
 from instdisc_core.data import ImageArray
+from instdisc_core.fitting import DataOrder, RejectedIndices
 
 # One training image nearby, two of another class a little further away.
 TRAIN = np.array([[1, 0], [0.8, 0.6], [0.8, -0.6]], "float32")

@@ -31,12 +31,12 @@ def _compiled(body, static=("self",)):
 
 
 @partial(jax.jit, donate_argnums=0)
-def _overwrite(table, indices, rows):
-    return table.at[indices].set(rows.astype(table.dtype))
+def _overwrite(table, indices, values):
+    return table.at[indices].set(values)
 
 
 class JaxBankOps(BankOps):
-    """The five primitives on JAX arrays; see ``instdisc_core.BankOps`` for what each means.
+    """The six primitives on JAX arrays; see ``instdisc_core.BankOps`` for what each means.
 
     The bodies are the reference's, compiled. Outside a jitted step an update donates the bank's
     old array, which can then no longer be read, even if it was yours and ``bank.rows.assign`` took
@@ -48,7 +48,7 @@ class JaxBankOps(BankOps):
 
     keras_backend = "jax"
 
-    def require_writable(self):
+    def require_writable(self) -> None:
         """See ``BankOps.require_writable``."""
         traced = isinstance(jax.numpy.zeros(()), jax.core.Tracer)
         if traced and not in_stateless_scope():
@@ -58,7 +58,7 @@ class JaxBankOps(BankOps):
                 "the step. See examples/train_jax.py."
             )
 
-    def __init__(self):
+    def __init__(self) -> None:
         if jax.default_backend() != "cpu":  # a block fills the chip, not a core's cache
             self.attend_rows = self.search_rows = 2**16
 
@@ -67,9 +67,10 @@ class JaxBankOps(BankOps):
     attend = _compiled(BankOps.attend)
     top_k = _compiled(BankOps.top_k, static=("self", "k"))
 
-    def update_rows(self, bank, indices, rows):
-        """See ``BankOps.update_rows``. Writes in place, inside a jitted step and outside."""
-        value = bank.value
-        if value is not bank._value:  # a stateless scope: the array is the caller's
-            return super().update_rows(bank, indices, rows)
-        bank.assign(_overwrite(value, indices, rows))
+    def write(self, variable: keras.Variable, indices: jax.Array, values: jax.Array) -> None:
+        """See ``BankOps.write``. Writes in place, inside a jitted step and outside."""
+        value = variable.value
+        if value is not variable._value:  # a stateless scope: the array is the caller's
+            return super().write(variable, indices, values)
+        variable.assign(_overwrite(value, indices, values))
+        return None

@@ -2,13 +2,17 @@
 
 import math
 from functools import cache, partial, wraps
+from typing import TypeAlias
 
 import keras
 import torch
+from torch import Tensor
 
 from instdisc_core import BankOps, QuantizedRows
 from instdisc_torch import search
 from instdisc_torch.fused import attention, sampled_product
+
+Bank: TypeAlias = keras.Variable | Tensor | QuantizedRows
 
 # Elements of gathered or widened rows that are held at a time: 4 MiB of float32.
 CHUNK_ELEMENTS = 2**20
@@ -32,7 +36,7 @@ def _in_float32(method):
 
 
 class TorchBankOps(BankOps):
-    """The five primitives on PyTorch tensors; see ``instdisc_core.BankOps`` for what each means.
+    """The six primitives on PyTorch tensors; see ``instdisc_core.BankOps`` for what each means.
 
     Example: ``bank = MemoryBank(50_000, 128, backend="torch")``
     """
@@ -40,7 +44,7 @@ class TorchBankOps(BankOps):
     keras_backend = "torch"
 
     @_in_float32
-    def scores(self, features, bank, indices):
+    def scores(self, features: Tensor, bank: Bank, indices: Tensor) -> Tensor:
         """See ``BankOps.scores``. On a CPU one sampled product, which gathers nothing."""
         if indices.ndim == 1:
             return super().scores(features, bank, indices)
@@ -63,7 +67,7 @@ class TorchBankOps(BankOps):
         return scores
 
     @_in_float32
-    def combine(self, weights, bank, indices):
+    def combine(self, weights: Tensor, bank: Bank, indices: Tensor) -> Tensor:
         """See ``BankOps.combine``. In float32 a weighted embedding bag, which gathers nothing."""
         if indices.ndim == 1:
             return super().combine(weights, bank, indices)
@@ -85,7 +89,7 @@ class TorchBankOps(BankOps):
         return combined
 
     @_in_float32
-    def attend(self, features, bank, temperature):
+    def attend(self, features: Tensor, bank: Bank, temperature: float) -> tuple[Tensor, Tensor]:
         """See ``BankOps.attend``. On a CPU PyTorch's flash attention, a part of the bank a core."""
         if kernels := _kernels(features, bank):
             return merged(*kernels.attend(features, *stored_parts(bank), temperature))
@@ -106,16 +110,17 @@ class TorchBankOps(BankOps):
                 parts.append(attention(features[None], rows[None, even:], temperature))
         return merged(*(torch.cat(part) for part in zip(*parts, strict=True)))
 
-    def update_rows(self, bank, indices, rows):
-        """See ``BankOps.update_rows``. Writes the rows in place."""
-        value = bank.value
-        if value is not bank._value:  # a stateless scope: the tensor is the caller's
-            return super().update_rows(bank, indices, rows)
+    def write(self, variable: keras.Variable, indices: Tensor, values: Tensor) -> None:
+        """See ``BankOps.write``. Writes in place."""
+        value = variable.value
+        if value is not variable._value:  # a stateless scope: the tensor is the caller's
+            return super().write(variable, indices, values)
         with torch.no_grad():
-            value.index_copy_(0, indices.long(), rows.to(value.dtype))
+            value.index_copy_(0, indices.long(), values)
+        return None
 
     @_in_float32
-    def top_k(self, features, bank, k):
+    def top_k(self, features: Tensor, bank: Bank, k: int) -> tuple[Tensor, Tensor]:
         """See ``BankOps.top_k``. On a CPU most rows are only screened, in low precision."""
         if features.device.type != "cpu" or sampled_product is None:
             return super().top_k(features, bank, k)
@@ -136,7 +141,7 @@ def _block(bank, start, stop):
     return _tensor(bank)[start:stop].float()
 
 
-def merged(log_z_parts, expected_rows):
+def merged(log_z_parts: Tensor, expected_rows: Tensor) -> tuple[Tensor, Tensor]:
     """The softmax over all rows, from the softmaxes over parts of them.
 
     Args:
@@ -169,7 +174,7 @@ def _gather(table, indices):
     return table.index_select(0, indices.flatten()).view(*indices.shape, -1).float()
 
 
-def stored_parts(bank):
+def stored_parts(bank: Bank) -> tuple[Tensor, Tensor | None]:
     """The tensor of the rows, and that of their scales or None."""
     if isinstance(bank, QuantizedRows):
         return _tensor(bank.values), _tensor(bank.scale)

@@ -6,15 +6,16 @@ from typing import Any
 
 import keras
 
-from instdisc_core.callbacks import DataOrder, NonFiniteImages, RejectedIndices
 from instdisc_core.checkpoints import Checkpoints, Position
 from instdisc_core.data.batches import ArrayBatches, OrderedBatches
 from instdisc_core.data.checked import require_finite_images, require_images, with_narrow_indices
+from instdisc_core.fitting.data_order import DataOrder
+from instdisc_core.fitting.resuming import resumed
 from instdisc_core.validation import require
 
 
 @contextmanager
-def calls(model: keras.Model, arguments: dict[str, Any]) -> Iterator[Iterable[dict[str, Any]]]:
+def calls(model: Any, arguments: dict[str, Any]) -> Iterator[Iterable[dict[str, Any]]]:
     """The arguments of each call of Keras's ``fit`` that a training takes: one, as a rule.
 
     Data are checked. The callbacks that every training needs are added. With ``Checkpoints`` among
@@ -22,7 +23,7 @@ def calls(model: keras.Model, arguments: dict[str, Any]) -> Iterator[Iterable[di
     checkpoint; if that is one in the middle of an epoch, the rest of it is a call of its own.
 
     Args:
-        model: the InstanceDiscrimination.
+        model: the EmbeddingModel.
         arguments: of its ``fit``, by name.
 
     Raises:
@@ -37,7 +38,7 @@ def calls(model: keras.Model, arguments: dict[str, Any]) -> Iterator[Iterable[di
     require(len(savers) < 2, f"{len(savers)} Checkpoints", "one")
     if savers and arguments["y"] is not None:
         _batch_arrays(arguments, model.seed or 0)
-    others = [RejectedIndices(), NonFiniteImages(), *(c for c in listed if c not in savers)]
+    others = [*model.own_callbacks(), *(c for c in listed if c not in savers)]
     ordered = arguments["x"] if isinstance(arguments["x"], OrderedBatches) else None
     if ordered is None:
         arguments["x"] = with_narrow_indices(arguments["x"])
@@ -59,7 +60,7 @@ def calls(model: keras.Model, arguments: dict[str, Any]) -> Iterator[Iterable[di
         arguments |= {"callbacks": callbacks, "initial_epoch": start.epoch}
         if start.step and start.epoch < arguments["epochs"]:
             stack.callback(setattr, ordered, "start", 0)
-            yield _resumed(model, ordered, arguments, start.step)
+            yield resumed(model, ordered, arguments, start.step)
         else:
             yield [arguments]
 
@@ -88,43 +89,6 @@ def _require_whole_epochs(arguments):
         "whole epochs, in which every image is seen once",
         "Leave it out; for shorter epochs train on source.subset(...).",
     )
-
-
-def _resumed(model, batches, arguments, step):
-    """Two calls: the rest of an epoch, which has fewer steps, and the epochs after it."""
-    verbose, epoch = arguments["verbose"], arguments["initial_epoch"]
-    given = arguments["callbacks"]
-    callbacks = _OneTraining(
-        getattr(given, "callbacks", given),
-        add_history=True,
-        add_progbar=verbose != 0,
-        verbose=verbose,
-        epochs=arguments["epochs"],
-        steps=len(batches),
-        model=model,
-    )
-    batches.start = step
-    yield {**arguments, "callbacks": callbacks, "epochs": epoch + 1}
-    batches.start = 0
-    callbacks.is_last = True
-    following = arguments["epochs"] if model.stop_training else epoch + 1
-    yield {**arguments, "callbacks": callbacks, "initial_epoch": following}
-
-
-class _OneTraining(keras.callbacks.CallbackList):
-    """Callbacks for which several calls of ``fit`` are one training."""
-
-    begun, is_last, logs = False, False, None
-
-    def on_train_begin(self, logs=None):
-        if not self.begun:
-            self.begun = True
-            super().on_train_begin(logs)
-
-    def on_train_end(self, logs=None):
-        self.logs = logs or self.logs  # the last call has none if it has no epoch
-        if self.is_last:
-            super().on_train_end(self.logs)
 
 
 def build_for(model: keras.Model, x: Any) -> None:

@@ -9,7 +9,7 @@ from keras import ops
 from instdisc_core.bank_ops import BankOps
 from instdisc_core.quantized_rows import QuantizedRows
 from instdisc_core.testing import reference
-from instdisc_core.testing.strategies import problems, temperatures
+from instdisc_core.testing.strategies import Problem, problems, temperatures
 
 FLOATS = ("float32", "bfloat16", "float16")
 STORED_AS = (*FLOATS, "int8")
@@ -34,7 +34,7 @@ class BankOpsConformance:
     tolerance = 3e-6
 
     @given(problems(), st.sampled_from(STORED_AS), st.sampled_from([1, 5, 700]))
-    def test_scores_of_own_rows(self, problem, dtype, count):
+    def test_scores_of_own_rows(self, problem: Problem, dtype: str, count: int) -> None:
         """``(B, K)`` indices: every image its own rows."""
         bank, rows = _stored(problem.bank, dtype)
         indices = problem.negatives(len(problem.indices), count)
@@ -43,7 +43,7 @@ class BankOpsConformance:
         self._close(scores, expected)
 
     @given(problems(), st.sampled_from(STORED_AS), st.sampled_from([1, 5, 700]))
-    def test_scores_of_shared_rows(self, problem, dtype, count):
+    def test_scores_of_shared_rows(self, problem: Problem, dtype: str, count: int) -> None:
         """``(K,)`` indices: the same rows for every image."""
         bank, rows = _stored(problem.bank, dtype)
         indices = problem.negatives(count)
@@ -51,7 +51,7 @@ class BankOpsConformance:
         self._close(scores, problem.features.astype("float64") @ rows[indices].T)
 
     @given(problems(), st.sampled_from(STORED_AS), st.sampled_from([1, 5, 700]), st.booleans())
-    def test_combine(self, problem, dtype, count, shared):
+    def test_combine(self, problem: Problem, dtype: str, count: int, shared: bool) -> None:
         """Weighted sums of rows, own and shared."""
         bank, rows = _stored(problem.bank, dtype)
         batch = len(problem.indices)
@@ -62,7 +62,7 @@ class BankOpsConformance:
         self._close(combined, np.einsum("bk,bkd->bd", weights.astype("float64"), gathered))
 
     @given(problems(), st.sampled_from(STORED_AS), temperatures())
-    def test_attend(self, problem, dtype, temperature):
+    def test_attend(self, problem: Problem, dtype: str, temperature: float) -> None:
         """The softmax over the bank, at temperatures whose exponentials overflow and at high."""
         bank, rows = _stored(problem.bank, dtype)
         log_z, expected_row = self.bank_ops.attend(_tensor(problem.features), bank, temperature)
@@ -72,7 +72,7 @@ class BankOpsConformance:
         self._close(expected_row, expected[1], 1 + 1 / temperature)
 
     @given(problems())
-    def test_attend_where_exponentials_overflow(self, problem):
+    def test_attend_where_exponentials_overflow(self, problem: Problem) -> None:
         """``exp(1 / 0.01)`` is beyond float32; the largest score is 100 here, for every image."""
         bank, rows = _stored(problem.bank, "float32")
         features = problem.bank[problem.indices]
@@ -81,9 +81,10 @@ class BankOpsConformance:
         self._close(log_z, expected[0], 101)
         self._close(expected_row, expected[1], 101)
 
-    def test_arguments_by_name(self):
+    def test_arguments_by_name(self) -> None:
         """The parameters are called what the contract calls them."""
         rows, at = _tensor(np.eye(4, 3, dtype="float32")), _tensor(np.zeros((4, 2), "int32"))
+        assert self.bank_ops.rows(bank=rows, indices=at).shape == (4, 2, 3)
         assert self.bank_ops.scores(features=rows, bank=rows, indices=at).shape == (4, 2)
         weights = ops.ones((4, 2))
         assert self.bank_ops.combine(weights=weights, bank=rows, indices=at).shape == (4, 3)
@@ -91,7 +92,7 @@ class BankOpsConformance:
         assert self.bank_ops.top_k(features=rows, bank=rows, k=2)[1].shape == (4, 2)
 
     @given(problems(), st.sampled_from(STORED_AS))
-    def test_transposed_inputs(self, problem, dtype):
+    def test_transposed_inputs(self, problem: Problem, dtype: str) -> None:
         """Features and tables whose memory is not in the order of their elements."""
         bank, rows = _stored(problem.bank, dtype)
         features = ops.transpose(_tensor(np.ascontiguousarray(problem.features.T)))
@@ -107,19 +108,44 @@ class BankOpsConformance:
         log_z, _ = self.bank_ops.attend(features, table, 0.5)
         self._close(log_z, reference.attend(problem.features, problem.bank, 0.5)[0], 3)
 
-    @given(problems(), st.sampled_from(FLOATS))
-    def test_update_rows(self, problem, dtype):
-        """The named rows are written, twice-named ones once; no other bit of the bank moves."""
+    @given(problems(), st.sampled_from(STORED_AS), st.booleans())
+    def test_rows(self, problem: Problem, dtype: str, own: bool) -> None:
+        """Chosen rows in float32, for indices ``(K,)`` and ``(B, K)``."""
         bank, rows = _stored(problem.bank, dtype)
+        shape = (len(problem.indices), 3) if own else (5,)
+        indices = problem.negatives(*shape)
+        found = self.bank_ops.rows(bank, _tensor(indices))
+        assert keras.backend.standardize_dtype(found.dtype) == "float32"
+        self._close(found, rows[indices])
+
+    @given(problems(), st.sampled_from(STORED_AS), st.integers(0, 2**16 - 1))
+    def test_update_rows(self, problem: Problem, dtype: str, mask: int) -> None:
+        """The named rows are written where they move, twice-named ones once; all else stays."""
+        bank, rows = _stored(problem.bank, dtype)
+        before = self.bank_ops.dump(bank)
         new = problem.features[:, ::-1].copy()
-        twice = np.concatenate([problem.indices, problem.indices[:1]])
-        new_twice = np.concatenate([new, new[:1]])
-        self.bank_ops.update_rows(bank, _tensor(twice), _tensor(new_twice))
-        rows[problem.indices] = _stored(new, dtype)[1]
+        moves = np.array([bool(mask >> i & 1) for i in range(len(new))])
+        twice = [*range(len(new)), 0]
+        self.bank_ops.update_rows(
+            bank, _tensor(problem.indices[twice]), _tensor(new[twice]), _tensor(moves[twice])
+        )
+        moved = problem.indices[moves]
+        rows[moved] = _stored(new, dtype)[1][moves]
         np.testing.assert_array_equal(_float64(bank), rows)
+        for old, part in zip(before, self.bank_ops.dump(bank), strict=True):
+            stays = np.setdiff1d(np.arange(len(old)), moved)
+            np.testing.assert_array_equal(part[stays], old[stays])
+
+    @given(problems(), st.sampled_from(STORED_AS))
+    def test_dump_and_load(self, problem: Problem, dtype: str) -> None:
+        """What is stored comes back bit for bit, in another bank too."""
+        bank, rows = _stored(problem.bank, dtype)
+        other, _ = _stored(-problem.bank, dtype)
+        self.bank_ops.load(other, self.bank_ops.dump(bank))
+        np.testing.assert_array_equal(_float64(other), rows)
 
     @given(problems(), st.sampled_from(STORED_AS), SHARES)
-    def test_top_k(self, problem, dtype, share):
+    def test_top_k(self, problem: Problem, dtype: str, share: float) -> None:
         """The k best rows, best first, for k from 1 to n."""
         bank, rows = _stored(problem.bank, dtype)
         k = max(1, int(share * min(len(rows), 300)))
@@ -133,11 +159,12 @@ class BankOpsConformance:
         self._close(scores, -np.sort(-s, axis=1)[:, :k])
 
     @given(problems(), temperatures())
-    def test_reading_moves_nothing(self, problem, temperature):
+    def test_reading_moves_nothing(self, problem: Problem, temperature: float) -> None:
         """Scores, sums, attention and search leave the bank and the features as they were."""
         bank, rows = _stored(problem.bank, "float32")
         features, indices = _tensor(problem.features), _tensor(problem.indices)
         weights = ops.ones((len(problem.indices), len(problem.indices)))
+        self.bank_ops.rows(bank, indices)
         self.bank_ops.scores(features, bank, indices)
         self.bank_ops.combine(weights, bank, indices)
         self.bank_ops.attend(features, bank, temperature)
