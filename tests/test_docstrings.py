@@ -21,7 +21,9 @@ from instdisc_core import (
     data,
     encoders,
     evaluation,
+    gradients,
     health,
+    negative_sampler,
     objectives,
     partition,
     recipes,
@@ -69,7 +71,8 @@ def folder(tmp_path_factory):
 
 @cache
 def public_names():
-    modules = (objectives, partition, augmentation, encoders, data, health, evaluation, callbacks)
+    modules = (objectives, partition, negative_sampler, gradients, augmentation, encoders, data)
+    modules += (health, evaluation, callbacks)
     names = {"np": np, "keras": keras, "recipes": recipes, "instdisc_core": instdisc_core}
     for module in (*modules, instdisc_core):
         names |= {k: v for k, v in vars(module).items() if not k.startswith("_")}
