@@ -1,6 +1,7 @@
 """The recipes that have names."""
 
 import dataclasses
+from typing import Any
 
 from instdisc_core.recipes.recipe import Recipe
 from instdisc_core.validation import require
@@ -85,23 +86,30 @@ _RECIPES = (
 )
 
 
-def names():
-    """The names of all recipes."""
+def names() -> list[str]:
+    """The names of all recipes.
+
+    Example: ``recipes.names()``
+    """
     return [recipe.name for recipe in _RECIPES]
 
 
-def get(name, **changes):
+def get(name: str, **changes: Any) -> Recipe:
     """The recipe of this name, with changes.
 
     Args:
         name: one of ``names()``.
-        **changes: attributes of Recipe; each is added to ``deviations``. With other ``epochs``
-            the warm-up and the milestones, if they are not given too, move in proportion.
+        **changes: attributes of Recipe; each change is added to ``deviations``. With other
+            ``epochs`` the warm-up and the milestones change in proportion, unless they are given,
+            too.
+
+    Returns:
+        A Recipe.
 
     Raises:
-        ValueError: an unknown name or attribute.
+        ValueError: an unknown name or attribute, or a value that a recipe does not take.
 
-    Example: ``recipe = get("paper-cifar10", epochs=20)``
+    Example: ``recipe = recipes.get("paper-cifar10", epochs=20)``
     """
     found = {recipe.name: recipe for recipe in _RECIPES}
     require(name in found, f"recipe {name!r}", f"one of {', '.join(map(repr, found))}")
