@@ -11,7 +11,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from instdisc_core.augmentation import (
-    Chain,
     ColorJitter,
     Grayscale,
     RandomApply,
@@ -570,7 +569,7 @@ def test_a_recipe_is_saved_and_repeats_itself(build, tmp_path):
     model(images)
     model.save(tmp_path / "augmenter.keras")
     (loaded,) = keras.saving.load_model(tmp_path / "augmenter.keras").layers
-    rebuilt = Chain.from_config(build().get_config())
+    rebuilt = keras.layers.Pipeline.from_config(build().get_config())
     copies = [build(), rebuilt, loaded]
     first, second = ([numpy(one(images, training=True)) for one in copies] for _ in range(2))
     assert first[0].shape == (16, 24, 24, 3)
@@ -588,7 +587,7 @@ def test_a_recipe_does_not_darken_the_border():
 
 def test_half_of_the_images_are_blurred():
     images = np.repeat(noise(600, 40, 40, 1), 3, axis=-1)
-    after_the_crop = Chain(simclr_augmentation(40, strength=0, seed=0).layers[2:-1])
+    after_the_crop = keras.layers.Pipeline(simclr_augmentation(40, strength=0, seed=0).layers[2:-1])
     out = numpy(after_the_crop(images, training=True))
     changed = np.abs(out - images).max(axis=(1, 2, 3)) > 1e-3  # sigma=0.1 changes nothing visible
     assert 0.38 < changed.mean() < 0.58
@@ -644,7 +643,7 @@ def test_it_computes_in_float32_whatever_the_encoder_computes_in(build):
     keras.config.set_dtype_policy("mixed_bfloat16")
     try:
         augmenter = build(24, seed=0)
-        loaded = Chain.from_config(build(24, seed=0).get_config())
+        loaded = keras.layers.Pipeline.from_config(build(24, seed=0).get_config())
         outputs = [numpy(layer(images, training=True)) for layer in (augmenter, loaded)]
     finally:
         keras.config.set_dtype_policy(before)

@@ -17,8 +17,9 @@ def build_objective(settings: Settings, seed: int | None = None) -> Objective:
 
 def build_augmenter(settings: Settings, seed: int | None = None) -> keras.layers.Layer:
     """The augmentation, for pixels in ``[0, 255]``."""
-    build = {"paper": paper_augmentation, "simclr": simclr_augmentation}[settings.augmentation]
-    return build(settings.crop_size, seed=seed, **dict(settings.augmentation_settings))
+    build = paper_augmentation if settings.augmentation == "paper" else simclr_augmentation
+    arguments = dict(settings.augmentation_settings)
+    return build(settings.crop_size, seed=seed, **arguments)
 
 
 def build_learning_rate(settings: Settings, steps_per_epoch: int) -> schedules.LearningRateSchedule:

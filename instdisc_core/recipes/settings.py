@@ -5,7 +5,7 @@ import json
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
-from instdisc_core.encoders import Stem
+from instdisc_core.encoders import Depth, Stem
 from instdisc_core.validation import require
 
 Augmentation = Literal["paper", "simclr"]
@@ -54,7 +54,7 @@ class Settings:
     crop_size: int = 32
     augmentation: Augmentation = "paper"
     augmentation_settings: tuple[tuple[str, Any], ...] = ()
-    depth: int = 18
+    depth: Depth = 18
     stem: Stem = "cifar"
     width: int = 64
     embedding_dim: int = 128
