@@ -76,7 +76,8 @@ def test_no_convolution_writes_outside_its_memory():
 def test_images_of_any_size():
     encoder = resnet(10, stem="cifar", width=8)
     for size in (16, 21):
-        assert encoder(np.zeros((2, size, size, 3), "float32")).shape == (2, 64)
+        images = keras.KerasTensor((2, size, size, 3))
+        assert encoder.compute_output_spec(images).shape == (2, 64)
 
 
 @pytest.mark.skipif(keras.backend.backend() != "torch", reason="written in PyTorch")
@@ -139,15 +140,6 @@ def in_pytorch(encoder, images, depth, stem):
 def test_unknown_ones_are_named(argument, value):
     with pytest.raises(ValueError, match=f"Received: {argument}={value!r}. Expected"):
         resnet(**{"depth": 18, argument: value})
-
-
-def test_it_is_an_encoder():
-    images = np.random.default_rng(0).standard_normal((4, 16, 16, 3)).astype("float32")
-    encoder = resnet(10, (16, 16, 3), "cifar", width=8)
-    model = InstanceDiscrimination(encoder, 4, 8, seed=0)
-    model.compile(optimizer="sgd")
-    history = model.fit(images, np.arange(4), verbose=0)
-    assert np.isfinite(history.history["loss"][0])
 
 
 def small_images(side):

@@ -194,6 +194,7 @@ def test_a_run_is_written_down_and_continues_where_it_stopped(tmp_path, capsys):
     resumed = keras.saving.load_model(tmp_path / "model.keras")
     for ours, theirs in zip(resumed.weights, whole.weights, strict=True):
         np.testing.assert_array_equal(numpy(ours), numpy(theirs))
+        assert np.all(np.isfinite(numpy(ours)))
 
     run = json.loads((tmp_path / "recipe.json").read_text())
     assert run["recipe"] == recipe.to_dict()
