@@ -1,6 +1,7 @@
 """Recipes: every setting reaches the model, and a run can be repeated and resumed."""
 
 import json
+from zipfile import ZipFile
 
 import keras
 import numpy as np
@@ -18,6 +19,7 @@ from instdisc_core.recipes.building import (
     build_objective,
     build_optimizer,
 )
+from instdisc_core.recipes.run_folder import claim
 
 TINY = {"width": 4, "batch_size": 8, "epochs": 3, "embedding_dim": 8, "dtype_policy": "float32"}
 
@@ -192,6 +194,8 @@ def test_a_run_is_written_down_and_continues_where_it_stopped(tmp_path, capsys):
     assert (tmp_path / "checkpoints" / "epoch-00002-step-0000001").is_dir()
     assert resumed.fit(source.batches(8, 0), verbose=0).epoch == [0], "a later fit is a new one"
     resumed = keras.saving.load_model(tmp_path / "model.keras")
+    with ZipFile(tmp_path / "model.keras") as saved:
+        assert b"instdisc_core.recipes" not in saved.read("config.json"), "needed to load it"
     for ours, theirs in zip(resumed.weights, whole.weights, strict=True):
         np.testing.assert_array_equal(numpy(ours), numpy(theirs))
         assert np.all(np.isfinite(numpy(ours)))
@@ -210,7 +214,7 @@ def test_a_run_is_written_down_and_continues_where_it_stopped(tmp_path, capsys):
 def test_a_damaged_record_of_the_run_is_named(tmp_path, text):
     (tmp_path / "recipe.json").write_text(text)
     with pytest.raises(ValueError, match=r"recipe\.json, which is damaged|holds another run"):
-        recipes.get("small-cifar10", **TINY).train(images(), tmp_path, verbose=0)
+        claim(tmp_path, recipes.get("small-cifar10"), 0, images().manifest)
     assert (tmp_path / "recipe.json").read_text() == text
 
 
