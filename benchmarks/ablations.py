@@ -6,9 +6,7 @@
 Like `benchmarks.table1`: one JSON file for each row and seed, and no stored row is run again.
 """
 
-import argparse
-
-from benchmarks import cifar
+from benchmarks import cifar, harness
 
 BUDGET = {"epochs": 10, "warmup_epochs": 5}
 PARTITIONS = ("first_batches", "moving_average", "exact")
@@ -44,7 +42,7 @@ def share_of(row, train):
 
 def main():
     """Run the rows whose results are missing, and print the table."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = harness.parser(__doc__)
     cifar.add_arguments(parser)
     parser.add_argument("--ablations", nargs="+", choices=ROWS, default=list(ROWS))
     args = parser.parse_args()

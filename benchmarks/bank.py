@@ -5,7 +5,6 @@
 The three parts are measured one after the other and stored together.
 """
 
-import argparse
 import math
 
 import keras
@@ -154,12 +153,10 @@ def sampler_seconds(num_instances=10_000_000):
 
 def main():
     """Parse, measure, write."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = harness.parser(__doc__, batch_size=256, rounds=9)
     parser.add_argument("--small", type=int, default=20_000, help="images in the small bank")
     parser.add_argument("--large", type=int, default=2_000_000, help="and in the large one")
     parser.add_argument("--num-instances", type=int, default=50_000, help="of the storages")
-    parser.add_argument("--batch-size", type=int, default=256)
-    parser.add_argument("--rounds", type=int, default=9)
     args = parser.parse_args()
     results = {
         "update": update_seconds(args),

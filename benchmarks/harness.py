@@ -1,5 +1,6 @@
 """How the benchmarks measure: runs in turn, medians, peak memory, floors, and the machine."""
 
+import argparse
 import ctypes
 import datetime
 import gc
@@ -22,6 +23,14 @@ from benchmarks import frameworks
 RESULTS = Path(__file__).parent / "results"
 CODE = ("../instdisc_core", "../backends", "*.py")  # a commit with changes to these gets a "+"
 PACKAGES = ("keras", "torch", "tensorflow", "tensorflow-cpu", "jax", "numpy", "faiss-cpu", "triton")
+
+
+def parser(doc, **integers):
+    """A parser for a module with this docstring, with a flag for each integer and its default."""
+    found = argparse.ArgumentParser(description=doc.splitlines()[0])
+    for name, default in integers.items():
+        found.add_argument(f"--{name.replace('_', '-')}", type=int, default=default)
+    return found
 
 
 def timed(run):

@@ -7,7 +7,6 @@ that folder, and reads part of an epoch at 256 x 256 pixels. Linked files stay i
 cache, so the disk's speed is not measured.
 """
 
-import argparse
 import os
 import tempfile
 from functools import partial
@@ -45,12 +44,11 @@ def link(originals, folder, count, per_class=1300):
 
 def main():
     """Make the files, measure, write."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = harness.parser(__doc__, batch_size=256)
     add = parser.add_argument
     add("--names", type=int, default=100_000, help="ImageNet has 1,281,167")
     add("--files", type=int, default=500, help="different files that the names link to")
     add("--size", type=int, default=256)
-    add("--batch-size", type=int, default=256)
     add("--read", type=int, default=20_000, help="number of images to read")
     add("--workers", type=int, default=harness.cores())
     args = parser.parse_args()

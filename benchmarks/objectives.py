@@ -5,7 +5,6 @@ KERAS_BACKEND=jax python -m benchmarks.objectives --num-instances 1281167 --dtyp
 KERAS_BACKEND=torch python -m benchmarks.objectives --scaling
 """
 
-import argparse
 from functools import partial
 from statistics import median
 
@@ -181,13 +180,9 @@ def scaling(args):
 
 def main():
     """Parse, measure, write."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--num-instances", type=int, default=50_000)
-    parser.add_argument("--batch-size", type=int, default=256)
-    parser.add_argument("--num-negatives", type=int, default=4096)
-    parser.add_argument("--embedding-dim", type=int, default=128)
+    sizes = {"num_instances": 50_000, "batch_size": 256, "num_negatives": 4096}
+    parser = harness.parser(__doc__, **sizes, embedding_dim=128, rounds=15)
     parser.add_argument("--dtype", default="float32", help="of the bank")
-    parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--scaling", action="store_true", help="over the number of images instead")
     parser.add_argument("--largest", type=int, default=SCALING[-1], help="of the scaling")
     parser.add_argument("--passes", type=int, default=3, help="of the scaling")

@@ -5,7 +5,6 @@
 Every candidate's neighbors are checked against float64 before it is timed.
 """
 
-import argparse
 from functools import partial
 
 import faiss
@@ -60,12 +59,8 @@ def check(args, found, queries, rows):
 
 def main():
     """Parse, measure, write."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--num-instances", type=int, default=300_000)
-    parser.add_argument("--queries", type=int, default=500)
-    parser.add_argument("--k", type=int, default=200)
-    parser.add_argument("--embedding-dim", type=int, default=128)
-    parser.add_argument("--rounds", type=int, default=7)
+    sizes = {"num_instances": 300_000, "queries": 500, "k": 200}
+    parser = harness.parser(__doc__, **sizes, embedding_dim=128, rounds=7)
     parser.add_argument("--memory", help="only print the peak memory of this candidate")
     args = parser.parse_args()
 

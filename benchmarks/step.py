@@ -5,8 +5,6 @@
 Their time is measured in the same stock step, with an encoder that only normalizes.
 """
 
-import argparse
-
 import keras
 import numpy as np
 
@@ -64,11 +62,8 @@ class Scale(keras.layers.Layer):
 
 def main():
     """Parse, measure, write."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--num-instances", type=int, default=50_000)
-    parser.add_argument("--batch-size", type=int, default=128)
-    parser.add_argument("--num-negatives", type=int, default=4096)
-    parser.add_argument("--rounds", type=int, default=7)
+    sizes = {"num_instances": 50_000, "batch_size": 128, "num_negatives": 4096}
+    parser = harness.parser(__doc__, **sizes, rounds=7)
     args = parser.parse_args()
 
     seconds = {}

@@ -7,9 +7,7 @@ One JSON file for each row and seed, under `results/table1-...`. A row that is s
 again, and one that was interrupted continues after its last whole epoch.
 """
 
-import argparse
-
-from benchmarks import cifar
+from benchmarks import cifar, harness
 
 NCE = "nce"
 ROWS = {  # the paper's rows, and their changes to the recipe
@@ -25,7 +23,7 @@ ROWS = {  # the paper's rows, and their changes to the recipe
 
 def main():
     """Run the rows whose results are missing, and print the table."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = harness.parser(__doc__)
     cifar.add_arguments(parser)
     parser.add_argument("--rows", nargs="+", choices=ROWS, default=list(ROWS))
     args = parser.parse_args()

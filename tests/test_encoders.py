@@ -142,36 +142,6 @@ def test_unknown_ones_are_named(argument, value):
         resnet(**{"depth": 18, argument: value})
 
 
-def small_images(side):
-    return np.random.default_rng(0).integers(0, 256, (12, side, side, 3)).astype("uint8")
-
-
-@pytest.mark.skipif(keras.backend.backend() != "torch", reason="a module of PyTorch")
-def test_a_module_of_pytorch_is_an_encoder():
-    """It trains in training mode, and is evaluated in evaluation mode."""
-    import torch
-
-    class Net(torch.nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.convolution = torch.nn.Conv2d(3, 8, 3)
-            self.normalization = torch.nn.BatchNorm2d(8)
-
-        def forward(self, x):
-            x = x.permute(0, 3, 1, 2).float() / 255
-            return torch.relu(self.normalization(self.convolution(x))).mean((2, 3))
-
-    net = Net()
-    kernel = net.convolution.weight.detach().clone()
-    model = InstanceDiscrimination(net, 12, 8, "non_parametric_softmax", seed=0)
-    model.compile(optimizer=keras.optimizers.SGD(0.1))
-    model.fit(small_images(8), np.arange(12), epochs=2, verbose=0)
-    assert not torch.equal(net.convolution.weight, kernel)
-    assert net.normalization.running_mean.abs().max() > 0.01
-    alone, together = (model.predict(small_images(8), size, verbose=0) for size in (1, 12))
-    np.testing.assert_allclose(alone, together, atol=1e-5)
-
-
 @pytest.mark.skipif(keras.backend.backend() != "torch", reason="slow to compile elsewhere")
 def test_a_model_of_keras_applications_is_an_encoder():
     encoder = keras.applications.MobileNetV2(
@@ -179,7 +149,8 @@ def test_a_model_of_keras_applications_is_an_encoder():
     )
     model = InstanceDiscrimination(encoder, 12, 8, "non_parametric_softmax", seed=0)
     model.compile(optimizer="sgd")
-    history = model.fit(small_images(32), np.arange(12), verbose=0).history
+    images = np.random.default_rng(0).integers(0, 256, (12, 32, 32, 3)).astype("uint8")
+    history = model.fit(images, np.arange(12), verbose=0).history
     assert np.isfinite(history["loss"][0])
 
 
