@@ -179,5 +179,5 @@ def test_importing_the_core_loads_no_extra_and_nothing_that_only_looks_at_result
 
 def test_importing_the_core_is_enough_to_load_a_saved_model(imported):
     names = {name for path in modules("instdisc_core") for name in registered(path)}
-    assert {"instdisc_core>Chain", "instdisc_core>Schedule"} <= names
+    assert {"instdisc_core>ColorJitter", "instdisc_core>MemoryBank"} <= names
     assert names <= set(imported["serializable"])

@@ -26,6 +26,7 @@ from instdisc_core.checkpoints.folder import (
     _packed,
 )
 from instdisc_core.data import ImageFolder, Manifest
+from instdisc_core.recipes.run_folder import claim
 
 PWNED = "pwned"  # the file that the code in these files would make
 
@@ -82,7 +83,7 @@ def nested_checkpoint(folder):
 def nested_recipe(folder):
     """``recipe.json`` likewise."""
     (folder / "recipe.json").write_text("[" * 100_000)
-    return lambda: recipes.get("small-cifar10")._claim(folder, 0, loaders._manifest())
+    return lambda: claim(folder, recipes.get("small-cifar10"), 0, loaders._manifest())
 
 
 def _keras_file(folder, encoder):

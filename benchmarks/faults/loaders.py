@@ -19,6 +19,7 @@ from instdisc_core.checkpoints import Checkpoints
 from instdisc_core.checkpoints.folder import ABOUT, STATE, WEIGHTS, CheckpointFolder
 from instdisc_core.data import ImageFolder, Manifest
 from instdisc_core.data.decoding import decode
+from instdisc_core.recipes.run_folder import claim
 
 SIZE = 8
 FORMATS = {
@@ -180,7 +181,7 @@ class RecipeFile(_Base):
         return {key: said[key] for key in ("recipe", "seed", "data")}
 
     def _claim(self, folder):
-        self._recipe._claim(folder, 0, self._manifest)
+        claim(folder, self._recipe, 0, self._manifest)
 
 
 class Log(_Base):
