@@ -148,9 +148,9 @@ def test_a_folder_without_images_says_what_it_holds(tmp_path, files, what):
 
 def test_no_folder_at_all(tmp_path):
     (tmp_path / "file").touch()
-    with pytest.raises(ValueError, match="which is not there"):
+    with pytest.raises(ValueError, match="which does not exist"):
         ImageFolder(tmp_path / "nowhere", 8)
-    with pytest.raises(ValueError, match="which is no folder"):
+    with pytest.raises(ValueError, match="which is not a folder"):
         ImageFolder(tmp_path / "file", 8)
 
 
@@ -281,7 +281,10 @@ def test_errors_and_warnings_name_files_of_any_name(tmp_path):
 @pytest.mark.parametrize(
     ("name", "why"),
     [
-        ("gone/m.csv", r"manifest='.*gone/m\.csv', in a folder that is not there.*Create .*gone "),
+        (
+            "gone/m.csv",
+            r"manifest='.*gone/m\.csv', in a folder that does not exist.*Create .*gone ",
+        ),
         ("photos", r"photos, which cannot be read \(a folder, not a regular file\)"),
     ],
 )

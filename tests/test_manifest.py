@@ -9,8 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from instdisc_core.data.manifest import ENCODING, Manifest, digest, listed, printable
+from instdisc_core.data import Manifest
+from instdisc_core.data.names import ENCODING, listed, printable
 from instdisc_core.data.packing import RATIO
+from instdisc_core.data.reading import digest
 
 HEADER = "index,name,bytes,modified,blake2b"
 TURNS = "\u2028\u2029\u202a\u202e\u2066\u2069"  # of line, paragraph, and direction

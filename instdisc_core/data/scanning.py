@@ -1,4 +1,4 @@
-"""Read all files of a folder once: their manifest, their pixels, and what is wrong with which."""
+"""Reads all files of a folder once: manifest, pixels, and the files that cannot be read."""
 
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -8,12 +8,13 @@ import keras
 import numpy as np
 
 from instdisc_core.data.decoding import decode
-from instdisc_core.data.manifest import Manifest, digest, printable
-from instdisc_core.data.reading import contents, status
+from instdisc_core.data.manifest import Manifest
+from instdisc_core.data.names import printable
+from instdisc_core.data.reading import contents, digest, status
 
 SLAB = 4096  # files that are submitted to the threads at a time
-PROGRESS_FROM = 1000  # files from which on a progress bar is shown
-LONGEST_REASON = 200  # characters: a broken file may decide what Pillow says of it
+PROGRESS_FROM = 1000  # with at least so many files, a progress bar is shown
+LONGEST_REASON = 200  # characters: the text of Pillow's error may come from the broken file
 
 
 def scan(
@@ -31,10 +32,10 @@ def scan(
     Args:
         folder: where they are.
         names: of the files.
-        size: ``(height, width)`` to decode to, or None to look at no image.
-        pixels: uint8 ``(n, height, width, 3)`` to fill with what is decoded, or None.
-        known: the manifest, or None. A file of the size and time that it lists is the same file,
-            and is not read again where nothing is decoded.
+        size: ``(height, width)`` to decode to, or None to decode nothing.
+        pixels: uint8 ``(n, height, width, 3)`` to fill with the decoded images, or None.
+        known: the manifest, or None. A file with the size and time that it lists is the same file:
+            if nothing is decoded, it is not read.
         max_bytes: the largest size of a file.
         workers: how many threads read.
         verbose: show a progress bar where there are many files.
@@ -43,7 +44,7 @@ def scan(
     sizes, modified, digests = [0] * n, [0] * n, [""] * n
     problems: dict[str, str] = {}
 
-    def look(i):
+    def look(i: int) -> None:
         path = folder / names[i]
         try:
             if size is None and known is not None:
