@@ -132,7 +132,7 @@ class ImageFolder(ImageSource):
         numbers, found_names = by_folder(kept.names, class_names) if labels else Labels(None, None)
         super().__init__(kept, shape, numbers, found_names, workers, pixels)
         if verbose:
-            self._print_summary(manifest)
+            self._print_summary(place, manifest)
 
     def _decode(self, index: int) -> np.ndarray:
         path = self.folder / self.names[index]
@@ -150,14 +150,12 @@ class ImageFolder(ImageSource):
                 "it; or list the folder again with corrupt='skip', and train a new model."
             ) from error
 
-    def _print_summary(self, manifest: str | os.PathLike | None) -> None:
+    def _print_summary(self, place: str, manifest: str | os.PathLike | None) -> None:
         """One line on what was found and what was left out."""
         skipped = len(self.manifest.skipped)
         kinds = f" in {len(self.class_names)} classes" if self.class_names else ""
         places = ".manifest.skipped" + (f" and {printable(str(manifest))}" if manifest else "")
-        line = (
-            f"Found {len(self)} images{kinds} in {printable(str(self.folder))}; skipped {skipped}"
-        )
+        line = f"Found {len(self)} images{kinds} in {place}; skipped {skipped}"
         line += f", listed in {places}." if skipped else "."
         encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
         print(line.encode(encoding, "backslashreplace").decode(encoding))
