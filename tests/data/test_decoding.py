@@ -90,6 +90,7 @@ def test_a_user_s_image_stays_as_it_is(tmp_path):
     image = Image.open(tmp_path / "a.jpg")
     decode(image, (32, 32))
     assert image.size == (400, 400)
+    assert np.array_equal(np.asarray(image), np.asarray(Image.open(tmp_path / "a.jpg")))
 
 
 def test_sixteen_bits_become_eight(tmp_path):
