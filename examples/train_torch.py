@@ -4,7 +4,7 @@
     python examples/train_torch.py --data path/to/images --objective nce --epochs 100
 
 The encoder is any `nn.Module` and the optimizer is PyTorch's. The memory bank and the objective are
-called between the two; being Keras layers, they are `nn.Module`s as well.
+called between the two. They are Keras layers, and so `nn.Module`s too.
 """
 
 import os

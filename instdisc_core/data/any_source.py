@@ -1,4 +1,4 @@
-"""The image source for whatever holds the images."""
+"""An ImageSource from a folder, an array, a data set or a stream."""
 
 import os
 from collections.abc import Iterable, Mapping
@@ -22,7 +22,7 @@ def image_source(
     labels: ArrayLike | Literal["inferred"] | None = "inferred",
     **kwargs: Any,
 ) -> ImageSource:
-    """The ImageSource for whatever holds the images.
+    """An ImageSource from a folder, an array, a data set or a stream.
 
     Args:
         data: a folder's path; an array of images; a ``tf.data.Dataset`` of single images, which is
@@ -30,13 +30,13 @@ def image_source(
             is returned as it is.
         size: see ``ImageFolder``; may be None for images in memory. An ImageSource must have this
             size.
-        labels: ``(n,)``, integers or strings, but not for a folder; or ``"inferred"``: those of the
-            data set, or the subfolders of a folder; or None for no labels.
+        labels: ``(n,)``, integers or strings, but not for a folder. ``"inferred"`` takes the labels
+            of the data set, or the subfolders of a folder. None is no labels.
         **kwargs: other arguments of ImageFolder, ImageArray or ImageDataset.
 
     Raises:
-        ValueError: data that none of them can hold, or no size; an ImageSource of another size, or
-            with labels or other arguments, which it would ignore.
+        ValueError: data of another kind, or no size; or an ImageSource of another size, or one with
+            labels or other arguments, which it would ignore.
 
     Example: ``source = image_source("photos", size=64, follow_links=True)``
     """
@@ -51,7 +51,7 @@ def image_source(
     shape = require_size(size)
     if isinstance(data, (str, os.PathLike)):
         by_folders = labels is None or is_inferred(labels)
-        require(by_folders, "labels for a folder", "classes in subfolders")
+        require(by_folders, "labels for a folder", "one subfolder for each class")
         return ImageFolder(data, shape, labels=None if labels is None else "inferred", **kwargs)
     return ImageDataset(data, shape, labels=labels, **kwargs)
 
@@ -62,19 +62,19 @@ def _require_unchanged(
     labels: ArrayLike | None,
     others: Mapping[str, Any],
 ) -> None:
-    """Raise if an ImageSource were to get another size, labels or other arguments."""
+    """Raise if an ImageSource is given with another size, labels or other arguments."""
     require(
         size is None or source.size == require_size(size),
         f"size={size!r} for an ImageSource of size {source.size}",
-        "its own size",
+        "the size of the source",
         "Build the source with the size that you need.",
     )
     given = list(others) if is_inferred(labels) else ["labels", *others]
     require(
         not given,
         f"{', '.join(given)} for an ImageSource",
-        "none of them",
-        "Give them where the source is built.",
+        "the ImageSource alone",
+        "Give these arguments when the source is built.",
     )
 
 
@@ -94,7 +94,7 @@ def _in_memory(
             found.append(element["label"])
     require(bool(images), "an empty data set", "at least one image")
     shapes = {image.shape for image in images}
-    require(len(shapes) == 1, f"images of {len(shapes)} sizes", "a size=, to bring them to one")
+    require(len(shapes) == 1, f"images of {len(shapes)} sizes", "size=, the size of all images")
     return ImageArray(
         np.stack(images), (found or None) if is_inferred(labels) else labels, **kwargs
     )

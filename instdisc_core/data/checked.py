@@ -109,7 +109,7 @@ def finite_images(images: Any) -> Tensor | None:
 
 
 def without_non_finite(images: Any) -> Any:
-    """The images of a batch, in which the first finite image replaces those that are not finite.
+    """Replace each image that is not finite by the first finite image of the batch.
 
     If no image is finite, zeros replace them. A NaN would make the statistics of the whole batch
     NaN.

@@ -142,10 +142,10 @@ class Manifest:
         return [f"{len(names)} {kind}: {listed(names)}" for kind, names in kinds.items() if names]
 
     def check(self, other: "Manifest", whose: str = "the data set") -> None:
-        """Raise unless ``other`` is the same data: the same names, contents and order.
+        """Raise unless ``other`` has the same names, contents and order.
 
         Args:
-            other: the Manifest of the data at hand.
+            other: the Manifest of the data that are used now.
             whose: what ``other`` is, for the message.
 
         Raises:

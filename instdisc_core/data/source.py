@@ -1,4 +1,4 @@
-"""What all sources of images share, and some of the images as a source of its own."""
+"""The base of all image sources, and a subset of a source."""
 
 import os
 from collections.abc import Callable, Sequence
@@ -16,7 +16,7 @@ CACHE_BYTES = 2**31  # the most that "auto" keeps decoded in memory
 
 
 class ImageSource:
-    """Images of one size, numbered: image ``i`` is instance ``i`` wherever it is used.
+    """Numbered images of one size: image ``i`` is instance ``i``.
 
     Args:
         manifest: the Manifest of the images.
@@ -91,7 +91,7 @@ class ImageSource:
         return self.start(np.arange(len(self)) if indices is None else indices)()
 
     def subset(self, indices: ArrayLike) -> "ImageSource":
-        """Some of the images as a source of its own, in which they are renumbered from 0.
+        """A source of some of the images, which are renumbered from 0.
 
         Args:
             indices: integers in ``[0, len(self))``, all different, at least one.

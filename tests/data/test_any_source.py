@@ -1,4 +1,4 @@
-"""The source for whatever holds the images."""
+"""A source from a folder, an array, a data set or a stream."""
 
 import pytest
 from image_files import numbered

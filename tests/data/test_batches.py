@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from image_files import numbered, shown
 
-from instdisc_core.data import ImageArray, ImageFolder
+from instdisc_core.data import ArrayBatches, ImageArray, ImageFolder
 
 
 @given(st.integers(2, 300), st.integers(1, 50), st.integers(0, 2**32), st.integers(0, 5))
@@ -40,7 +40,7 @@ def test_nothing_is_kept_that_was_decoded_for_another_epoch(folder):
     assert not batches._ahead
 
 
-def test_several_threads_may_ask(folder):
+def test_several_threads_get_the_right_batches(folder):
     source = ImageFolder(folder, 8, cache=False)
     batches = source.batches(3, seed=0)
     with ThreadPoolExecutor(4) as executor:
@@ -57,12 +57,12 @@ def test_a_remainder_can_be_dropped():
     assert [len(indices) for _, indices in small] == [3]
 
 
-def test_images_alone_in_order():
+def test_ordered_batches_hold_images_alone_in_order():
     (first,), (second,) = ImageArray(numbered(5)).ordered(3)
     assert shown(np.concatenate([first, second])).tolist() == [0, 1, 2, 3, 4]
 
 
-def test_an_index_beyond_the_end():
+def test_a_batch_beyond_the_last_raises():
     with pytest.raises(IndexError, match=r"batch 2\. Expected one of 0 to 1"):
         ImageArray(numbered(5)).ordered(3)[2]
 
@@ -101,3 +101,47 @@ def test_sources_and_batches_can_be_pickled(folder):
     first = batches[0]
     again = pickle.loads(pickle.dumps(batches))
     assert np.array_equal(again[0][0], first[0])
+
+
+# -- arrays
+
+
+def arrays(n, **kwargs):
+    """Nested arrays that all show the index of their image."""
+    indices = np.arange(n)
+    x = {"a": indices, "b": [10 * indices]}
+    return ArrayBatches(x, indices, 0.5 * indices, batch_size=4, **kwargs)
+
+
+def test_arrays_are_batched_together_in_an_order_of_seed_and_epoch():
+    batches = arrays(10, seed=3)
+    batches.epoch = 2
+    order = np.concatenate([batch[1] for batch in batches])
+    assert np.array_equal(order, arrays(10, seed=3).order(2))
+    assert np.array_equal(np.sort(order), np.arange(10))
+    assert not np.array_equal(order, batches.order(1))
+    for x, y, weights in batches:
+        assert np.array_equal(x["a"], y)
+        assert np.array_equal(x["b"][0], 10 * y)
+        assert np.array_equal(weights, 0.5 * y)
+
+
+def test_arrays_without_a_seed_keep_their_order():
+    batches = arrays(10)
+    batches.epoch = 5
+    assert [batch[1].tolist() for batch in batches] == [[0, 1, 2, 3], [4, 5, 6, 7], [8, 9]]
+
+
+def test_arrays_of_different_lengths_are_rejected():
+    with pytest.raises(ValueError, match=r"lengths \[2, 3\]\. Expected as many indices"):
+        ArrayBatches(np.zeros(3), np.arange(2))
+    with pytest.raises(ValueError, match=r"lengths \[3, 4\]"):
+        ArrayBatches(np.zeros(3), np.arange(3), np.ones(4))
+
+
+def test_a_fingerprint_of_arrays_differs_with_values_dtype_and_shape():
+    given = [np.arange(4), np.arange(4)[::-1].copy(), np.arange(4, dtype="int8"), np.arange(8)]
+    given.append(np.arange(4)[:, None])
+    prints = {ArrayBatches(x, np.arange(len(x))).fingerprint for x in given}
+    assert len(prints) == len(given)
+    assert ArrayBatches(np.arange(4), np.arange(4)).fingerprint in prints

@@ -75,7 +75,7 @@ def test_files_are_read_in_several_rounds(folder, monkeypatch, skip):
     assert np.array_equal(slabs.images(), whole.images())
 
 
-def test_folders_by_year_need_not_be_classes(folder):
+def test_subfolders_need_not_be_classes(folder):
     assert ImageFolder(folder, 8).class_names == ["a", "b"]
     for source in (ImageFolder(folder, 8, labels=None), image_source(folder, 8, labels=None)):
         assert source.labels is None
@@ -109,7 +109,7 @@ def test_a_folder_without_images_says_what_it_holds(tmp_path, files, what):
         ImageFolder(tmp_path, 8)
 
 
-def test_no_folder_at_all(tmp_path):
+def test_a_path_that_is_not_a_folder_is_rejected(tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(ValueError, match="which does not exist"):
         ImageFolder(tmp_path / "nowhere", 8)
@@ -259,7 +259,7 @@ def test_files_that_were_touched_or_restored_are_read(folder):
     assert np.array_equal(source.images(), before)
 
 
-def test_files_that_nobody_touched_are_not_hashed_again(folder, tmp_path, monkeypatch):
+def test_unchanged_files_are_not_hashed_again(folder, tmp_path, monkeypatch):
     ImageFolder(folder, 8, manifest=tmp_path / "m.csv")
     for name in ImageFolder(folder, 8).names:
         os.utime(folder / name, (1, 1))  # a copied folder: other times than in the manifest

@@ -1,4 +1,4 @@
-"""What may be among the images of a folder: links, pipes, devices, and what nobody may read."""
+"""Links, pipes, devices and unreadable files in a folder of images."""
 
 import io
 import os

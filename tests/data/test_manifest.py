@@ -66,7 +66,7 @@ def test_names_that_compress_too_well_are_kept_as_they_are():
     assert Manifest.from_array(manifest.to_array()) == manifest
 
 
-def test_an_array_is_packed_once_and_nobody_writes_into_it():
+def test_an_array_is_packed_once_and_read_only():
     manifest = numbered(3)
     assert manifest.to_array() is manifest.to_array()
     with pytest.raises(ValueError, match="read-only"):

@@ -1,4 +1,4 @@
-"""Which files of a folder are kept: not broken ones, copies if so wished, and new ones."""
+"""Which files of a folder are kept: without broken ones, copies and new files."""
 
 import os
 import tracemalloc
@@ -28,7 +28,7 @@ def test_broken_files_are_named_or_skipped(folder, cache):
     assert np.array_equal(source.images()[0, 0, 0], COLORS[0])
 
 
-def test_only_broken_files(tmp_path):
+def test_a_folder_of_broken_files_only_is_rejected(tmp_path):
     truncated(tmp_path / "x.jpg")
     with pytest.raises(ValueError, match=r"all of whose 1 image files are broken: x\.jpg"):
         ImageFolder(tmp_path, 8, corrupt="skip")

@@ -1,4 +1,4 @@
-"""What all sources share: indices, subsets, pixels that nobody changes."""
+"""All sources: indices, subsets, and pixels that cannot be changed."""
 
 import numpy as np
 import pytest
@@ -7,7 +7,7 @@ from image_files import numbered
 from instdisc_core.data import ImageArray, ImageFolder
 
 
-def test_a_subset_holds_no_image_twice():
+def test_a_subset_with_an_image_twice_is_rejected():
     with pytest.raises(ValueError, match="1 names that stand for several images: image 1"):
         ImageArray(numbered(4)).subset([1, 0, 1])
 
@@ -43,7 +43,7 @@ def test_indices_are_integers_whether_the_images_are_in_memory_or_not(folder, ca
         source.subset([])
 
 
-def test_nobody_writes_into_a_source(folder):
+def test_pixels_of_a_source_cannot_be_changed(folder):
     for source in (ImageFolder(folder, 8), ImageArray(numbered(4))):
         with pytest.raises(ValueError, match="read-only"):
             source.image(0)[:] = 7
