@@ -15,7 +15,7 @@ from sklearn.manifold import TSNE
 
 from instdisc_core import MemoryBank
 from instdisc_core.data import ImageArray, ImageDataset, ImageFolder
-from instdisc_core.data.names import printable
+from instdisc_core.data.manifest import printable
 from instdisc_core.evaluation import Retrieval, plot_tsne, retrieve
 from instdisc_core.evaluation.positions import positions_in
 

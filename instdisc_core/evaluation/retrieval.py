@@ -11,7 +11,7 @@ import numpy as np
 from keras import ops
 
 from instdisc_core.data import ImageSource
-from instdisc_core.data.names import printable
+from instdisc_core.data.manifest import printable
 from instdisc_core.evaluation.labels import common_labels
 from instdisc_core.evaluation.positions import positions_in
 from instdisc_core.memory_bank import MemoryBank

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from instdisc_core.data.names import printable
+from instdisc_core.data.manifest import printable
 from instdisc_core.validation import require, require_count, require_finite
 
 # Ten colors that stay apart in the common kinds of color blindness.
