@@ -100,6 +100,61 @@ def test_nothing_imports_the_tests_the_benchmarks_or_the_examples():
             assert not found, f"{path} imports {found}"
 
 
+def not_public(module, name):
+    """Why users cannot rely on a name of a module of this project, or None if they can.
+
+    The names in ``__all__`` of a package are public. So are those of a module at the top level, or
+    of a module in the ``__all__`` of its package, unless they begin with an underscore.
+    """
+    if any(part.startswith("_") for part in (*module.split("."), name)):
+        return "an underscore says that it is private"
+    own = importlib.import_module(module)
+    if hasattr(own, "__path__"):
+        top = module == "instdisc_core" and name in FLOORS
+        return None if top or name in own.__all__ else f"not in {module}.__all__"
+    package, _, stem = module.rpartition(".")
+    if package == "instdisc_core" or stem in importlib.import_module(package).__all__:
+        return None
+    return f"{module} is not in {package}.__all__"
+
+
+@pytest.mark.parametrize(
+    "path",
+    [*modules("examples"), *modules("benchmarks")],
+    ids=lambda p: str(p.relative_to(ROOT)),
+)
+def test_examples_and_benchmarks_use_the_public_api_only(path):
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom):
+            for name in [alias.name for alias in node.names]:
+                if node.module.split(".")[0] == "instdisc_core":
+                    why = not_public(node.module, name)
+                    assert why is None, f"{path} imports {name} from {node.module}: {why}"
+                else:
+                    assert not name.startswith("_"), f"{path} imports {name} from {node.module}"
+        elif isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+            assert not [n for n in names if n.startswith("instdisc_core.")], f"{path}: {names}"
+
+
+@pytest.mark.parametrize(
+    ("module", "name", "is_public"),
+    [
+        ("instdisc_core", "MemoryBank", True),
+        ("instdisc_core", "data", True),
+        ("instdisc_core", "_data", False),
+        ("instdisc_core.data", "ImageFolder", True),
+        ("instdisc_core.data", "folder", False),
+        ("instdisc_core.data.folder", "ImageFolder", False),
+        ("instdisc_core.gradients", "attach_gradient", True),
+        ("instdisc_core.files", "_name", False),
+        ("instdisc_core.testing.strategies", "unit_rows", True),
+    ],
+)
+def test_what_is_public(module, name, is_public):
+    assert (not_public(module, name) is None) == is_public
+
+
 def packages():
     return [
         ".".join(path.parent.relative_to(root).parts)

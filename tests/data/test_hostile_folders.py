@@ -1,23 +1,17 @@
-"""What may be among the images of a folder: links, pipes, devices, and what nobody may read."""
+"""Links, pipes, devices and unreadable files in a folder of images."""
 
 import io
 import os
 import threading
 
 import pytest
-from image_files import COLORS, two_classes, write
+from image_files import COLORS, write
 
 from instdisc_core.data import ImageFolder, image_source
 from instdisc_core.data.decoding import decode
 from instdisc_core.data.reading import contents
 
 LINK = "a link to a folder; follow_links=True reads it"
-
-
-@pytest.fixture
-def folder(tmp_path):
-    """Twelve images of one color each, in two classes."""
-    return two_classes(tmp_path / "photos")
 
 
 def rejected(folder, why, **kwargs):

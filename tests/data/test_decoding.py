@@ -1,4 +1,4 @@
-"""From a file, a Pillow image or an array to pixels: every kind, and what may not be opened."""
+"""Decoding of files, Pillow images and arrays: all kinds, and what is rejected."""
 
 import io
 import struct
@@ -90,6 +90,7 @@ def test_a_user_s_image_stays_as_it_is(tmp_path):
     image = Image.open(tmp_path / "a.jpg")
     decode(image, (32, 32))
     assert image.size == (400, 400)
+    assert np.array_equal(np.asarray(image), np.asarray(Image.open(tmp_path / "a.jpg")))
 
 
 def test_sixteen_bits_become_eight(tmp_path):
@@ -120,7 +121,7 @@ def test_sixteen_bits_take_little_memory():
         tracemalloc.stop()
 
 
-def test_transparency_lies_on_white():
+def test_transparent_pixels_become_white():
     assert np.all(decode(Image.new("RGBA", (4, 4), (9, 9, 9, 0)), (4, 4)) == 255)
     palette = Image.new("P", (4, 4), 0)
     palette.info["transparency"] = 0
@@ -235,7 +236,7 @@ def test_a_user_s_image_of_another_format_is_rejected_before_it_loads(started):
     assert not started
 
 
-def test_what_is_not_even_like_an_image():
+def test_what_is_neither_file_nor_array_nor_image_is_rejected():
     with pytest.raises(ValueError, match="a str, not the bytes of a file"):
         decode("photo.jpg", (2, 2))
 
