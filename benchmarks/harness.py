@@ -177,10 +177,3 @@ def write(name, results):
     path.parent.mkdir(exist_ok=True)
     path.write_text(json.dumps({"machine": machine(), **results}, indent=1) + "\n")
     print(f"written: {path.relative_to(RESULTS.parent.parent)}")
-
-
-def table(header, rows):
-    """Print rows of strings under a header, in columns."""
-    widths = [max(len(str(row[i])) for row in [header, *rows]) for i in range(len(header))]
-    for row in [header, *rows]:
-        print("  ".join(str(cell).ljust(width) for cell, width in zip(row, widths, strict=True)))

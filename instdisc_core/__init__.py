@@ -9,11 +9,11 @@ from instdisc_core import recipes as recipes
 from instdisc_core.bank_ops import BankOps
 from instdisc_core.callbacks import BankHealth, KNNEvaluation, LogFile, TensorBoardLogger
 from instdisc_core.checkpoints import Checkpoints
+from instdisc_core.evaluation import weighted_knn
 from instdisc_core.gradients import attach_gradient
 from instdisc_core.memory_bank import MemoryBank
 from instdisc_core.model import InstanceDiscrimination
 from instdisc_core.negative_sampler import AliasSampler, NegativeSampler, UniformSampler
-from instdisc_core.neighbors import weighted_knn
 from instdisc_core.objectives import (
     NCE,
     InfoNCE,

@@ -20,8 +20,7 @@ from instdisc_core import (
     TensorBoardLogger,
     health,
 )
-from instdisc_core.callbacks import plot_log
-from instdisc_core.callbacks.logs import read_log
+from instdisc_core.callbacks import plot_log, read_log
 from instdisc_core.data import ImageArray
 
 seeds = st.integers(0, 2**16)
