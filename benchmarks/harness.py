@@ -18,6 +18,7 @@ import keras
 import numpy as np
 
 from benchmarks import frameworks
+from instdisc_core.evaluation.report import text_table
 
 RESULTS = Path(__file__).parent / "results"
 CODE = ("../instdisc_core", "../backends", "*.py")  # a commit with changes to these gets a "+"
@@ -170,10 +171,20 @@ def _git(*arguments):
     return subprocess.run(run, capture_output=True, text=True, check=False).stdout.strip()
 
 
+def labeled(name):
+    """The name with Keras's backend and the kind of the device, as results are stored."""
+    kind = "cuda" if frameworks.on_accelerator() else "cpu"
+    return f"{name}-{keras.backend.backend()}-{kind}"
+
+
+def table(header, rows):
+    """Print rows under a header, in columns."""
+    print(text_table(header, rows))
+
+
 def write(name, results):
     """Store the results with the machine, as ``results/<name>-<backend>-<device kind>.json``."""
-    kind = "cuda" if frameworks.on_accelerator() else "cpu"
-    path = RESULTS / f"{name}-{keras.backend.backend()}-{kind}.json"
+    path = RESULTS / f"{labeled(name)}.json"
     path.parent.mkdir(exist_ok=True)
     path.write_text(json.dumps({"machine": machine(), **results}, indent=1) + "\n")
     print(f"written: {path.relative_to(RESULTS.parent.parent)}")
