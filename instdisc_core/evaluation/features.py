@@ -75,6 +75,8 @@ def stage_features(
 
     Example:
     ```python
+    from instdisc_core.evaluation.features import stage_features
+
     encoder = resnet(10, (32, 32, 3), stem="patch", width=4, include_preprocessing=True)
     model = InstanceDiscrimination(encoder, num_instances=len(photos))
     features = stage_features(model, photos, "conv3")
@@ -123,7 +125,13 @@ def pixels(source: ImageSource, mean: np.ndarray | None = None) -> Pixels:
         source: the images.
         mean: of the training images; None is the mean of these images.
 
-    Example: ``test_rows = pixels(test, mean=pixels(train).mean).rows``
+    Example:
+    ```python
+    from instdisc_core.evaluation.features import pixels
+
+    rows, mean = pixels(train)
+    test_rows = pixels(test, mean).rows
+    ```
     """
     rows = source.images().reshape(len(source), -1).astype("float32")
     mean = rows.mean(axis=0) if mean is None else mean

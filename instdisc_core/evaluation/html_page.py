@@ -16,12 +16,6 @@ def neighbor_page(rows: Iterable[Sequence[Tile]], title: str, legend: bool) -> s
         rows: the tiles of each query, the query first; see ``Retrieval.tiles``.
         title: of the page.
         legend: whether to explain the colors of the frames.
-
-    Example:
-    ```python
-    found = retrieve(embeddings, photos, embeddings, photos, k=3)
-    text = neighbor_page(found.tiles(), "Neighbors", legend=False)
-    ```
     """
     shown = [f'<div class="row">{"".join(map(_figure, row))}</div>' for row in rows]
     return _PAGE.format(

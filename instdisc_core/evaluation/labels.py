@@ -31,8 +31,6 @@ def common_labels(train: ImageSource, test: ImageSource) -> CommonLabels | None:
 
     Raises:
         ValueError: labels or class names on one side only, or a test class that training lacks.
-
-    Example: ``common_labels(train, test).test``
     """
     sides = {"train": train, "test": test}
     for what, values in (

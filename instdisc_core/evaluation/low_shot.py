@@ -30,7 +30,12 @@ def labeled_subset(labels: ArrayLike, fraction: float, seed: int = 0) -> np.ndar
     Raises:
         ValueError: a fraction out of its range.
 
-    Example: ``indices = labeled_subset(labels, 0.01)``
+    Example:
+    ```python
+    from instdisc_core.evaluation.low_shot import labeled_subset
+
+    hundredth = train.subset(labeled_subset(train.labels, 0.01))
+    ```
     """
     require_number("fraction", fraction, 0, 1, open_below=True, open_above=False)
     rng, labels = np.random.default_rng(seed), np.asarray(labels)
@@ -87,6 +92,8 @@ def fine_tuned_accuracy(
     classifier = _Classifier(model.encoder, model.augmenter, targets, len(classes), seed)
     schedule = keras.optimizers.schedules.CosineDecay(learning_rate, epochs * len(batches))
     classifier.compile(keras.optimizers.SGD(schedule, momentum=0.9))
+    if not model.built:
+        model.build((None, *train.size, 3))
     weights = model.encoder.get_weights()
     order = keras.callbacks.LambdaCallback(
         on_epoch_begin=lambda epoch, logs: setattr(batches, "epoch", epoch)

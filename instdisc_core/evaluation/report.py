@@ -102,10 +102,7 @@ class Report:
 
 
 def text_table(header: Sequence[object], rows: Sequence[Sequence[object]]) -> str:
-    """Rows under a header as lines of text, in columns.
-
-    Example: ``print(text_table(("name", "value"), [("kNN", 0.5), ("1-NN", 0.25)]))``
-    """
+    """Rows under a header as lines of text, in columns."""
     cells = [[str(cell) for cell in row] for row in (header, *rows)]
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
     return "\n".join(
