@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from problems import build_model, colors
 
+from instdisc_core import InstanceDiscrimination
 from instdisc_core.data import ImageArray, ImageSource
 from instdisc_core.evaluation import fine_tuned_accuracy
 from instdisc_core.evaluation.low_shot import labeled_subset
@@ -87,3 +88,10 @@ def test_fine_tuning_needs_labels_that_match(model):
     )
     with pytest.raises(ValueError, match=r"test labels \['a', 'b'"):
         fine_tuned_accuracy(model, colors(), other, 0.5)
+
+
+def test_a_model_that_was_never_called_can_be_fine_tuned():
+    encoder = keras.Sequential([keras.layers.Flatten(), keras.layers.Dense(2)])
+    train = colors(8, size=2)
+    fine_tuned_accuracy(InstanceDiscrimination(encoder, 8, 2), train, train, 1.0, epochs=1)
+    assert encoder.built

@@ -5,13 +5,14 @@ import os
 import numpy as np
 import pytest
 from matplotlib.colors import to_hex
+from matplotlib.figure import Figure
 from matplotlib.text import Text
 from PIL import Image
 from problems import LABELS, NEITHER, SHOWN, on_a_circle, shown
 
 from instdisc_core.data import ImageArray, ImageFolder
 from instdisc_core.data.manifest import printable
-from instdisc_core.evaluation import plot_tsne, retrieve
+from instdisc_core.evaluation import draw_neighbors, plot_tsne, retrieve
 
 
 @pytest.mark.parametrize("labels", [None, LABELS])
@@ -28,6 +29,13 @@ def test_a_picture_shows_each_query_with_its_neighbors(tmp_path, figures, labels
             assert axis.get_xlabel() == caption
             color = NEITHER if labels is None and axis is not row[0] else color
             assert {to_hex(s.get_edgecolor()) for s in axis.spines.values()} == {color.lower()}
+
+
+def test_without_captions_there_are_only_images():
+    figure = Figure()
+    draw_neighbors(figure, shown(LABELS).tiles(), captions=False)
+    assert len(figure.axes) == 9
+    assert {axis.get_xlabel() for axis in figure.axes} == {""}
 
 
 def test_a_long_name_loses_its_beginning(tmp_path, figures):
