@@ -19,6 +19,7 @@ import keras
 import numpy as np
 
 from benchmarks import frameworks
+from instdisc_core.evaluation.report import text_table
 
 RESULTS = Path(__file__).parent / "results"
 CODE = ("../instdisc_core", "../backends", "*.py")  # a commit with changes to these gets a "+"
@@ -189,17 +190,20 @@ def _git(*arguments):
     return subprocess.run(run, capture_output=True, text=True, check=False).stdout.strip()
 
 
-def write(name, results):
-    """Store the results with the machine, as ``results/<name>-<backend>-<device kind>.json``."""
+def labeled(name):
+    """The name with Keras's backend and the kind of the device, as results are stored."""
     kind = "cuda" if frameworks.on_accelerator() else "cpu"
-    path = RESULTS / f"{name}-{keras.backend.backend()}-{kind}.json"
-    path.parent.mkdir(exist_ok=True)
-    path.write_text(json.dumps({"machine": machine(), **results}, indent=1) + "\n")
-    print(f"written: {path.relative_to(RESULTS.parent.parent)}")
+    return f"{name}-{keras.backend.backend()}-{kind}"
 
 
 def table(header, rows):
-    """Print rows of strings under a header, in columns."""
-    widths = [max(len(str(row[i])) for row in [header, *rows]) for i in range(len(header))]
-    for row in [header, *rows]:
-        print("  ".join(str(cell).ljust(width) for cell, width in zip(row, widths, strict=True)))
+    """Print rows under a header, in columns."""
+    print(text_table(header, rows))
+
+
+def write(name, results):
+    """Store the results with the machine, as ``results/<name>-<backend>-<device kind>.json``."""
+    path = RESULTS / f"{labeled(name)}.json"
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(json.dumps({"machine": machine(), **results}, indent=1) + "\n")
+    print(f"written: {path.relative_to(RESULTS.parent.parent)}")

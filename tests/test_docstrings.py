@@ -86,7 +86,7 @@ def names(folder, monkeypatch):
     rng = np.random.default_rng(0)
     images = rng.integers(0, 256, (N, SIDE, SIDE, 3), "uint8")
     labels = np.arange(N) % 4
-    layers = [keras.layers.Rescaling(1 / 255), keras.layers.Flatten(), keras.layers.Dense(8)]
+    layers = [keras.layers.Rescaling(1 / 127.5, -1), keras.layers.Flatten(), keras.layers.Dense(8)]
     encoder = keras.Sequential(layers)
     model = InstanceDiscrimination(encoder, N, DIM, "non_parametric_softmax", seed=0)
     model.compile(optimizer="sgd", run_eagerly=True)

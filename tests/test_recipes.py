@@ -9,8 +9,7 @@ import pytest
 from differentiation import numpy
 
 from instdisc_core import NCE, NonParametricSoftmax, ParametricSoftmax, objectives, recipes
-from instdisc_core.callbacks import LogFile
-from instdisc_core.callbacks.logs import read_log
+from instdisc_core.callbacks import LogFile, read_log
 from instdisc_core.checkpoints import FolderLock
 from instdisc_core.data import ImageArray
 from instdisc_core.recipes.building import (

@@ -6,8 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from instdisc_core import weighted_knn
-from instdisc_core.evaluation import knn_accuracy
+from instdisc_core.evaluation import knn_accuracy, weighted_knn
 from instdisc_core.testing import reference
 from instdisc_core.testing.strategies import problems, unit_rows
 

@@ -2,9 +2,12 @@
 
 import numpy as np
 from keras import ops
+from numpy.typing import ArrayLike
 
+from instdisc_core.bank_ops import BankOps
 from instdisc_core.quantized_rows import QuantizedRows
 from instdisc_core.registry import get_bank_ops
+from instdisc_core.types import Tensor
 from instdisc_core.validation import (
     check_features,
     require,
@@ -17,8 +20,14 @@ DEFAULT_K = 200
 
 
 def weighted_knn(
-    features, train_features, train_labels, k=None, temperature=0.07, batch_size=256, backend=None
-):
+    features: Tensor,
+    train_features: Tensor,
+    train_labels: ArrayLike,
+    k: int | None = None,
+    temperature: float = 0.07,
+    batch_size: int = 256,
+    backend: str | BankOps | None = None,
+) -> np.ndarray:
     """Classify embeddings by the labels of their nearest neighbors.
 
     Each of the ``k`` most similar training rows votes for its label with the weight
@@ -28,9 +37,9 @@ def weighted_knn(
         features: unit embeddings to classify, ``(queries, embedding_dim)``.
         train_features: unit embeddings ``(n, embedding_dim)``: an array, or a bank's ``rows``.
         train_labels: ``(n,)``, integers or strings; any number of classes.
-        k: neighbors that vote, in ``[1, n]``; None is 200, or ``n`` where there are fewer.
+        k: number of neighbors that vote, in ``[1, n]``; None is the smaller of 200 and ``n``.
         temperature: at least 1e-6; the paper uses 0.07 on ImageNet, 0.1 on CIFAR-10.
-        batch_size: queries scored at a time. It changes memory, never a result.
+        batch_size: queries scored at a time. It changes the memory in use, not the result.
         backend: see ``registry.get_bank_ops``.
 
     Returns:
@@ -45,7 +54,8 @@ def weighted_knn(
 
     Example:
     ```python
-    predicted = weighted_knn(model.predict(test), model.memory_bank.rows, labels, k=200)
+    queries = model.predict(test.ordered())
+    predicted = weighted_knn(queries, model.memory_bank.rows, train.labels, k=20)
     ```
     """
     train_labels = np.asarray(train_labels)
@@ -83,20 +93,38 @@ def weighted_knn(
     return predicted
 
 
-def knn_accuracy(features, labels, train_features, train_labels, **kwargs):
-    """The share of embeddings that ``weighted_knn`` classifies as labeled.
+def knn_accuracy(
+    features: Tensor,
+    labels: ArrayLike,
+    train_features: Tensor,
+    train_labels: ArrayLike,
+    k: int | None = None,
+    temperature: float = 0.07,
+    batch_size: int = 256,
+    backend: str | BankOps | None = None,
+) -> float:
+    """The share of embeddings for which ``weighted_knn`` predicts the given label.
 
     Args:
-        features, labels: unit embeddings ``(queries, embedding_dim)`` and labels ``(queries,)``.
-        train_features, train_labels: see ``weighted_knn``, which also takes the other arguments.
+        features: unit embeddings to classify, ``(queries, embedding_dim)``.
+        labels: their true labels, ``(queries,)``.
+        train_features, train_labels, k, temperature, batch_size, backend: see ``weighted_knn``.
 
     Returns:
         A float in ``[0, 1]``.
 
-    Example: ``knn_accuracy(model.predict(test), test_labels, bank.rows, labels, k=50)``
+    Raises:
+        ValueError: what ``weighted_knn`` raises, or labels of another number than the embeddings.
+
+    Example:
+    ```python
+    knn_accuracy(model.predict(test.ordered()), test.labels, bank.rows, train.labels, k=20)
+    ```
     """
     labels = np.asarray(labels)
-    predicted = weighted_knn(features, train_features, train_labels, **kwargs)
+    predicted = weighted_knn(
+        features, train_features, train_labels, k, temperature, batch_size, backend
+    )
     require(
         labels.shape == predicted.shape,
         f"labels of shape {labels.shape}",
