@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 
 from instdisc_core import InstanceDiscrimination, MemoryBank
-from instdisc_core.fitting import DataOrder, RejectedIndices
 from instdisc_core.data import ImageArray
 from instdisc_core.fitting import DataOrder, RejectedIndices
 
