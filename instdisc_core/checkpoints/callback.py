@@ -165,7 +165,7 @@ class Checkpoints(keras.callbacks.Callback):
     def _is_complete(self):
         """Whether the epoch has had its last step, as far as that can be known."""
         if self._batches is None:
-            return True
+            return not self._is_stopped
         return self._done >= len(self._batches)
 
     def _save(self, position):
