@@ -121,7 +121,7 @@ class Training:
     """A process that trains in a folder.
 
     Args:
-        mode: ``"small"`` or ``"recipe"``.
+        mode: ``"small"``, ``"eager"`` or ``"recipe"``.
         folder: of the run.
         fault: that it meets, or None.
     """
