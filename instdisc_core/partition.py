@@ -14,20 +14,32 @@ PartitionName = Literal["first_batches", "moving_average", "exact"]
 
 
 class PartitionPolicy(keras.layers.Layer):
-    """How one constant Z, common to all images, follows the estimates of the batches.
+    """How one constant Z, the same for all images, follows the estimates of the batches.
 
-    Each training batch brings an estimate, and the policy blends it in with a weight ``w`` that
-    depends on how many came before:
+    Each training batch gives an estimate. The policy mixes it in with a weight ``w`` that depends
+    on the number of batches before it:
 
         Z <- (1 - w) Z + w * estimate
 
-    computed on logarithms, since Z overflows float16 and, at low temperature, float32. An estimate
-    that is not finite is passed over. Subclasses give ``weight``.
+    It is computed on logarithms, since Z overflows float16 and, at low temperature, float32. An
+    estimate that is not finite is left out. A subclass defines ``weight``, and ``estimate`` if it
+    does not use the sampled one.
+
+    Args:
+        log_z: the log Z to start from, in nats; minus infinity where there is none.
 
     Attributes:
-        log_z: variable ``()``, float32, log Z in nats; minus infinity until the first
-            batch.
-        num_batches_seen: variable ``()``, int32.
+        log_z: variable ``()``, float32, log Z in nats; minus infinity until the first batch.
+        num_batches_seen: variable ``()``, int32, batches whose estimate was finite.
+
+    Example:
+    ```python
+    class EveryTenth(PartitionPolicy):
+        def weight(self, num_batches_seen):
+            return keras.ops.where(num_batches_seen % 10 == 0, 1.0, 0.0)
+
+    objective = NCE(partition=EveryTenth())
+    ```
     """
 
     def __init__(self, log_z: float = -math.inf, **kwargs: Any):
@@ -45,18 +57,18 @@ class PartitionPolicy(keras.layers.Layer):
 
         Args:
             sampled: float32 tensor ``()``, ``log mean_ik exp(s_ik) / P_n(j_ik)``.
-            exact: function of no argument that attends to the whole bank and returns
+            exact: function without arguments that reads the whole bank and returns
                 ``log mean_i Z_i``.
         """
         return sampled
 
     def update(self, sampled: Tensor, exact: Callable[[], Tensor], training: bool = True) -> Tensor:
-        """The log Z to use with this batch; in training, after taking the batch in.
+        """The log Z to use with this batch; in training it includes the batch's estimate.
 
         Args:
             sampled, exact: see ``estimate``.
-            training: when false nothing is stored, and the stored log Z is returned, or this
-                batch's estimate if there is none yet.
+            training: if false, nothing is stored. The stored log Z is returned, or this batch's
+                estimate if there is none yet.
 
         Returns:
             Float32 tensor ``()``, in nats.
@@ -78,7 +90,7 @@ class PartitionPolicy(keras.layers.Layer):
         """The arguments that rebuild this policy."""
         return {"name": self.name}
 
-    def _state(self, name, value, dtype):
+    def _state(self, name: str, value: float, dtype: str) -> keras.Variable:
         return self.add_weight(
             name=name,
             shape=(),
@@ -91,20 +103,20 @@ class PartitionPolicy(keras.layers.Layer):
 
 @keras.saving.register_keras_serializable(package="instdisc_core")
 class FirstBatches(PartitionPolicy):
-    """The mean of the first batches' estimates, then fixed: the paper's way.
+    """The mean of the first batches' estimates, then fixed, as in the paper.
 
     Args:
-        num_batches: how many batches are averaged, at least 1. The estimate of a single batch on a
-            small data set can be far off for the rest of the training.
+        num_batches: how many batches are averaged, at least 1. The estimate of a single batch of a
+            small data set can be far from Z, and is kept for the rest of the training.
 
     Source:
         Wu et al., section 3.2; the official code takes the first batch. Deviation: the official
-        code averages over the positive as well, so its Z is larger by the share
-        ``(n exp(s_ii) / Z - 1) / (m + 1)`` on average. Measured with 50,000 random rows of 128
-        numbers, 128 images per batch and temperature 0.07 (0.1 in brackets): where the features are
-        random too, as at an untrained start, 0.004 % (0.002 %) in either direction with 4096
-        negatives and 0.3 % (0.1 %) with 64; where each has cosine 0.5 to its own row, 14 % (2.4 %)
-        and 880 % (150 %) more.
+        code averages over the positive too, so its Z is larger by the share
+        ``(n exp(s_ii) / Z - 1) / (m + 1)`` on average. Measured with 50,000 random rows of width
+        128, 128 images per batch and temperature 0.07 (0.1 in brackets): if the features are random
+        too, as before training, Z differs by 0.004 % (0.002 %) with 4096 negatives and by 0.3 %
+        (0.1 %) with 64. If each feature has cosine 0.5 to its own row, Z is larger by 14 % (2.4 %)
+        and by 880 % (150 %).
 
     Example: ``NCE(partition=FirstBatches(num_batches=10))``
     """
@@ -126,14 +138,14 @@ class FirstBatches(PartitionPolicy):
 
 @keras.saving.register_keras_serializable(package="instdisc_core")
 class ConstantPartition(PartitionPolicy):
-    """A Z that is known beforehand.
+    """A Z that is known before training.
 
     Args:
         value: Z itself, not its logarithm; positive and finite.
 
     Source:
-        Wu et al., section 3.2: "treated as a constant". Their value for ImageNet with
-        ``temperature=0.07`` and a random bank is near ``2.3 * n``.
+        Wu et al., section 3.2: "treated as a constant". Their value for ImageNet, with
+        ``temperature=0.07`` and a random bank, is near ``2.3 * n``.
 
     Example: ``NCE(partition=ConstantPartition(2.31 * 50_000))``
     """
@@ -160,7 +172,8 @@ class MovingAveragePartition(PartitionPolicy):
         decay: weight of the old Z, in ``[0, 1)``.
 
     Source:
-        An addition to the paper: Z grows as the bank gains structure, and this follows it.
+        Not in the paper: Z grows while the rows of similar images come together, and the average
+        follows it.
 
     Example: ``NCE(partition=MovingAveragePartition(decay=0.99))``
     """
@@ -181,14 +194,13 @@ class MovingAveragePartition(PartitionPolicy):
 
 @keras.saving.register_keras_serializable(package="instdisc_core")
 class ExactPartition(PartitionPolicy):
-    """The mean of the batch's true ``Z_i``, computed over the whole bank every so many batches.
+    """The mean of the batch's true ``Z_i`` over the whole bank, in every ``every``-th batch.
 
     Args:
         every: batches from one computation to the next, at least 1.
 
     Source:
-        An addition to the paper. One pass of attention over the bank costs as much as the exact
-        softmax does.
+        Not in the paper. One computation costs as much as the loss ``NonParametricSoftmax``.
 
     Example: ``NCE(partition=ExactPartition(every=10))``
     """
@@ -199,11 +211,11 @@ class ExactPartition(PartitionPolicy):
         self.every = int(every)
 
     def weight(self, num_batches_seen: Tensor) -> Tensor:
-        """1 at every ``every``-th batch, counted from the first; 0 between."""
+        """1 at every ``every``-th batch, counted from the first, and 0 at the others."""
         return ops.where(num_batches_seen % self.every == 0, 1.0, 0.0)
 
     def estimate(self, sampled: Tensor, exact: Callable[[], Tensor]) -> Tensor:
-        """The exact one where it is due; between, the stored one."""
+        """The exact log Z in every ``every``-th batch, else the stored one."""
         stored = ops.convert_to_tensor(self.log_z)
         due = ops.convert_to_tensor(self.num_batches_seen) % self.every == 0
         return ops.cond(due, exact, lambda: stored)
@@ -221,22 +233,25 @@ NAMES: dict[str, Callable[[], PartitionPolicy]] = {
 
 
 def get(identifier: PartitionName | PartitionPolicy) -> PartitionPolicy:
-    """The policy meant by a name, or a policy itself.
+    """The policy of this name, or the policy itself.
 
     Args:
         identifier: ``"first_batches"``, ``"moving_average"`` or ``"exact"``, each with its
             defaults, or a PartitionPolicy.
 
-    Raises:
-        ValueError: an unknown name, or something else.
+    Returns:
+        A PartitionPolicy.
 
-    Example: ``NCE(partition="exact")``
+    Raises:
+        ValueError: the name is unknown, or the argument is neither a name nor a policy.
+
+    Example: ``policy = instdisc_core.partition.get("exact")``
     """
-    if isinstance(identifier, str) and identifier in NAMES:
-        return NAMES[identifier]()
+    if isinstance(identifier, PartitionPolicy):
+        return identifier
     require(
-        isinstance(identifier, PartitionPolicy),
+        isinstance(identifier, str) and identifier in NAMES,
         f"partition={identifier!r}",
         f"one of {', '.join(map(repr, NAMES))}, or a PartitionPolicy",
     )
-    return identifier
+    return NAMES[identifier]()

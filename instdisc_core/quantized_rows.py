@@ -1,4 +1,4 @@
-"""Rows in eight bits."""
+"""Rows that are stored in eight bits."""
 
 from typing import NamedTuple
 
@@ -9,9 +9,9 @@ from instdisc_core.types import Tensor
 
 
 class QuantizedRows(NamedTuple):
-    """The rows of a bank as int8 with a scale each: ``v_j = scale_j * values_j``.
+    """The rows of a bank as int8, with one scale per row: ``v_j = scale_j * values_j``.
 
-    A quantized row points almost where the row did and is exactly as long, so that unit rows stay
+    A quantized row has almost the direction of the row and the same length, so that unit rows stay
     unit rows.
 
     Attributes:

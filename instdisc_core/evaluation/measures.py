@@ -21,6 +21,7 @@ from instdisc_core.evaluation.linear import Classifier, linear_accuracy
 from instdisc_core.evaluation.low_shot import fine_tuned_accuracy
 from instdisc_core.evaluation.neighbors import DEFAULT_K, knn_accuracy
 from instdisc_core.evaluation.report import Report
+from instdisc_core.types import Tensor
 
 if TYPE_CHECKING:
     from instdisc_core.model import InstanceDiscrimination
@@ -65,7 +66,7 @@ class Evaluated:
 def measure_knn(report: Report, it: Evaluated, k: int | None, temperature: float) -> None:
     """Add weighted kNN and 1-NN accuracies of bank rows, embeddings, encoder features, pixels."""
     encoded = [unit(encoder_features(it.model, source)) for source in (it.train, it.test)]
-    candidates = {
+    candidates: dict[str, tuple[Tensor, np.ndarray]] = {
         "embedding": (it.train_rows, it.test_rows),
         "encoder": (encoded[0], encoded[1]),
     }

@@ -16,15 +16,19 @@ from instdisc_core.validation import require
 
 @contextmanager
 def calls(model: Any, arguments: dict[str, Any]) -> Iterator[Iterable[dict[str, Any]]]:
-    """The arguments of each call of Keras's ``fit`` that a training takes: one, as a rule.
+    """The arguments of each call of Keras's ``fit`` that a training needs: usually one.
 
     Data are checked. The callbacks that every training needs are added. With ``Checkpoints`` among
-    the callbacks, arrays get an order that can be continued, and the model is brought to the newest
-    checkpoint; if that is one in the middle of an epoch, the rest of it is a call of its own.
+    the callbacks, arrays get an order that can be resumed, and the newest checkpoint is loaded into
+    the model. If that checkpoint is in the middle of an epoch, the rest of the epoch is a call of
+    its own.
 
     Args:
         model: the EmbeddingModel.
-        arguments: of its ``fit``, by name.
+        arguments: the arguments of its ``fit``, by name. They are changed.
+
+    Yields:
+        The arguments of each call, one after the other.
 
     Raises:
         ValueError: data that cannot be trained on, or checkpoints that do not fit.
@@ -58,15 +62,15 @@ def calls(model: Any, arguments: dict[str, Any]) -> Iterator[Iterable[dict[str, 
             stack.callback(setattr, given, "callbacks", given.callbacks)
             given.callbacks, callbacks = callbacks, given
         arguments |= {"callbacks": callbacks, "initial_epoch": start.epoch}
-        if start.step and start.epoch < arguments["epochs"]:
+        if ordered is not None and start.step and start.epoch < arguments["epochs"]:
             stack.callback(setattr, ordered, "start", 0)
             yield resumed(model, ordered, arguments, start.step)
         else:
             yield [arguments]
 
 
-def _batch_arrays(arguments, seed):
-    """Replace arrays by batches of them, in an order that a checkpoint can continue."""
+def _batch_arrays(arguments: dict[str, Any], seed: int) -> None:
+    """Replace arrays by batches of them, in an order that a checkpoint can resume."""
     split = arguments.get("validation_split")
     require(
         not split,
@@ -81,7 +85,7 @@ def _batch_arrays(arguments, seed):
     arguments |= {"x": arrays, "y": None, "batch_size": None}
 
 
-def _require_whole_epochs(arguments):
+def _require_whole_epochs(arguments: dict[str, Any]) -> None:
     steps, batches = arguments.get("steps_per_epoch"), arguments["x"]
     require(
         steps is None,
@@ -92,7 +96,7 @@ def _require_whole_epochs(arguments):
 
 
 def build_for(model: keras.Model, x: Any) -> None:
-    """Build a model, and its optimizer, where the data at hand say for which shape."""
+    """Build a model and its optimizer, if the data show the shape of the input."""
     if model.built and (model.optimizer is None or model.optimizer.built):
         return
     if isinstance(x, keras.utils.PyDataset):
@@ -100,7 +104,7 @@ def build_for(model: keras.Model, x: Any) -> None:
         x = batch[0] if isinstance(batch, (tuple, list)) else batch
     arrays = keras.tree.flatten(x)
     if not all(hasattr(array, "shape") for array in arrays):
-        return  # a stream: Keras builds the model by its first batch
+        return  # a stream: Keras builds the model on its first batch
     if not model.built:
         model.build(keras.tree.map_structure(lambda array: (None, *array.shape[1:]), x))
     if model.optimizer is not None and not model.optimizer.built:

@@ -17,7 +17,7 @@ def resumed(
         model: what is trained.
         batches: of the data, which begin at ``step`` in the first call.
         arguments: of ``fit``; ``initial_epoch`` is the epoch that was begun.
-        step: how many steps of it were done.
+        step: how many steps of that epoch are done.
     """
     verbose, epoch = arguments["verbose"], arguments["initial_epoch"]
     given = arguments["callbacks"]
@@ -41,14 +41,15 @@ def resumed(
 class _OneTraining(keras.callbacks.CallbackList):
     """Callbacks for which several calls of ``fit`` are one training."""
 
-    begun, is_last, logs = False, False, None
+    begun, is_last = False, False
+    logs: dict[str, Any] | None = None
 
-    def on_train_begin(self, logs=None):
+    def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
         if not self.begun:
             self.begun = True
             super().on_train_begin(logs)
 
-    def on_train_end(self, logs=None):
-        self.logs = logs or self.logs  # the last call has none if it has no epoch
+    def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
+        self.logs = logs or self.logs  # the last call has no logs if it has no epoch
         if self.is_last:
             super().on_train_end(self.logs)

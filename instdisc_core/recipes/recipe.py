@@ -73,6 +73,7 @@ class Recipe(Settings):
                 self.momentum,
                 augmenter=augmenter,
                 seed=seed,
+                views=self.views,
             )
         finally:
             keras.config.set_dtype_policy(before)

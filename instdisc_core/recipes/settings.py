@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
 from instdisc_core.encoders import Depth, Stem
+from instdisc_core.objectives import ObjectiveName
 from instdisc_core.validation import require
 
 Augmentation = Literal["paper", "simclr"]
@@ -25,6 +26,7 @@ class Settings:
         crop_size: side in pixels of the images that the encoder sees in training.
         augmentation: ``"paper"`` or ``"simclr"``; see ``instdisc_core.augmentation``.
         augmentation_settings: pairs of name and value, further arguments for it.
+        views: how many times each image is augmented in a step.
         depth, stem, width: of the residual network; see ``encoders.resnet``.
         embedding_dim: ``d``.
         objective: a name that ``objectives.get`` knows.
@@ -54,11 +56,12 @@ class Settings:
     crop_size: int = 32
     augmentation: Augmentation = "paper"
     augmentation_settings: tuple[tuple[str, Any], ...] = ()
+    views: int = 1
     depth: Depth = 18
     stem: Stem = "cifar"
     width: int = 64
     embedding_dim: int = 128
-    objective: str = "non_parametric_softmax"
+    objective: ObjectiveName = "non_parametric_softmax"
     temperature: float = 0.1
     objective_settings: tuple[tuple[str, Any], ...] = ()
     momentum: float = 0.5

@@ -1,4 +1,4 @@
-"""For those who write a backend or an objective: a float64 reference and conformance suites.
+"""A float64 reference, and conformance suites for backends and objectives.
 
 Needs ``pip install 'instdisc-core[testing]'``. A backend passes when a subclass of
 ``BankOpsConformance`` does, an objective when a subclass of ``ObjectiveConformance`` does:

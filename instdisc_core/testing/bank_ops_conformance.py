@@ -6,28 +6,36 @@ from hypothesis import given
 from hypothesis import strategies as st
 from keras import ops
 
-from instdisc_core.bank_ops import BankOps
+from instdisc_core.bank_ops import Bank, BankOps
 from instdisc_core.quantized_rows import QuantizedRows
 from instdisc_core.testing import reference
 from instdisc_core.testing.strategies import Problem, problems, temperatures
+from instdisc_core.types import Tensor
 
 FLOATS = ("float32", "bfloat16", "float16")
 STORED_AS = (*FLOATS, "int8")
-SHARES = st.sampled_from([0.0, 0.4, 1.0])  # of all rows, to be found: some compile for each number
+SHARES = st.sampled_from([0.0, 0.4, 1.0])  # of all rows are searched for; few, as some compile
 
 
 class BankOpsConformance:
     """Subclass it, set ``bank_ops``, and let pytest collect it.
 
-    Every method is held against the float64 reference, on banks stored in each dtype. The rows
-    that the reference sees are those that were stored, after rounding, so that a tolerance
-    covers arithmetic alone.
+    Every method is compared with the float64 reference, on banks stored in each dtype. The
+    reference gets the rows as they are stored, after rounding, so that the tolerance covers
+    arithmetic alone.
 
     Attributes:
         bank_ops: the BankOps instance under test.
-        tolerance: largest error allowed in a score or a sum of unit rows. An error in a score is
-            divided by the temperature before it shows in a log partition, so there it may be so
-            much larger.
+        tolerance: largest error allowed in a score or a sum of unit rows. In log Z an error of a
+            score is divided by the temperature, so the tolerance is too.
+
+    Example:
+    ```python
+    from instdisc_core.testing import BankOpsConformance
+
+    class TestReference(BankOpsConformance):
+        bank_ops = BankOps()
+    ```
     """
 
     bank_ops: BankOps
@@ -35,7 +43,7 @@ class BankOpsConformance:
 
     @given(problems(), st.sampled_from(STORED_AS), st.sampled_from([1, 5, 700]))
     def test_scores_of_own_rows(self, problem: Problem, dtype: str, count: int) -> None:
-        """``(B, K)`` indices: every image its own rows."""
+        """``(B, K)`` indices: other rows for each image."""
         bank, rows = _stored(problem.bank, dtype)
         indices = problem.negatives(len(problem.indices), count)
         scores = self.bank_ops.scores(_tensor(problem.features), bank, _tensor(indices))
@@ -63,7 +71,7 @@ class BankOpsConformance:
 
     @given(problems(), st.sampled_from(STORED_AS), temperatures())
     def test_attend(self, problem: Problem, dtype: str, temperature: float) -> None:
-        """The softmax over the bank, at temperatures whose exponentials overflow and at high."""
+        """The softmax over the bank, at low and high temperatures."""
         bank, rows = _stored(problem.bank, dtype)
         log_z, expected_row = self.bank_ops.attend(_tensor(problem.features), bank, temperature)
         expected = reference.attend(problem.features, rows, temperature)
@@ -73,7 +81,7 @@ class BankOpsConformance:
 
     @given(problems())
     def test_attend_where_exponentials_overflow(self, problem: Problem) -> None:
-        """``exp(1 / 0.01)`` is beyond float32; the largest score is 100 here, for every image."""
+        """``exp(1 / 0.01)`` overflows float32; here the largest score of every image is 100."""
         bank, rows = _stored(problem.bank, "float32")
         features = problem.bank[problem.indices]
         log_z, expected_row = self.bank_ops.attend(_tensor(features), bank, 0.01)
@@ -82,7 +90,7 @@ class BankOpsConformance:
         self._close(expected_row, expected[1], 101)
 
     def test_arguments_by_name(self) -> None:
-        """The parameters are called what the contract calls them."""
+        """The parameters have the names of the contract."""
         rows, at = _tensor(np.eye(4, 3, dtype="float32")), _tensor(np.zeros((4, 2), "int32"))
         assert self.bank_ops.rows(bank=rows, indices=at).shape == (4, 2, 3)
         assert self.bank_ops.scores(features=rows, bank=rows, indices=at).shape == (4, 2)
@@ -120,7 +128,7 @@ class BankOpsConformance:
 
     @given(problems(), st.sampled_from(STORED_AS), st.integers(0, 2**16 - 1))
     def test_update_rows(self, problem: Problem, dtype: str, mask: int) -> None:
-        """The named rows are written where they move, twice-named ones once; all else stays."""
+        """The rows that move are written, also if named twice; all others keep their bits."""
         bank, rows = _stored(problem.bank, dtype)
         before = self.bank_ops.dump(bank)
         new = problem.features[:, ::-1].copy()
@@ -138,7 +146,7 @@ class BankOpsConformance:
 
     @given(problems(), st.sampled_from(STORED_AS))
     def test_dump_and_load(self, problem: Problem, dtype: str) -> None:
-        """What is stored comes back bit for bit, in another bank too."""
+        """``load`` restores bit for bit what ``dump`` returned, in another bank too."""
         bank, rows = _stored(problem.bank, dtype)
         other, _ = _stored(-problem.bank, dtype)
         self.bank_ops.load(other, self.bank_ops.dump(bank))
@@ -160,7 +168,7 @@ class BankOpsConformance:
 
     @given(problems(), temperatures())
     def test_reading_moves_nothing(self, problem: Problem, temperature: float) -> None:
-        """Scores, sums, attention and search leave the bank and the features as they were."""
+        """Scores, sums, attention and search do not change the bank or the features."""
         bank, rows = _stored(problem.bank, "float32")
         features, indices = _tensor(problem.features), _tensor(problem.indices)
         weights = ops.ones((len(problem.indices), len(problem.indices)))
@@ -172,18 +180,19 @@ class BankOpsConformance:
         np.testing.assert_array_equal(_float64(bank), rows)
         np.testing.assert_array_equal(ops.convert_to_numpy(features), problem.features)
 
-    def _close(self, actual, expected, factor=1.0):
-        actual = np.asarray(ops.convert_to_numpy(actual), "float64")
-        assert actual.shape == expected.shape
-        np.testing.assert_allclose(actual, expected, rtol=1e-5, atol=self.tolerance * factor)
+    def _close(self, actual: Tensor, expected: np.ndarray, factor: float = 1.0) -> None:
+        values = np.asarray(ops.convert_to_numpy(actual), "float64")
+        assert values.shape == expected.shape
+        np.testing.assert_allclose(values, expected, rtol=1e-5, atol=self.tolerance * factor)
 
 
-def _tensor(array):
+def _tensor(array: np.ndarray) -> Tensor:
     return ops.convert_to_tensor(array)
 
 
-def _stored(array, dtype):
-    """A bank of this dtype, and in float64 what it holds."""
+def _stored(array: np.ndarray, dtype: str) -> tuple[Bank, np.ndarray]:
+    """A bank of this dtype, and what it holds in float64."""
+    bank: Bank
     if dtype == "int8":
         parts = QuantizedRows.of(_tensor(array))
         bank = QuantizedRows(*(keras.Variable(part, trainable=False) for part in parts))
@@ -192,7 +201,7 @@ def _stored(array, dtype):
     return bank, _float64(bank)
 
 
-def _float64(bank):
+def _float64(bank: Bank) -> np.ndarray:
     if isinstance(bank, QuantizedRows):
         return _float64(bank.values) * _float64(bank.scale)
     return ops.convert_to_numpy(ops.cast(bank, "float32")).astype("float64")

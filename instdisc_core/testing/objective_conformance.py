@@ -24,9 +24,9 @@ NEGATIVES = 9
 class ObjectiveConformance:
     """Subclass it, set ``objective`` and ``reference``, and let pytest collect it.
 
-    Losses and gradients are held against the float64 reference, in eager execution and in a
-    compiled step of the active framework; saving, configuration, evaluation and bad input are
-    checked with them.
+    Losses and gradients are compared with the float64 reference, in eager execution and in a
+    compiled step of the active framework. Saving, configuration, evaluation and bad input are
+    checked too.
 
     Attributes:
         objective: the class, or any function of ``temperature=`` that builds the objective.
@@ -34,29 +34,39 @@ class ObjectiveConformance:
             ``SampledObjective`` also of ``negatives`` ``(batch, m)``, that returns the losses
             ``(batch,)`` and their gradient ``(batch, embedding_dim)``; see ``testing.reference``.
         tolerance: largest error allowed, relative to the largest number, at temperature 1.
+
+    Example:
+    ```python
+    from instdisc_core.testing import ObjectiveConformance, reference as in_float64
+
+    class TestNonParametricSoftmax(ObjectiveConformance):
+        objective = NonParametricSoftmax
+        reference = staticmethod(in_float64.softmax)
+    ```
     """
 
     objective: Callable[..., Objective]
     reference: Callable[..., tuple[np.ndarray, np.ndarray]]
     tolerance = 4e-6
+    _steps: dict[tuple[Any, ...], "_Step"]
 
     def prepare(self, objective: Objective, problem: Problem) -> None:
-        """Bring an objective with weights of its own to the state that the reference assumes."""
+        """Set the weights of an objective to what the reference assumes, if it has some."""
 
     @given(problems(SHAPES[1:]), st.sampled_from(TEMPERATURES), st.booleans())
     def test_losses_and_gradient(self, problem: Problem, temperature: float, shared: bool) -> None:
-        """In eager execution, with negatives of each image's own and shared ones."""
+        """In eager execution, with a set of negatives for each image and a shared one."""
         self._compare(problem, temperature, shared, run_eagerly=True)
 
     @given(problems(SHAPES), st.sampled_from(TEMPERATURES), st.booleans())
     def test_losses_and_gradient_in_a_compiled_step(
         self, problem: Problem, temperature: float, shared: bool
     ) -> None:
-        """As the framework compiles it under ``fit``."""
+        """As the framework compiles it in ``fit``."""
         self._compare(problem, temperature, shared, run_eagerly=False)
 
     def test_an_index_without_a_row(self) -> None:
-        """Where values cannot be checked, it gets the loss NaN and the gradient 0; others stay."""
+        """If it cannot be checked, it gets the loss NaN and the gradient 0; the others do not."""
         problem = _problem()
         step = self._built_step(problem, 1.0, False, run_eagerly=False, checked=False)
         right = self._run(step, problem)
@@ -95,7 +105,7 @@ class ObjectiveConformance:
         assert keras.saving.serialize_keras_object(again) == config
 
     def test_saving(self) -> None:
-        """What training moved is saved: a restored objective evaluates equally."""
+        """What training changed is saved: a restored objective gives the same losses."""
         objective, bank, problem = self._parts()
         objective(problem.features, problem.indices, bank)
         other = type(self).objective(temperature=1.0)
@@ -109,7 +119,7 @@ class ObjectiveConformance:
         np.testing.assert_array_equal(*evaluate)
 
     def test_bad_input(self) -> None:
-        """Errors say what was received and what was expected, and move nothing."""
+        """Errors say what was received and what was expected, and change nothing."""
         objective, bank, problem = self._parts()
         f, i = problem.features, problem.indices
         before = _values(objective)
@@ -133,7 +143,9 @@ class ObjectiveConformance:
         _assert_equal(_values(objective), before)
         np.testing.assert_array_equal(ops.convert_to_numpy(bank.rows), problem.bank)
 
-    def _compare(self, problem, temperature, shared, run_eagerly):
+    def _compare(
+        self, problem: Problem, temperature: float, shared: bool, run_eagerly: bool
+    ) -> None:
         step = self._built_step(problem, temperature, shared, run_eagerly)
         arguments = {}
         if self._is_sampled():
@@ -146,27 +158,36 @@ class ObjectiveConformance:
             size = (1 + np.abs(value).max()) * (1 + 1 / temperature)
             np.testing.assert_allclose(actual, value, rtol=2e-5, atol=self.tolerance * size)
 
-    def _built_step(self, problem, temperature, shared, run_eagerly, checked=True):
-        """The step for problems of this shape; built, and compiled, once for each."""
+    def _built_step(
+        self,
+        problem: Problem,
+        temperature: float,
+        shared: bool,
+        run_eagerly: bool,
+        checked: bool = True,
+    ) -> "_Step":
+        """The step for problems of this shape; built and compiled once for each."""
         key = (problem.features.shape, temperature, shared, run_eagerly, checked)
-        steps = type(self).__dict__.get("_steps")
-        if steps is None:
-            steps = type(self)._steps = {}
+        if "_steps" not in type(self).__dict__:
+            type(self)._steps = {}
+        steps = type(self)._steps
         if key not in steps:
             objective = type(self).objective(temperature=temperature)
-            shared = shared if self._is_sampled() else None
-            steps[key] = _Step(objective, problem, shared, run_eagerly, checked)
+            drawn = shared if self._is_sampled() else None
+            steps[key] = _Step(objective, problem, drawn, run_eagerly, checked)
         return steps[key]
 
-    def _run(self, step, problem, indices=None):
+    def _run(
+        self, step: "_Step", problem: Problem, indices: np.ndarray | None = None
+    ) -> tuple[np.ndarray, np.ndarray]:
         """Losses and gradient of one step of training."""
         self.prepare(step.objective, problem)
         return step.run(problem, problem.indices if indices is None else indices)
 
-    def _is_sampled(self):
+    def _is_sampled(self) -> bool:
         return isinstance(type(self).objective(temperature=1.0), SampledObjective)
 
-    def _parts(self):
+    def _parts(self) -> tuple[Objective, MemoryBank, Problem]:
         """The objective, built, with a bank and a batch."""
         problem = _problem()
         bank = MemoryBank(*problem.bank.shape)
@@ -177,10 +198,10 @@ class ObjectiveConformance:
 
 
 class _Step(keras.Model):
-    """Losses and gradient by a step of training, so that the framework compiles both.
+    """Losses and gradient from a step of training, so that the framework compiles both.
 
-    The features are what is given and an offset of zeros. A step of gradient descent with the
-    learning rate 1 leaves in it the negative gradient of the sum of the losses.
+    The features are the given ones plus an offset of zeros. After a step of gradient descent with
+    the learning rate 1, the offset is the negative gradient of the sum of the losses.
     """
 
     def __init__(
@@ -207,14 +228,14 @@ class _Step(keras.Model):
     def compute_loss(
         self, x: Any = None, y: Any = None, y_pred: Any = None, *args: Any, **kwargs: Any
     ) -> Tensor:
-        """The sum of the losses, each of which is kept."""
+        """The sum of the losses; each is stored in ``values``."""
         given = {name: value for name, value in x.items() if name != "features"}
         run = self.objective if self.checked else self.objective.call
         losses = run(y_pred, y, self.bank, training=True, **given)
         self.values.assign(ops.stop_gradient(losses))
         return ops.sum(ops.where(ops.isnan(losses), 0.0, losses))
 
-    def run(self, problem: Problem, indices: np.ndarray) -> tuple[Any, Any]:
+    def run(self, problem: Problem, indices: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Losses ``(batch,)`` and gradient ``(batch, embedding_dim)`` in float64."""
         self.bank.rows.assign(problem.bank)
         self.offset.assign(np.zeros(self.offset.shape))
@@ -236,24 +257,24 @@ class _Holder(keras.Model):
         self.built = True
 
 
-def _problem():
+def _problem() -> Problem:
     """A batch of four distinct images out of thirty."""
     rng = np.random.default_rng(0)
     indices = rng.permutation(30)[:4].astype("int32")
     return Problem(unit_rows(rng, 30, 8), unit_rows(rng, 4, 8), indices, rng)
 
 
-def _negatives(problem, shared):
-    """The same each time that it is called for a problem."""
+def _negatives(problem: Problem, shared: bool) -> np.ndarray:
+    """The negatives of a problem, the same in each call."""
     rng = np.random.default_rng(int(problem.indices.sum()))
     shape = (NEGATIVES,) if shared else (len(problem.indices), NEGATIVES)
     return rng.integers(0, len(problem.bank), shape).astype("int32")
 
 
-def _values(objective):
+def _values(objective: Objective) -> list[np.ndarray]:
     return [ops.convert_to_numpy(variable) for variable in objective.variables]
 
 
-def _assert_equal(values, others):
+def _assert_equal(values: list[np.ndarray], others: list[np.ndarray]) -> None:
     for ours, theirs in zip(values, others, strict=True):
         np.testing.assert_array_equal(ours, theirs)

@@ -1,16 +1,17 @@
 """The method in float64 NumPy, written from the equations and nothing else.
 
-Slow and literal on purpose. It imports nothing from the rest of the package and shares no constant
-with it. All arrays are converted to float64.
+It is slow and literal on purpose. It imports nothing from the rest of the package and shares no
+constant with it. All arrays are converted to float64.
 """
+
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 
-def _f64(*arrays):
-    converted = [np.asarray(array, dtype=np.float64) for array in arrays]
-    return converted[0] if len(converted) == 1 else converted
+def _f64(array: ArrayLike) -> np.ndarray:
+    return np.asarray(array, dtype=np.float64)
 
 
 def logsumexp(s: np.ndarray) -> np.ndarray:
@@ -32,8 +33,8 @@ def sigmoid(x: np.ndarray) -> np.ndarray:
 def attend(
     features: ArrayLike, bank: ArrayLike, temperature: float
 ) -> tuple[np.ndarray, np.ndarray]:
-    """``log Z_i`` ``(B,)`` and ``sum_j p_ij v_j`` ``(B, d)``, by the ``B x n`` scores."""
-    features, bank = _f64(features, bank)
+    """``log Z_i`` ``(B,)`` and ``sum_j p_ij v_j`` ``(B, d)``, from all ``B x n`` scores."""
+    features, bank = _f64(features), _f64(bank)
     s = features @ bank.T / temperature
     log_z = logsumexp(s)
     return log_z, np.exp(s - log_z[:, None]) @ bank
@@ -43,7 +44,7 @@ def softmax(
     features: ArrayLike, indices: np.ndarray, bank: ArrayLike, temperature: float
 ) -> tuple[np.ndarray, np.ndarray]:
     """The non-parametric softmax: losses ``(B,)`` and gradient ``(B, d)``."""
-    features, bank = _f64(features, bank)
+    features, bank = _f64(features), _f64(bank)
     log_z, expected = attend(features, bank, temperature)
     own = bank[indices]
     losses = log_z - (features * own).sum(axis=1) / temperature
@@ -66,7 +67,7 @@ def nce(
         log_z: scalar or ``(B,)``.
         noise: probabilities ``P_n``, ``(n,)``; None is uniform.
     """
-    features, bank = _f64(features, bank)
+    features, bank = _f64(features), _f64(bank)
     noise = np.full(len(bank), 1 / len(bank)) if noise is None else _f64(noise)
     m = negatives.shape[1]
     log_z = np.broadcast_to(_f64(log_z), indices.shape)
@@ -91,7 +92,7 @@ def expected_nce(
     m: int,
 ) -> tuple[np.ndarray, np.ndarray]:
     """NCE averaged over the noise, a finite sum over all instances: losses and gradient."""
-    features, bank, noise = _f64(features, bank, noise)
+    features, bank, noise = _f64(features), _f64(bank), _f64(noise)
     logits = features @ bank.T / temperature - np.log(m * noise)
     logits -= np.broadcast_to(_f64(log_z), indices.shape)[:, None]
     own = logits[np.arange(len(indices)), indices]
@@ -108,7 +109,7 @@ def info_nce(
     negatives: np.ndarray,
 ) -> tuple[np.ndarray, np.ndarray]:
     """InfoNCE over the positive and ``negatives`` ``(B, m)``: losses and gradient."""
-    features, bank = _f64(features, bank)
+    features, bank = _f64(features), _f64(bank)
     losses, gradient = np.zeros(len(indices)), np.zeros_like(features)
     for i, (f, own, others) in enumerate(zip(features, indices, negatives, strict=True)):
         rows = bank[np.concatenate([[own], others])]
@@ -135,13 +136,13 @@ def sampled_log_z(
     noise: ArrayLike,
 ) -> float:
     """``log mean_ik exp(s_ij_k) / P_n(j_k)``, one number for the batch."""
-    features, bank, noise = _f64(features, bank, noise)
+    features, bank, noise = _f64(features), _f64(bank), _f64(noise)
     s = np.einsum("bd,bkd->bk", features, bank[negatives]) / temperature
     return float(np.log(np.mean(np.exp(s) / noise[negatives])))
 
 
 def update(bank: ArrayLike, indices: ArrayLike, features: ArrayLike, momentum: float) -> np.ndarray:
-    """The bank after one update, a new array: one image at a time, by a loop."""
+    """The bank after one update, as a new array; a loop over the images."""
     bank, features = _f64(bank).copy(), _f64(features)
     for i in set(np.asarray(indices).tolist()):
         mean = features[np.asarray(indices) == i].mean(axis=0)
@@ -158,11 +159,11 @@ def weighted_knn(
     temperature: float,
 ) -> np.ndarray:
     """The label of each query, by a vote of its ``k`` nearest; ties go to the smaller label."""
-    features, train_features = _f64(features, train_features)
+    features, train_features = _f64(features), _f64(train_features)
     labels = []
     for f in features:
         cosines = train_features @ f
-        votes: dict = {}
+        votes: dict[Any, float] = {}
         for j in np.argsort(-cosines, kind="stable")[:k]:
             label = train_labels[j]
             votes[label] = votes.get(label, 0.0) + np.exp(cosines[j] / temperature)

@@ -1,6 +1,6 @@
 """Hypothesis strategies for features, banks and indices.
 
-They draw few distinct shapes, since some frameworks compile again for each, and many values.
+They draw many values but few shapes, since some frameworks compile for each shape.
 """
 
 from collections.abc import Sequence
@@ -15,13 +15,13 @@ SHAPES = ((1, 1, 1), (3, 7, 5), (16, 300, 32), (4, 20_001, 8))
 
 @dataclass(frozen=True)
 class Problem:
-    """A bank, a batch of unit features and the instances that they are.
+    """A bank, a batch of unit features and their instances.
 
     Attributes:
         bank: float32 ``(n, d)``, unit rows.
         features: float32 ``(batch, d)``, unit rows.
         indices: int32 ``(batch,)``, distinct.
-        rng: for whatever else a test draws.
+        rng: a generator for whatever else a test draws.
     """
 
     bank: np.ndarray
@@ -35,7 +35,10 @@ class Problem:
 
 
 def unit_rows(rng: np.random.Generator, rows: int, embedding_dim: int) -> np.ndarray:
-    """Float32 random points of the unit sphere, ``(rows, embedding_dim)``."""
+    """Float32 random points of the unit sphere, ``(rows, embedding_dim)``.
+
+    Example: ``instdisc_core.testing.strategies.unit_rows(np.random.default_rng(0), 4, 8)``
+    """
     points = rng.standard_normal((rows, embedding_dim))
     return (points / np.linalg.norm(points, axis=1, keepdims=True)).astype("float32")
 
@@ -56,5 +59,5 @@ def problems(draw: st.DrawFn, shapes: Sequence[tuple[int, int, int]] = SHAPES) -
 
 
 def temperatures(low: float = 0.01, high: float = 10.0) -> st.SearchStrategy[float]:
-    """Temperatures, spread evenly over the orders of magnitude."""
+    """Temperatures between these limits, uniform in their logarithm."""
     return st.floats(np.log(low), np.log(high)).map(lambda t: float(np.exp(t)))
