@@ -32,6 +32,7 @@ FLOORS = {
             "memory_bank",
             "objectives augmentation encoders",
             "fitting",
+            "training_model",
             "embedding_model",
             "model",
             "health evaluation neighbors",

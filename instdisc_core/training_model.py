@@ -1,0 +1,120 @@
+"""What ``fit``, ``evaluate`` and ``predict`` check before Keras's run."""
+
+from typing import Any, Literal
+
+import keras
+import numpy as np
+
+from instdisc_core.data import ImageBatches, Manifest
+from instdisc_core.data.checked import with_narrow_indices
+from instdisc_core.fitting import NonFiniteImages, calls
+from instdisc_core.persistent_model import PersistentModel
+from instdisc_core.validation import require
+
+
+class TrainingModel(PersistentModel):
+    """A Keras model that knows its data, rejects bad ones, and continues where it was stopped.
+
+    Attributes:
+        manifest: the Manifest of the images that the model is trained on, or None.
+        non_finite: ``"raise"`` or ``"skip"``, see ``EmbeddingModel``.
+        rejected_images: variable ``()``, int32: training images so far that were not finite.
+        seed: of the order of arrays that ``Checkpoints`` can continue, or None.
+    """
+
+    manifest: Manifest | None = None
+    non_finite: Literal["raise", "skip"] = "raise"
+    rejected_images: keras.Variable
+    seed: int | None = None
+
+    def own_callbacks(self) -> list[keras.callbacks.Callback]:
+        """The callbacks that every ``fit`` of this model needs."""
+        return [NonFiniteImages()]
+
+    def fit(
+        self,
+        x: Any = None,
+        y: Any = None,
+        batch_size: int | None = None,
+        epochs: int = 1,
+        verbose: Any = "auto",
+        callbacks: Any = None,
+        **kwargs: Any,
+    ) -> keras.callbacks.History:
+        """Train; see ``keras.Model.fit``.
+
+        With ``Checkpoints`` among the callbacks, training continues where it was killed.
+        """
+        arguments = {
+            "x": x,
+            "y": self.checked_targets(y),
+            "batch_size": batch_size,
+            "epochs": epochs,
+            "verbose": verbose,
+            "callbacks": callbacks,
+            **kwargs,
+        }
+        with calls(self, arguments) as calls_of_fit:
+            for arguments in calls_of_fit:
+                history = super().fit(**arguments)
+        return history
+
+    def evaluate(
+        self,
+        x: Any = None,
+        y: Any = None,
+        batch_size: int | None = None,
+        verbose: Any = "auto",
+        **kwargs: Any,
+    ) -> Any:
+        """The loss; see ``keras.Model.evaluate``. Nothing moves."""
+        if isinstance(x, ImageBatches):
+            self.check_data(x.manifest)
+        x = with_narrow_indices(x)
+        return super().evaluate(x, self.checked_targets(y), batch_size, verbose, **kwargs)
+
+    def predict(self, x: Any, *args: Any, **kwargs: Any) -> np.ndarray:
+        """Unit embeddings ``(n, embedding_dim)``; see ``keras.Model.predict``."""
+        require(
+            not isinstance(x, ImageBatches) or x.seed is None,
+            "batches in the order of training",
+            "images in the order of their indices",
+            "Give predict source.ordered().",
+        )
+        return super().predict(x, *args, **kwargs)
+
+    def train_on_batch(self, x: Any, y: Any = None, *args: Any, **kwargs: Any) -> Any:
+        """One step; see ``keras.Model.train_on_batch``."""
+        return super().train_on_batch(x, self.checked_targets(y), *args, **kwargs)
+
+    def test_on_batch(self, x: Any, y: Any = None, *args: Any, **kwargs: Any) -> Any:
+        """The loss of one batch; see ``keras.Model.test_on_batch``."""
+        return super().test_on_batch(x, self.checked_targets(y), *args, **kwargs)
+
+    def checked_targets(self, y: Any) -> Any:
+        """The targets that ``fit`` and the others were given; subclasses check them."""
+        return y
+
+    def check_data(self, manifest: Manifest) -> None:
+        """Raise unless the data are those that the model was trained on.
+
+        ``fit`` remembers the manifest of the first ImageSource that it trains on, and it is saved
+        with the model. Until then any data will do.
+
+        Args:
+            manifest: the Manifest of the data at hand.
+
+        Raises:
+            ValueError: it names the images that differ.
+        """
+        if self.manifest is not None:
+            self.manifest.check(manifest)
+
+    def load_weights(self, filepath: Any, skip_mismatch: bool = False, **kwargs: Any) -> None:
+        """Load weights; see ``PersistentModel.load_weights``. The manifest stays with the rows."""
+        manifest = self.manifest
+        try:
+            super().load_weights(filepath, skip_mismatch, **kwargs)
+        except Exception:
+            self.manifest = manifest
+            raise
