@@ -49,13 +49,6 @@ def remove_parts(folder: str | os.PathLike, name: str = "") -> None:
     Args:
         folder: its path.
         name: of the file that was to be replaced; ``""`` is all.
-
-    Example:
-    ```python
-    from instdisc_core.files import remove_parts
-
-    remove_parts("photos")
-    ```
     """
     for path in Path(folder).glob(f"{PART}*"):
         if name not in ("", path.name.removeprefix(PART).partition("-")[2]):
@@ -71,13 +64,6 @@ def flush(path: str | os.PathLike) -> None:
 
     Args:
         path: of the file or folder.
-
-    Example:
-    ```python
-    from instdisc_core.files import flush
-
-    flush("photos")
-    ```
     """
     is_folder = os.path.isdir(path)
     if is_folder and os.name == "nt":  # Windows cannot open a folder
