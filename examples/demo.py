@@ -238,7 +238,6 @@ def draw_picture(path, model, digits, curve, rows, seed):
     found = retrieve(rows[1], test, model.memory_bank, train, COLUMNS, queries)
     with plt.rc_context({"font.size": 13, "axes.titlesize": 15, "figure.titlesize": 15}):
         figure = plt.figure(figsize=(16, 5.6), layout="constrained")
-        figure.get_layout_engine().set(w_pad=0.1, h_pad=0.1)
         left, middle, right = figure.subfigures(1, 3, width_ratios=(1.1, 1, 1))
         draw_curve(left.subplots(), curve, len(digits.train))
         draw_tsne(

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, TypeAlias
+from typing import TYPE_CHECKING, Literal, TypeAlias, get_args
 
 import numpy as np
 
@@ -29,15 +29,7 @@ if TYPE_CHECKING:
 Measure: TypeAlias = Literal[
     "knn", "linear", "stages", "clustering", "low_shot", "retrieval", "tsne"
 ]
-MEASURES: tuple[Measure, ...] = (
-    "knn",
-    "linear",
-    "stages",
-    "clustering",
-    "low_shot",
-    "retrieval",
-    "tsne",
-)
+MEASURES: tuple[Measure, ...] = get_args(Measure)
 PIXEL_BYTES = 2**32  # above which the pixels of the training images are not measured
 CLASSIFIERS: tuple[Classifier, ...] = ("svm", "logistic")
 

@@ -8,7 +8,6 @@ import pytest
 from differentiation import numpy
 from problems import colors
 
-from instdisc_core.encoders import resnet
 from instdisc_core.evaluation.features import (
     embeddings,
     encoder_features,
@@ -19,10 +18,9 @@ from instdisc_core.evaluation.features import (
 )
 
 
-def test_the_stages_are_those_that_the_encoder_has():
-    encoder = resnet(10, (16, 16, 3), "cifar", width=4)
-    assert stage_names(SimpleNamespace(encoder=encoder)) == [f"conv{i}" for i in range(1, 6)]
-    layers = [encoder.get_layer("conv3"), encoder.get_layer("conv1")]
+def test_the_stages_are_those_that_the_encoder_has(model):
+    assert stage_names(model) == ["conv1", "conv2", "conv3", "conv4", "conv5"]
+    layers = [model.encoder.get_layer("conv3"), model.encoder.get_layer("conv1")]
     assert stage_names(SimpleNamespace(encoder=SimpleNamespace(layers=layers))) == [
         "conv1",
         "conv3",
