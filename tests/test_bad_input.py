@@ -1,11 +1,13 @@
 """What was received, what was expected, how to fix it; and the bank is unchanged."""
 
 import warnings
+from functools import cache
 
 import keras
 import numpy as np
 import pytest
 from differentiation import losses_and_gradient, numpy
+from models import Shared, small_model
 
 from instdisc_core import (
     NCE,
@@ -15,7 +17,6 @@ from instdisc_core import (
     FirstBatches,
     InfoNCE,
     InstanceDiscrimination,
-    KNNEvaluation,
     MemoryBank,
     MovingAveragePartition,
     NonParametricSoftmax,
@@ -23,8 +24,9 @@ from instdisc_core import (
     UniformSampler,
     objectives,
     validation,
-    weighted_knn,
 )
+from instdisc_core.callbacks import KNNEvaluation
+from instdisc_core.evaluation import weighted_knn
 
 N, D = 10, 4
 UNIT = np.eye(4, dtype="float32")[:3]
@@ -198,18 +200,24 @@ def test_negatives_that_cannot_be_read(bank, negatives, monkeypatch):
     np.testing.assert_array_equal(np.all(gradient == 0, axis=1), wrong)
 
 
+@cache
+def moved_by_int32(instances):
+    """The losses of rows 0, 100 and 127 of a bank, and all rows after they moved."""
+    bank, indices = MemoryBank(instances, D, seed=0), np.array([0, 100, 127], "int32")
+    losses = NonParametricSoftmax(0.5)(UNIT, indices, bank)
+    bank.update(indices, UNIT)
+    return numpy(losses), numpy(bank.rows)
+
+
 @pytest.mark.parametrize("dtype", ["int8", "uint8", "int16", "uint16", "int32", "uint32", "int64"])
 @pytest.mark.parametrize("instances", [128, 256, 300, 70_000])
 def test_an_integer_is_an_index_whatever_its_width(dtype, instances):
-    bank, twin = MemoryBank(instances, D, seed=0), MemoryBank(instances, D, seed=0)
-    indices = np.array([0, 100, 127])
-    losses = NonParametricSoftmax(0.5)(UNIT, indices.astype(dtype), bank)
-    np.testing.assert_array_equal(
-        numpy(losses), numpy(NonParametricSoftmax(0.5)(UNIT, indices, twin))
-    )
-    bank.update(indices.astype(dtype), UNIT)
-    twin.update(indices, UNIT)
-    np.testing.assert_array_equal(numpy(bank.rows), numpy(twin.rows))
+    bank, indices = MemoryBank(instances, D, seed=0), np.array([0, 100, 127], dtype)
+    losses = NonParametricSoftmax(0.5)(UNIT, indices, bank)
+    bank.update(indices, UNIT)
+    expected, rows = moved_by_int32(instances)
+    np.testing.assert_array_equal(numpy(losses), expected)
+    np.testing.assert_array_equal(numpy(bank.rows), rows)
     assert int(numpy(bank.rejected_indices)) == 0
 
 
@@ -254,19 +262,20 @@ class TestModel:
 
     images = np.random.default_rng(0).standard_normal((N, 6)).astype("float32")
 
-    def model(self):
-        model = InstanceDiscrimination(
-            keras.layers.Dense(8), N, D, objective=NonParametricSoftmax(0.5), seed=0
-        )
-        model.compile(optimizer="sgd")
-        model.predict(self.images, verbose=0)
-        return model
+    @pytest.fixture(scope="class")
+    @classmethod
+    def shared(cls):
+        model = small_model(keras.layers.Dense(8), N, D, NonParametricSoftmax(0.5))
+        return Shared(model, (None, 6))
+
+    @pytest.fixture
+    def model(self, shared):
+        return shared.as_new()
 
     @pytest.mark.parametrize("case", ["negative", "too large", "float", "column"])
     @pytest.mark.parametrize("method", ["fit", "evaluate", "train_on_batch"])
-    def test_arrays_of_targets(self, method, case):
+    def test_arrays_of_targets(self, model, method, case):
         targets, message = INDICES[case]
-        model = self.model()
         before = [numpy(v) for v in model.weights]
         run = getattr(model, method)
         verbose = {} if method == "train_on_batch" else {"verbose": 0}
@@ -276,8 +285,7 @@ class TestModel:
             np.testing.assert_array_equal(numpy(variable), value)
 
     @pytest.mark.parametrize("wrong", [-1, N, 2**31 - 1])
-    def test_a_generator_of_wrong_targets_trains_no_row(self, wrong):
-        model = self.model()
+    def test_a_generator_of_wrong_targets_trains_no_row(self, model, wrong):
         rows = numpy(model.memory_bank.rows)
 
         def batches():
@@ -289,12 +297,12 @@ class TestModel:
         assert not np.any(moved[[0, 3, 4, 5, 6, 7, 8, 9]])
         assert all(np.all(np.isfinite(numpy(w))) for w in model.weights)
 
-    def test_no_targets(self):
+    def test_no_targets(self, model):
         with pytest.raises(ValueError, match=r"no targets.*numpy\.arange"):
-            self.model().fit(self.images, verbose=0)
+            model.fit(self.images, verbose=0)
 
     def test_a_loss_in_compile(self):
-        model = self.model()
+        model = small_model(n=N, dim=D)
         model.compile(optimizer="sgd", loss="mse")
         with pytest.raises(ValueError, match="the objective is the loss"):
             model.fit(self.images, np.arange(N), verbose=0)

@@ -314,6 +314,7 @@ with FolderLock(sys.argv[1]):
 """
 
 
+@pytest.mark.skipif(keras.backend.backend() != "torch", reason="a lock knows no backend")
 def test_a_folder_in_use_names_the_process_and_is_free_when_that_is_killed(tmp_path):
     holder = subprocess.Popen(
         [sys.executable, "-c", HOLD, tmp_path], stdin=subprocess.PIPE, stdout=subprocess.PIPE
