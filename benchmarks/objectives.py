@@ -40,8 +40,9 @@ class Problem:
     def ours(self, objective, negatives=None):
         """One of our objectives as a function of a batch."""
         objective.build(self.bank.shape)
+        given = {} if negatives is None else {"negatives": negatives}
         return frameworks.losses_and_gradient(
-            lambda features, indices: objective(features, indices, self.bank, negatives),
+            lambda features, indices: objective(features, indices, self.bank, **given),
             [*self.bank.variables, *objective.variables],
         )
 

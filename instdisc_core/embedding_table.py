@@ -185,22 +185,7 @@ class EmbeddingTable(keras.layers.Layer):
 
     def restore(self, arrays: dict[str, np.ndarray]) -> None:
         """Check what a file holds, and take it over; see ``load_own_variables``."""
-        others = self._other_variables()
-        variables = [*parts(self.rows), *others]
-        shapes = {str(i): tuple(variable.shape) for i, variable in enumerate(variables)}
-        found = {name: array.shape for name, array in arrays.items() if name in shapes}
-        require(
-            found == shapes,
-            f"a file whose {self.name} has the shapes {found}",
-            f"{shapes}",
-            "Build it with the number of rows, width and storage that it was saved with.",
-        )
-        values = [arrays[name] for name in shapes]
-        stored, rest = values[: -len(others) or None], values[len(values) - len(others) :]
-        self._check_rows(stored)
-        self.bank_ops.load(self.rows, stored)
-        for variable, value in zip(others, rest, strict=True):
-            variable.assign(value)
+        self._take(self._checked(arrays))
 
     def get_config(self) -> dict[str, Any]:
         """The arguments that rebuild this layer."""
@@ -217,21 +202,39 @@ class EmbeddingTable(keras.layers.Layer):
         rows = {id(variable) for variable in parts(self.rows)}
         return [variable for variable in self.weights if id(variable) not in rows]
 
-    def _check_rows(self, stored: list[np.ndarray]) -> None:
-        """Raise unless the rows of a file are finite, and of length 1 where they must be."""
-        values = stored[0].astype("float32")
-        lengths = np.linalg.norm(values, axis=1)
+    def _checked(self, arrays: dict[str, np.ndarray]) -> list[np.ndarray]:
+        """The arrays of a file in their order; raise unless they fit and the rows are sound."""
+        stored = parts(self.rows)
+        variables = [*stored, *self._other_variables()]
+        shapes = {str(i): tuple(variable.shape) for i, variable in enumerate(variables)}
+        found = {name: array.shape for name, array in arrays.items() if name in shapes}
+        require(
+            found == shapes,
+            f"a file whose {self.name} has the shapes {found}",
+            f"{shapes}",
+            "Build it with the number of rows, width and storage that it was saved with.",
+        )
+        values = [arrays[name] for name in shapes]
+        lengths = np.linalg.norm(values[0].astype("float32"), axis=1)
         if len(stored) > 1:
-            lengths = lengths * np.abs(stored[1][:, 0])
+            lengths = lengths * np.abs(values[1][:, 0])
         right = np.abs(lengths - 1) < UNIT_TOLERANCE if self.unit_rows else np.isfinite(lengths)
         wrong = int(np.sum(~right))
         require(
             wrong == 0,
-            f"a file in which {wrong} of {len(lengths)} rows are not "
+            f"a file in which {wrong} of {len(lengths)} rows of {self.name} are not "
             f"{'of length 1' if self.unit_rows else 'finite'}",
             "unit rows, as update leaves them" if self.unit_rows else "finite rows",
             "The file is damaged, or such rows were assigned.",
         )
+        return values
+
+    def _take(self, values: list[np.ndarray]) -> None:
+        """Write what ``_checked`` returned to the variables."""
+        stored = len(parts(self.rows))
+        self.bank_ops.load(self.rows, values[:stored])
+        for variable, value in zip(self._other_variables(), values[stored:], strict=True):
+            variable.assign(value)
 
     def _random_rows(self, dtype: StorageDtype) -> Bank:
         rows = np.random.default_rng(self.seed).standard_normal(self.shape, dtype="float32")

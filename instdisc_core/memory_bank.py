@@ -156,12 +156,13 @@ class MemoryBank(EmbeddingTable):
         """
         packed = arrays.pop("manifest", None)
         manifest = None if packed is None else Manifest.from_array(packed)
+        values = self._checked(arrays)
         require(
             manifest is None or len(manifest) == self.num_instances,
             f"a file with a manifest of {0 if manifest is None else len(manifest)} images",
             f"one image for each of the {self.num_instances} rows",
         )
-        super().restore(arrays)
+        self._take(values)
         self.manifest = manifest
 
     def get_config(self) -> dict[str, Any]:

@@ -27,3 +27,26 @@ def small_model(
     model = InstanceDiscrimination(encoder, n, dim, objective, seed=0, **kwargs)
     model.compile(optimizer or keras.optimizers.SGD(0.1), run_eagerly=not compiled)
     return model
+
+
+class Shared:
+    """A model whose steps are compiled once, for tests that each start from its first state.
+
+    Args:
+        model: compiled, and trained by no test yet.
+        shape: of its batches of images, ``(None, ...)``.
+    """
+
+    def __init__(self, model, shape):
+        model.build(shape)
+        model.optimizer.build(model.trainable_variables)
+        self.model = model
+        self._variables = [*model.variables, *model.optimizer.variables]
+        self._values = [keras.ops.convert_to_numpy(v).copy() for v in self._variables]
+
+    def as_new(self):
+        """The model in its first state."""
+        for variable, value in zip(self._variables, self._values, strict=True):
+            variable.assign(value)
+        self.model.non_finite = "raise"
+        return self.model

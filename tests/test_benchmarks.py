@@ -97,7 +97,7 @@ def test_the_baseline_is_nce():
     tensor = keras.ops.convert_to_tensor
     losses = public.losses(tensor(features), tensor(drawn))
     noise = np.full(40, 1 / 40)
-    expected = reference.nce(features, indices, drawn[:, 1:], rows, 0.07, np.log(90.0), noise)
+    expected = reference.nce(features, indices, rows, 0.07, drawn[:, 1:], np.log(90.0), noise)
     np.testing.assert_allclose(keras.ops.convert_to_numpy(losses), expected[0], rtol=1e-4)
     for result in public.step(tensor(features), tensor(indices)):
         assert np.all(np.isfinite(keras.ops.convert_to_numpy(result)))

@@ -314,6 +314,7 @@ with FolderLock(sys.argv[1]):
 """
 
 
+@pytest.mark.skipif(keras.backend.backend() != "torch", reason="a lock knows no backend")
 def test_a_folder_in_use_names_the_process_and_is_free_when_that_is_killed(tmp_path):
     holder = subprocess.Popen(
         [sys.executable, "-c", HOLD, tmp_path], stdin=subprocess.PIPE, stdout=subprocess.PIPE
@@ -387,11 +388,11 @@ def test_weights_of_a_bank_of_another_size_leave_everything(tmp_path):
     larger.manifest = ImageArray(np.zeros((N + 1, 2, 2, 3), "uint8")).manifest
     larger.save_weights(tmp_path / "larger.weights.h5")
     manifest, before, rows = model.manifest, state(model), numpy(model.memory_bank.rows)
-    with pytest.raises(ValueError, match=r"memory bank has the shapes .*\(11, 4\)"):
+    with pytest.raises(ValueError, match=r"memory_bank has the shapes .*\(11, 4\)"):
         model.load_weights(tmp_path / "larger.weights.h5")
     for ours, value in zip(state(model), before, strict=True):
         np.testing.assert_array_equal(ours, value)
-    with pytest.warns(UserWarning, match="memory bank has the shapes"):
+    with pytest.warns(UserWarning, match="memory_bank has the shapes"):
         model.load_weights(tmp_path / "larger.weights.h5", skip_mismatch=True)
     np.testing.assert_array_equal(numpy(model.memory_bank.rows), rows)
     assert model.manifest == manifest
@@ -400,8 +401,8 @@ def test_weights_of_a_bank_of_another_size_leave_everything(tmp_path):
 @pytest.mark.parametrize(
     ("spoil", "match"),
     [
-        (lambda bank: bank.rows.assign(2 * bank.rows), "10 of 10 rows of the bank are not of"),
-        (lambda bank: bank.rows.assign(np.full((N, 4), np.nan)), "10 of 10 rows of the bank"),
+        (lambda bank: bank.rows.assign(2 * bank.rows), "10 of 10 rows of memory_bank are not of"),
+        (lambda bank: bank.rows.assign(np.full((N, 4), np.nan)), "10 of 10 rows of memory_bank"),
         (lambda bank: setattr(bank, "manifest", bank.manifest.subset([0, 1])), "manifest of 2"),
     ],
 )
