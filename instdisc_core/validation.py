@@ -26,7 +26,7 @@ def require_count(name: str, value: Any) -> None:
     require(is_integer and value >= 1, f"{name}={value!r}", "an integer >= 1")
 
 
-def require_size(size: int | Sequence[int]) -> tuple[int, int]:
+def require_size(size: int | Sequence[int] | None) -> tuple[int, int]:
     """Height and width from one integer or a pair, both at least 1."""
     is_pair = isinstance(size, (tuple, list)) and len(size) == 2
     pair: Any = size if is_pair else (size, size)
