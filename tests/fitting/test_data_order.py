@@ -1,0 +1,27 @@
+"""Batches know their epoch, and the model its data."""
+
+import keras
+import numpy as np
+import pytest
+
+from instdisc_core import InstanceDiscrimination
+from instdisc_core.data import ImageArray
+from instdisc_core.fitting import DataOrder
+
+
+def test_batches_know_their_epoch_and_the_model_its_data():
+    source = ImageArray(np.arange(4 * 48, dtype="uint8").reshape(4, 4, 4, 3))
+    other = ImageArray(255 - source.images())
+    batches = source.batches(2, seed=0)
+    model = InstanceDiscrimination(keras.layers.Flatten(), 4, 2)
+    callback = DataOrder(batches)
+    callback.set_model(model)
+    assert model.manifest is None
+    callback.on_epoch_begin(7)
+    assert batches.epoch == 7
+    assert model.manifest is source.manifest
+    model.manifest = other.manifest  # as if a checkpoint of other data had been restored
+    with pytest.raises(ValueError, match="4 changed: image 0, image 1, image 2, image 3"):
+        callback.on_epoch_begin(8)
+    assert batches.epoch == 7
+    assert model.manifest is other.manifest
