@@ -105,7 +105,7 @@ class BankOps:
             ``(batch, embedding_dim)``, ``sum_j p_ij v_j``; both float32.
         """
 
-        def step(state, rows, _, repeated):
+        def step(state: Any, rows: Tensor, _: Tensor, repeated: Tensor) -> Any:
             maximum, total, weighted = state
             s = einsum(features, rows, "image feature, row feature -> image row") / temperature
             s = ops.where(repeated, -math.inf, s)
@@ -143,7 +143,7 @@ class BankOps:
             Scores ``(batch, k)``, float32, and indices ``(batch, k)``, int32.
         """
 
-        def step(state, rows, positions, repeated):
+        def step(state: Any, rows: Tensor, positions: Tensor, repeated: Tensor) -> Any:
             best, where = state
             s = einsum(features, rows, "image feature, row feature -> image row")
             s = ops.where(repeated, -math.inf, s)
@@ -189,7 +189,7 @@ class BankOps:
         size = min(size, num_rows)
         offsets = ops.arange(size, dtype="int32")
 
-        def body(block, state):
+        def body(block: Tensor, state: Any) -> Any:
             first = ops.cast(block * size, "int32")
             positions = ops.minimum(first, num_rows - size) + offsets
             return step(state, self.rows(bank, positions), positions, positions < first)
@@ -202,7 +202,7 @@ def parts(bank: Bank) -> tuple[Any, ...]:
     return tuple(bank) if isinstance(bank, QuantizedRows) else (bank,)
 
 
-def _table(bank):
+def _table(bank: Tensor) -> Tensor:
     """The bank's value, read from the variable itself.
 
     TensorFlow copies a variable whole to convert it to a tensor, once it has been scattered into.
@@ -210,7 +210,7 @@ def _table(bank):
     return bank.value if isinstance(bank, keras.Variable) else bank
 
 
-def _fits(indices, bank):
+def _fits(indices: Tensor, bank: Bank) -> bool:
     """Whether gathering ``bank[indices]`` whole stays small; unknown batch sizes do not."""
     known = all(size is not None for size in indices.shape)
     return known and math.prod(indices.shape) * bank.shape[1] <= GATHER_ELEMENTS

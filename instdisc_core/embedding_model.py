@@ -117,7 +117,7 @@ class EmbeddingModel(PersistentModel):
         if self.views == 1:
             return rows
 
-        def stacked(x):
+        def stacked(x: Tensor | None) -> Tensor | None:
             return None if x is None else ops.concatenate([x] * self.views)
 
         return keras.tree.map_structure(stacked, rows)

@@ -8,7 +8,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from instdisc_core.bank_ops import BankOps, parts
+from instdisc_core.bank_ops import Bank, BankOps, parts
 from instdisc_core.quantized_rows import QuantizedRows
 from instdisc_core.registry import get_bank_ops
 from instdisc_core.types import Tensor
@@ -212,12 +212,12 @@ class EmbeddingTable(keras.layers.Layer):
             "seed": self.seed,
         }
 
-    def _other_variables(self):
+    def _other_variables(self) -> list[keras.Variable]:
         """The variables that are not rows, in the order in which they were added."""
         rows = {id(variable) for variable in parts(self.rows)}
         return [variable for variable in self.weights if id(variable) not in rows]
 
-    def _check_rows(self, stored):
+    def _check_rows(self, stored: list[np.ndarray]) -> None:
         """Raise unless the rows of a file are finite, and of length 1 where they must be."""
         values = stored[0].astype("float32")
         lengths = np.linalg.norm(values, axis=1)
@@ -233,7 +233,7 @@ class EmbeddingTable(keras.layers.Layer):
             "The file is damaged, or such rows were assigned.",
         )
 
-    def _random_rows(self, dtype):
+    def _random_rows(self, dtype: StorageDtype) -> Bank:
         rows = np.random.default_rng(self.seed).standard_normal(self.shape, dtype="float32")
         rows /= np.linalg.norm(rows, axis=1, keepdims=True)
         if dtype != "int8":
@@ -243,7 +243,7 @@ class EmbeddingTable(keras.layers.Layer):
             self._storage("values", values, "int8"), self._storage("scale", scale, "float32")
         )
 
-    def _storage(self, name, start, dtype):
+    def _storage(self, name: str, start: Tensor, dtype: str) -> keras.Variable:
         return self.add_weight(
             name=name,
             shape=start.shape,

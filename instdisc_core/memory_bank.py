@@ -173,29 +173,29 @@ class MemoryBank(EmbeddingTable):
             **config,
         }
 
-    def _moved(self, rows, means, counts):
+    def _moved(self, rows: Tensor, means: Tensor, counts: Tensor) -> tuple[Tensor, Tensor]:
         """``normalize(momentum v + (1 - momentum) f)``, and whether that has a direction."""
         mixed = self.momentum * rows + (1 - self.momentum) * means
         length = ops.norm(mixed, axis=1)
         moves = ops.logical_and(counts > 0, ops.logical_and(length > 0, length < math.inf))
         return mixed / ops.where(moves, length, 1.0)[:, None], moves
 
-    def _counter(self, name):
+    def _counter(self, name: str) -> keras.Variable:
         return self.add_weight(
             name=name, shape=(), dtype="int32", initializer="zeros", trainable=False
         )
 
 
-def _count(condition):
+def _count(condition: Tensor) -> Tensor:
     return ops.sum(ops.cast(condition, "int32"))
 
 
-def _means(indices, features, weights):
+def _means(indices: Tensor, features: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
     """For every entry, the weighted mean of the features that share its index, and their count."""
     batch = ops.shape(indices)[0]
     first = ops.cast(ops.argmax(indices[:, None] == indices[None, :], axis=1), "int32")
 
-    def total(values):
+    def total(values: Tensor) -> Tensor:
         return ops.take(ops.segment_sum(values, first, num_segments=batch), first, axis=0)
 
     counts = total(weights)

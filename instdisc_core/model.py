@@ -188,7 +188,7 @@ class InstanceDiscrimination(EmbeddingModel):
             "seed": self.seed,
         }
 
-    def _require_targets(self, y):
+    def _require_targets(self, y: Tensor | None) -> None:
         require(
             getattr(self, "loss", None) is None,
             f"compile(loss={getattr(self, 'loss', None)!r})",
@@ -203,7 +203,7 @@ class InstanceDiscrimination(EmbeddingModel):
         )
 
 
-def _weighted_mean(losses, sample_weight, usable):
+def _weighted_mean(losses: Tensor, sample_weight: Tensor | None, usable: Tensor | None) -> Tensor:
     """The mean over the images that are usable, each with its weight."""
     if sample_weight is not None:
         losses = losses * ops.reshape(ops.cast(sample_weight, losses.dtype), (-1,))

@@ -6,6 +6,7 @@ import warnings
 import zipfile
 import zlib
 from collections.abc import Iterator, MutableMapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +45,16 @@ class PersistentModel(keras.Model):
                 saved = {id(weight) for weight in layer.weights}
                 states = [v for v in layer.variables if id(v) not in saved]
                 yield from ((f"random_state_{part}_{i}", v) for i, v in enumerate(states))
+
+    @contextmanager
+    def preserved_random_states(self) -> Iterator[None]:
+        """Restore the state of every random generator when the ``with`` block ends."""
+        states = [(state, state.numpy()) for _, state in self.random_states()]
+        try:
+            yield
+        finally:
+            for state, value in states:
+                state.assign(value)
 
     def save_own_variables(self, store: MutableMapping[str, Any]) -> None:
         """Save the states of all random generators too, which Keras leaves out."""

@@ -10,20 +10,22 @@ from differentiation import losses_and_gradient, numpy
 from instdisc_core import (
     NCE,
     AliasSampler,
-    ConstantPartition,
-    ExactPartition,
-    FirstBatches,
     InfoNCE,
     InstanceDiscrimination,
-    KNNEvaluation,
     MemoryBank,
-    MovingAveragePartition,
     NonParametricSoftmax,
     ParametricSoftmax,
     UniformSampler,
     objectives,
     validation,
-    weighted_knn,
+)
+from instdisc_core.callbacks import KNNEvaluation
+from instdisc_core.evaluation import weighted_knn
+from instdisc_core.partition import (
+    ConstantPartition,
+    ExactPartition,
+    FirstBatches,
+    MovingAveragePartition,
 )
 
 N, D = 10, 4

@@ -1,20 +1,25 @@
-"""InstanceDiscrimination as a Keras model: fit, predict, evaluate, save, resume."""
+"""InstanceDiscrimination as a Keras model: fit, predict, evaluate, save, resume.
+
+Where what is tested is the same in compiled steps and in others, they are not compiled: compiling
+takes most of the time. So that one shape is compiled, all batches are of equal length.
+"""
 
 import keras
 import numpy as np
 import pytest
 from differentiation import numpy
+from models import small_model
 
 from instdisc_core import (
     NCE,
     InfoNCE,
     InstanceDiscrimination,
-    KNNEvaluation,
     MemoryBank,
     NonParametricSoftmax,
     UniformSampler,
     objectives,
 )
+from instdisc_core.callbacks import KNNEvaluation
 from instdisc_core.testing import reference
 
 N, WIDTH, D = 40, 12, 6
@@ -28,13 +33,11 @@ INDICES = np.arange(N)
 
 def small(objective="non_parametric_softmax", **kwargs):
     encoder = keras.Sequential([keras.layers.Dense(16, activation="relu")])
-    model = InstanceDiscrimination(encoder, N, D, objective=objective, seed=0, **kwargs)
-    model.compile(optimizer=keras.optimizers.Adam(0.01))
-    return model
+    return small_model(encoder, N, D, objective, optimizer=keras.optimizers.Adam(0.01), **kwargs)
 
 
 def fit(model, epochs=1, **kwargs):
-    kwargs = {"batch_size": 16, "verbose": 0, "shuffle": False, **kwargs}
+    kwargs = {"batch_size": N // 2, "verbose": 0, "shuffle": False, **kwargs}
     return model.fit(IMAGES, INDICES, epochs=epochs, **kwargs).history
 
 
@@ -48,8 +51,8 @@ def test_fit_lowers_the_loss_and_evaluate_moves_nothing(name):
     losses = fit(model, epochs=20)["loss"]
     assert losses[-1] < 0.9 * losses[0]
     before = state(model)
-    first = model.evaluate(IMAGES, INDICES, batch_size=16, verbose=0, return_dict=True)
-    second = model.evaluate(IMAGES, INDICES, batch_size=16, verbose=0, return_dict=True)
+    first = model.evaluate(IMAGES, INDICES, batch_size=N // 2, verbose=0, return_dict=True)
+    second = model.evaluate(IMAGES, INDICES, batch_size=N // 2, verbose=0, return_dict=True)
     assert first == second
     for path, value in state(model).items():
         np.testing.assert_array_equal(value, before[path], err_msg=path)
@@ -75,7 +78,7 @@ def test_predict_gives_unit_embeddings_whatever_the_batch_size():
 
 
 def test_sample_weights_weigh_the_losses():
-    model = small()
+    model = small(compiled=False)
     half = model.evaluate(IMAGES, INDICES, batch_size=N, verbose=0, sample_weight=np.full(N, 0.5))
     whole = model.evaluate(IMAGES, INDICES, batch_size=N, verbose=0)
     np.testing.assert_allclose(half, whole / 2, rtol=1e-6)
@@ -86,8 +89,7 @@ def test_regularizers_of_the_encoder_count():
     plain = keras.layers.Dense(4)
     losses = []
     for layer in (encoder, plain):
-        model = InstanceDiscrimination(layer, N, D, "non_parametric_softmax", seed=0)
-        model.compile(optimizer="sgd")
+        model = small_model(layer, N, D, compiled=False)
         losses.append(model.evaluate(IMAGES, INDICES, verbose=0))
     assert losses[0] > losses[1] + 100
 
@@ -106,8 +108,7 @@ def test_the_augmenter_works_in_training_only():
 @pytest.mark.parametrize("wrap", [lambda layer: layer, lambda layer: keras.Sequential([layer])])
 def test_training_reaches_every_layer_of_the_encoder_and_evaluation_none(wrap):
     norm = keras.layers.BatchNormalization(momentum=0.5)
-    model = InstanceDiscrimination(wrap(norm), N, D, "non_parametric_softmax", seed=0)
-    model.compile(optimizer=keras.optimizers.SGD(0.0))
+    model = small_model(wrap(norm), N, D, optimizer=keras.optimizers.SGD(0.0))
     fit(model, batch_size=N)
     np.testing.assert_allclose(numpy(norm.moving_mean), IMAGES.mean(axis=0) / 2, atol=1e-5)
     model.evaluate(IMAGES, INDICES, verbose=0)
@@ -115,7 +116,7 @@ def test_training_reaches_every_layer_of_the_encoder_and_evaluation_none(wrap):
 
 
 def test_log_z_is_logged_where_there_is_one():
-    assert "log_z" not in fit(small())
+    assert "log_z" not in fit(small(compiled=False))
     model = small(NCE(16, 0.2, seed=0))
     logged = fit(model, epochs=2)["log_z"]
     assert np.all(np.isfinite(logged))
@@ -124,12 +125,12 @@ def test_log_z_is_logged_where_there_is_one():
 
 
 def test_validation_data_is_evaluated():
-    history = fit(small(), epochs=2, validation_data=(IMAGES[:8], INDICES[:8]))
+    history = fit(small(compiled=False), epochs=2, validation_data=(IMAGES[:8], INDICES[:8]))
     assert len(history["val_loss"]) == 2
 
 
 def test_knn_evaluation_adds_to_the_logs():
-    model = small(NonParametricSoftmax(0.2))
+    model = small(NonParametricSoftmax(0.2), compiled=False)
     bank = KNNEvaluation(IMAGES, LABELS, LABELS, k=5)
     assert len(fit(model, epochs=3, callbacks=bank)["val_knn_accuracy"]) == 3
     fresh = KNNEvaluation(IMAGES, LABELS, LABELS, train_images=IMAGES, k=5, every=2)
@@ -150,7 +151,7 @@ def test_a_seed_repeats_a_run():
 def test_a_saved_model_is_equal_and_trains_on_equally(name, tmp_path):
     objective = NCE(8, 0.2, sampler=UniformSampler(True, seed=1)) if name == "nce" else name
     augmenter = keras.Sequential([keras.layers.GaussianNoise(0.1, seed=3)])
-    model = small(objective, augmenter=augmenter)
+    model = small(objective, augmenter=augmenter, compiled=name == "nce")
     fit(model, epochs=2)
     model.save(tmp_path / "model.keras")
     loaded = keras.saving.load_model(tmp_path / "model.keras")
@@ -163,7 +164,7 @@ def test_a_saved_model_is_equal_and_trains_on_equally(name, tmp_path):
 
 
 def test_weights_restore_the_random_streams_too(tmp_path):
-    model = small(NCE(8, 0.2, seed=1))
+    model = small(NCE(8, 0.2, seed=1), compiled=False)
     fit(model)
     model.save_weights(tmp_path / "model.weights.h5")
     kept = state(model)
@@ -181,7 +182,7 @@ def test_the_optimizer_is_saved_under_a_name_that_every_backend_knows():
 
 
 def test_backup_and_restore_resumes_as_if_never_stopped(tmp_path):
-    whole = fit(small(NCE(8, 0.2, seed=1)), epochs=4)["loss"]
+    whole = fit(small(NCE(8, 0.2, seed=1), compiled=False), epochs=4)["loss"]
 
     class Stop(keras.callbacks.Callback):
         def on_epoch_begin(self, epoch, logs=None):
@@ -189,13 +190,13 @@ def test_backup_and_restore_resumes_as_if_never_stopped(tmp_path):
                 raise KeyboardInterrupt
 
     keras.utils.set_random_seed(0)
-    stopped = small(NCE(8, 0.2, seed=1))
+    stopped = small(NCE(8, 0.2, seed=1), compiled=False)
     stopped.build(IMAGES.shape)
     backup = keras.callbacks.BackupAndRestore(tmp_path)
     with pytest.raises(KeyboardInterrupt):
         fit(stopped, epochs=4, callbacks=[backup, Stop()])
     keras.utils.set_random_seed(99)
-    again = small(NCE(8, 0.2, seed=1))
+    again = small(NCE(8, 0.2, seed=1), compiled=False)
     again.build(IMAGES.shape)
     resumed = fit(again, epochs=4, callbacks=[backup])["loss"]
     np.testing.assert_allclose(resumed, whole[2:], rtol=1e-6)
@@ -237,7 +238,7 @@ def test_a_bank_in_less_memory_trains_and_is_saved(dtype, tmp_path):
 
 
 def test_the_memory_bank_searches_for_what_was_predicted():
-    model = small(NonParametricSoftmax(0.2))
+    model = small(NonParametricSoftmax(0.2), compiled=False)
     fit(model, epochs=4)
     _, neighbors = model.memory_bank.search(model.predict(IMAGES, verbose=0), k=5)
     neighbors = keras.ops.convert_to_numpy(neighbors)
@@ -248,7 +249,7 @@ def test_what_the_model_was_made_with_is_in_its_file(tmp_path):
     projector = keras.Sequential(
         [keras.layers.BatchNormalization(), keras.layers.Dense(D, use_bias=False)]
     )
-    model = small("nce", momentum=0.9, bank_dtype="float16", projector=projector)
+    model = small("nce", momentum=0.9, bank_dtype="float16", projector=projector, compiled=False)
     fit(model)
     assert np.any(numpy(projector.layers[0].moving_mean) != 0), "the projector was not in training"
     model.save(tmp_path / "model.keras")
@@ -279,14 +280,13 @@ def test_a_subclass_keeps_its_own_weights(tmp_path):
 def test_an_encoder_of_two_inputs():
     left, right = keras.Input((5,), name="a"), keras.Input((7,), name="b")
     encoder = keras.Model({"a": left, "b": right}, keras.layers.Concatenate()([left, right]))
-    model = InstanceDiscrimination(encoder, N, D, "non_parametric_softmax", seed=0)
-    model.compile(optimizer="sgd")
+    model = small_model(encoder, N, D)
     images = {"a": IMAGES[:, :5], "b": IMAGES[:, 5:]}
-    assert np.isfinite(model.fit(images, INDICES, verbose=0).history["loss"][0])
+    assert np.isfinite(model.fit(images, INDICES, N, verbose=0).history["loss"][0])
 
 
 def test_it_is_called_as_a_keras_model_is():
-    model = small()
+    model = small(compiled=False)
     model.fit(IMAGES, INDICES.tolist(), 16, 1, 0)
     callbacks = keras.callbacks.CallbackList([], model=model, add_history=True)
     model.fit(IMAGES, INDICES, callbacks=callbacks, verbose=0)
@@ -294,7 +294,7 @@ def test_it_is_called_as_a_keras_model_is():
 
 
 def test_a_column_of_sample_weights():
-    model, weights = small(), np.linspace(0, 1, N).astype("float32")
+    model, weights = small(compiled=False), np.linspace(0, 1, N).astype("float32")
     flat = model.test_on_batch(IMAGES, INDICES, sample_weight=weights)
     column = model.test_on_batch(IMAGES, INDICES, sample_weight=weights[:, None])
     np.testing.assert_allclose(column, flat, rtol=1e-6)

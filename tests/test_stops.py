@@ -7,6 +7,7 @@ import keras
 import numpy as np
 import pytest
 from differentiation import numpy
+from models import small_model
 from trainings import (
     BATCH,
     EPOCHS,
@@ -20,7 +21,7 @@ from trainings import (
     batches,
 )
 
-from instdisc_core import BankHealth, InstanceDiscrimination, LogFile
+from instdisc_core.callbacks import BankHealth, LogFile
 from instdisc_core.checkpoints import Checkpoints, FolderLock
 from instdisc_core.checkpoints import folder as checkpoint_folder
 from instdisc_core.data.batches import ArrayBatches
@@ -33,9 +34,7 @@ def build(optimizer=None):
     """A small model: where a training stops does not depend on what it trains."""
     keras.utils.set_random_seed(0)
     encoder = keras.Sequential([keras.layers.Rescaling(1 / 127.5, -1), keras.layers.Flatten()])
-    model = InstanceDiscrimination(encoder, N, 4, "non_parametric_softmax", seed=0)
-    model.compile(optimizer or keras.optimizers.SGD(0.1), run_eagerly=True)
-    return model
+    return small_model(encoder, optimizer=optimizer, compiled=False)
 
 
 def names(folder):

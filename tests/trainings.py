@@ -3,8 +3,10 @@
 import keras
 import numpy as np
 from differentiation import numpy
+from models import small_model
 
-from instdisc_core import NCE, BankHealth, InstanceDiscrimination, LogFile, UniformSampler
+from instdisc_core import NCE, UniformSampler
+from instdisc_core.callbacks import BankHealth, LogFile
 from instdisc_core.checkpoints import Checkpoints
 from instdisc_core.data import ImageArray
 
@@ -31,9 +33,10 @@ def build(optimizer=None, n=N, compiled=False):
     )
     objective = NCE(4, 0.3, sampler=UniformSampler(seed=2), proximal_weight=0.5)
     augmenter = keras.Sequential([keras.layers.RandomBrightness(0.2, seed=3)])
-    model = InstanceDiscrimination(encoder, n, 4, objective, augmenter=augmenter, seed=0)
-    model.compile(optimizer or keras.optimizers.Adam(0.01), run_eagerly=not compiled)
-    return model
+    optimizer = optimizer or keras.optimizers.Adam(0.01)
+    return small_model(
+        encoder, n, 4, objective, optimizer=optimizer, compiled=compiled, augmenter=augmenter
+    )
 
 
 def batches():

@@ -16,8 +16,9 @@ import keras
 import numpy as np
 
 from benchmarks.faults.points import Fault, Points
-from instdisc_core import NCE, BankHealth, InstanceDiscrimination, LogFile, UniformSampler, recipes
+from instdisc_core import NCE, InstanceDiscrimination, UniformSampler, recipes
 from instdisc_core.augmentation import RandomResizedCrop
+from instdisc_core.callbacks import BankHealth, LogFile
 from instdisc_core.checkpoints import Checkpoints
 from instdisc_core.data import ImageArray
 
@@ -60,10 +61,14 @@ def images(n: int, size: int) -> ImageArray:
     return ImageArray(pixels.astype("uint8"))
 
 
-def build(n: int = STEPS * BATCH_SIZE) -> InstanceDiscrimination:
+def build(n: int = STEPS * BATCH_SIZE, compiled: bool = True) -> InstanceDiscrimination:
     """A small model with state of every kind.
 
     Statistics, dropout, augmentation and noise with random states, log Z, and the moments of Adam.
+
+    Args:
+        n: images.
+        compiled: whether steps are compiled, where the framework does that.
     """
     keras.utils.set_random_seed(0)
     encoder = keras.Sequential(
@@ -78,13 +83,13 @@ def build(n: int = STEPS * BATCH_SIZE) -> InstanceDiscrimination:
     objective = NCE(4, 0.3, sampler=UniformSampler(seed=2), proximal_weight=0.5)
     augmenter = RandomResizedCrop(8, 8, seed=3)
     model = InstanceDiscrimination(encoder, n, 8, objective, augmenter=augmenter, seed=0)
-    model.compile(optimizer=keras.optimizers.Adam(0.01))
+    model.compile(optimizer=keras.optimizers.Adam(0.01), run_eagerly=not compiled)
     return model
 
 
-def small(folder: Path, points: Points) -> dict[str, str]:
+def small(folder: Path, points: Points, compiled: bool = True) -> dict[str, str]:
     """A training by ``fit``."""
-    model, source = build(), images(STEPS * BATCH_SIZE, 8)
+    model, source = build(compiled=compiled), images(STEPS * BATCH_SIZE, 8)
     callbacks = [
         Told(points),
         BankHealth(source, sample=8, k=2),
@@ -94,6 +99,11 @@ def small(folder: Path, points: Points) -> dict[str, str]:
     batches = source.batches(BATCH_SIZE, seed=5)
     model.fit(batches, epochs=EPOCHS, callbacks=callbacks, verbose=0)
     return digests(model)
+
+
+def eager(folder: Path, points: Points) -> dict[str, str]:
+    """A training by ``fit`` whose steps are not compiled, which starts sooner."""
+    return small(folder, points, compiled=False)
 
 
 def recipe(folder: Path, points: Points) -> dict[str, str]:
@@ -106,7 +116,7 @@ def recipe(folder: Path, points: Points) -> dict[str, str]:
     return digests(model) | {f"saved {k}": v for k, v in digests(saved).items()}
 
 
-MODES = {"small": small, "recipe": recipe}
+MODES = {"small": small, "eager": eager, "recipe": recipe}
 
 
 def digests(model: keras.Model) -> dict[str, str]:

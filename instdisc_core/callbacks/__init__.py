@@ -2,7 +2,9 @@
 
 from instdisc_core.callbacks.bank_health import BankHealth
 from instdisc_core.callbacks.knn_evaluation import KNNEvaluation
-from instdisc_core.callbacks.logs import LogFile, TensorBoardLogger, plot_log
+from instdisc_core.callbacks.log_file import LogFile, read_log
+from instdisc_core.callbacks.log_picture import plot_log
+from instdisc_core.callbacks.tensorboard_logger import TensorBoardLogger
 
 __all__ = [
     "BankHealth",
@@ -10,4 +12,5 @@ __all__ = [
     "LogFile",
     "TensorBoardLogger",
     "plot_log",
+    "read_log",
 ]

@@ -36,7 +36,7 @@ __all__ = [
 ObjectiveName = Literal[
     "nce", "shared_nce", "non_parametric_softmax", "info_nce", "parametric_softmax"
 ]
-_NAMES: dict[str, Callable[..., Objective]] = {
+_NAMES: dict[Any, Callable[..., Objective]] = {
     "nce": NCE,
     "shared_nce": partial(NCE, shared_negatives=True),
     "non_parametric_softmax": NonParametricSoftmax,

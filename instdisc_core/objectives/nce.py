@@ -71,7 +71,7 @@ class NCE(SampledObjective):
         s_positive, s_negatives = candidates.scores(features, self.temperature)
         log_p_positive, log_p_negatives = candidates.log_probabilities(self.sampler)
 
-        def exact_log_z():
+        def exact_log_z() -> Tensor:
             return _log_mean_exp(candidates.bank.attend(features, self.temperature)[0])
 
         log_m = math.log(candidates.num_negatives)
@@ -96,7 +96,7 @@ class NCE(SampledObjective):
         return {**super().get_config(), "partition": partition}
 
 
-def _log_mean_exp(x):
+def _log_mean_exp(x: Tensor) -> Tensor:
     """``log mean exp x`` over the images whose ``x`` is finite; it never overflows."""
     finite = ops.isfinite(x)
     count = ops.sum(ops.cast(finite, "float32"))

@@ -59,6 +59,7 @@ class SampledObjective(ClosedFormObjective):
         bank: EmbeddingTable,
         training: bool = True,
         negatives: Tensor | None = None,
+        **kwargs: Any,
     ) -> Tensor:
         """The losses of a batch.
 
@@ -79,7 +80,7 @@ class SampledObjective(ClosedFormObjective):
             require_count("num_negatives", negatives.shape[-1])
             if len(negatives.shape) == 2:
                 check_paired(check_indices(indices, bank.num_rows), negatives, name="negatives")
-        return super().__call__(features, indices, bank, training, negatives=negatives)
+        return super().__call__(features, indices, bank, training, negatives=negatives, **kwargs)
 
     def call(
         self,
@@ -131,7 +132,7 @@ class SampledObjective(ClosedFormObjective):
             "shared_negatives": self.shared_negatives,
         }
 
-    def _check_excluding(self, shared):
+    def _check_excluding(self, shared: bool) -> None:
         require(
             not (shared and self.sampler.exclude_positive),
             "shared negatives with a sampler that has exclude_positive=True",
