@@ -28,7 +28,7 @@ class NegativeSampler(keras.layers.Layer):
 
     Example:
     ```python
-    class EvenOnly(NegativeSampler):
+    class EvenOnly(instdisc_core.negative_sampler.NegativeSampler):
         def draw(self, indices, num_instances, shape, seed):
             return 2 * keras.random.randint(shape, 0, (num_instances + 1) // 2, seed=seed)
 

@@ -18,6 +18,14 @@ from instdisc_core.testing import reference
 from instdisc_core.testing.strategies import unit_rows
 
 ESTIMATES = [2.0, 7.0, 3.0, 5.0, 4.0]
+# The shapes of every step of NCE below: some frameworks compile for each.
+N, D, BATCH, NEGATIVES = 40, 6, 4, 250
+EVERY_INDEX = np.arange(BATCH * NEGATIVES).reshape(BATCH, NEGATIVES) % N  # equally often
+UNIFORM = np.full(N, 1 / N)
+
+
+def nce(partition, seed=0):
+    return NCE(NEGATIVES, 0.5, partition=partition, seed=seed)
 
 
 def follow(policy, estimates=ESTIMATES, exact=()):
@@ -62,15 +70,14 @@ def test_exact_takes_the_exact_one_when_it_is_due_and_computes_no_other():
 
 @pytest.mark.parametrize("every", [1, 3])
 def test_exact_partition_in_nce(every):
-    bank = MemoryBank(40, 6, seed=0)
-    objective = NCE(4, 0.1, partition=ExactPartition(every), seed=0)
+    bank, objective = MemoryBank(N, D, seed=0), nce(ExactPartition(every))
     rng = np.random.default_rng(0)
     expected = None
     for step in range(4):
-        features = unit_rows(rng, 5, 6)
-        objective(features, np.arange(5), bank)
+        features = unit_rows(rng, BATCH, D)
+        objective(features, np.arange(BATCH), bank)
         if step % every == 0:
-            log_z = reference.attend(features, numpy(bank.rows), 0.1)[0]
+            log_z = reference.attend(features, numpy(bank.rows), 0.5)[0]
             expected = np.log(np.mean(np.exp(log_z)))
         np.testing.assert_allclose(numpy(objective.partition.log_z), expected, rtol=1e-5)
 
@@ -87,16 +94,17 @@ def test_an_estimate_that_is_not_finite_is_passed_over(make, bad):
 
 @pytest.mark.parametrize("make", [FirstBatches, ExactPartition])
 def test_an_embedding_that_is_not_finite_leaves_z_to_the_others(make):
-    bank, features = MemoryBank(40, 6, seed=0), unit_rows(np.random.default_rng(0), 4, 6)
-    negatives = np.arange(20).reshape(4, 5)
-    clean, disturbed = NCE(5, 0.1, partition=make()), NCE(5, 0.1, partition=make())
-    clean(features[:3], [0, 1, 2], bank, negatives=negatives[:3])
+    bank, features = MemoryBank(N, D, seed=0), unit_rows(np.random.default_rng(0), BATCH, D)
+    rows, negatives = numpy(bank.rows), np.random.default_rng(1).integers(0, N, (BATCH, NEGATIVES))
+    if make is ExactPartition:
+        expected = np.log(np.mean(np.exp(reference.attend(features[:3], rows, 0.5)[0])))
+    else:
+        expected = reference.sampled_log_z(features[:3], negatives[:3], rows, 0.5, UNIFORM)
     features[3] = np.nan
-    losses = numpy(disturbed(features, [0, 1, 2, 3], bank, negatives=negatives))
+    objective = nce(make())
+    losses = numpy(objective(features, np.arange(BATCH), bank, negatives=negatives))
     np.testing.assert_array_equal(np.isfinite(losses), [True, True, True, False])
-    np.testing.assert_allclose(
-        numpy(disturbed.partition.log_z), numpy(clean.partition.log_z), rtol=1e-5
-    )
+    np.testing.assert_allclose(numpy(objective.partition.log_z), expected, rtol=1e-5)
 
 
 def test_evaluation_stores_nothing():
@@ -111,25 +119,20 @@ def test_evaluation_stores_nothing():
 
 
 def test_the_estimate_of_z_is_unbiased_and_exact_when_every_index_is_drawn_once():
-    rng = np.random.default_rng(1)
-    rows, feature = unit_rows(rng, 60, 5), unit_rows(rng, 1, 5)
-    bank = MemoryBank(60, 5, seed=0)
-    bank.rows.assign(rows)
+    bank, feature = MemoryBank(N, D, seed=0), unit_rows(np.random.default_rng(1), 1, D)
+    rows, batch = numpy(bank.rows), np.repeat(feature, BATCH, axis=0)
     z = math.exp(reference.attend(feature, rows, 0.5)[0][0])
 
-    def estimate(**kwargs):
-        objective = NCE(20, 0.5, partition=FirstBatches(), **kwargs)
-        return objective
-
-    exhaustive = estimate()
-    exhaustive(feature, [0], bank, negatives=np.arange(60)[None])
+    exhaustive = nce(FirstBatches())
+    exhaustive(batch, np.arange(BATCH), bank, negatives=EVERY_INDEX)
     np.testing.assert_allclose(math.exp(numpy(exhaustive.partition.log_z)), z, rtol=1e-5)
 
-    batch = np.repeat(feature, 500, axis=0)
-    sampled = estimate(seed=3)
-    sampled(batch, np.zeros(500, "int32"), bank)
-    terms = np.exp(rows.astype("float64") @ feature[0] / 0.5) * 60
-    deviation = terms.std() / math.sqrt(500 * 20)
+    steps = 10
+    sampled = nce(FirstBatches(steps), seed=3)
+    for _ in range(steps):
+        sampled(batch, np.arange(BATCH), bank)
+    terms = np.exp(rows.astype("float64") @ feature[0] / 0.5) * N
+    deviation = terms.std() / math.sqrt(steps * BATCH * NEGATIVES)
     assert abs(math.exp(numpy(sampled.partition.log_z)) - z) < 4 * deviation
 
 

@@ -9,12 +9,16 @@ from keras import ops
 from instdisc_core.bank_ops import Bank, BankOps
 from instdisc_core.quantized_rows import QuantizedRows
 from instdisc_core.testing import reference
-from instdisc_core.testing.strategies import Problem, problems, temperatures
+from instdisc_core.testing.strategies import Problem, problems
 from instdisc_core.types import Tensor
 
 FLOATS = ("float32", "bfloat16", "float16")
 STORED_AS = (*FLOATS, "int8")
-SHARES = st.sampled_from([0.0, 0.4, 1.0])  # of all rows are searched for; few, as some compile
+# Some frameworks compile for each of these. Rows per image: one, and more than the smaller banks
+# have. Shares of the rows to search for: one row, and all of them, up to 300.
+COUNTS = st.sampled_from([1, 700])
+SHARES = st.sampled_from([0.0, 1.0])
+TEMPERATURES = st.sampled_from([0.01, 10.0])
 
 
 class BankOpsConformance:
@@ -41,7 +45,7 @@ class BankOpsConformance:
     bank_ops: BankOps
     tolerance = 3e-6
 
-    @given(problems(), st.sampled_from(STORED_AS), st.sampled_from([1, 5, 700]))
+    @given(problems(), st.sampled_from(STORED_AS), COUNTS)
     def test_scores_of_own_rows(self, problem: Problem, dtype: str, count: int) -> None:
         """``(B, K)`` indices: other rows for each image."""
         bank, rows = _stored(problem.bank, dtype)
@@ -50,7 +54,7 @@ class BankOpsConformance:
         expected = np.einsum("bd,bkd->bk", problem.features.astype("float64"), rows[indices])
         self._close(scores, expected)
 
-    @given(problems(), st.sampled_from(STORED_AS), st.sampled_from([1, 5, 700]))
+    @given(problems(), st.sampled_from(STORED_AS), COUNTS)
     def test_scores_of_shared_rows(self, problem: Problem, dtype: str, count: int) -> None:
         """``(K,)`` indices: the same rows for every image."""
         bank, rows = _stored(problem.bank, dtype)
@@ -58,7 +62,7 @@ class BankOpsConformance:
         scores = self.bank_ops.scores(_tensor(problem.features), bank, _tensor(indices))
         self._close(scores, problem.features.astype("float64") @ rows[indices].T)
 
-    @given(problems(), st.sampled_from(STORED_AS), st.sampled_from([1, 5, 700]), st.booleans())
+    @given(problems(), st.sampled_from(STORED_AS), COUNTS, st.booleans())
     def test_combine(self, problem: Problem, dtype: str, count: int, shared: bool) -> None:
         """Weighted sums of rows, own and shared."""
         bank, rows = _stored(problem.bank, dtype)
@@ -69,7 +73,7 @@ class BankOpsConformance:
         gathered = np.broadcast_to(rows[indices], (batch, count, rows.shape[1]))
         self._close(combined, np.einsum("bk,bkd->bd", weights.astype("float64"), gathered))
 
-    @given(problems(), st.sampled_from(STORED_AS), temperatures())
+    @given(problems(), st.sampled_from(STORED_AS), TEMPERATURES)
     def test_attend(self, problem: Problem, dtype: str, temperature: float) -> None:
         """The softmax over the bank, at low and high temperatures."""
         bank, rows = _stored(problem.bank, dtype)
@@ -166,8 +170,8 @@ class BankOpsConformance:
         self._close(scores, np.take_along_axis(s, indices, axis=1))
         self._close(scores, -np.sort(-s, axis=1)[:, :k])
 
-    @given(problems(), temperatures())
-    def test_reading_moves_nothing(self, problem: Problem, temperature: float) -> None:
+    @given(problems())
+    def test_reading_moves_nothing(self, problem: Problem) -> None:
         """Scores, sums, attention and search do not change the bank or the features."""
         bank, rows = _stored(problem.bank, "float32")
         features, indices = _tensor(problem.features), _tensor(problem.indices)
@@ -175,7 +179,7 @@ class BankOpsConformance:
         self.bank_ops.rows(bank, indices)
         self.bank_ops.scores(features, bank, indices)
         self.bank_ops.combine(weights, bank, indices)
-        self.bank_ops.attend(features, bank, temperature)
+        self.bank_ops.attend(features, bank, 0.5)
         self.bank_ops.top_k(features, bank, 1)
         np.testing.assert_array_equal(_float64(bank), rows)
         np.testing.assert_array_equal(ops.convert_to_numpy(features), problem.features)

@@ -77,7 +77,7 @@ def test_without_the_order_it_would():
 
 def test_attention_holds_no_scores_over_the_bank():
     bank, features = jnp.asarray(rows_of(N)), jnp.asarray(rows_of(64))
-    operations = MemoryBank(4, D)._ops
+    operations = MemoryBank(4, D).bank_ops
     compiled = jax.jit(lambda f, b: operations.attend(f, b, 0.1)).lower(features, bank).compile()
     assert compiled.memory_analysis().temp_size_in_bytes < 64 * N * 4 / 2
 
@@ -91,10 +91,10 @@ def test_an_eager_update_writes_in_place():
 
 
 def test_a_stateless_update_leaves_the_caller_s_array_alone():
-    bank = MemoryBank(5, D, seed=0)
+    bank = MemoryBank(N, D, seed=0)
     given = jnp.array(bank.rows.value)
     with keras.StatelessScope([(bank.rows, given)]) as scope:
-        bank.update([1], rows_of(1))
+        bank.update(np.arange(2), rows_of(2))
     np.testing.assert_array_equal(given, bank.rows.value)
     assert not np.array_equal(scope.get_current_value(bank.rows), given)
 

@@ -1,31 +1,12 @@
-"""Callbacks by themselves: what each hands on, and when."""
-
-from types import SimpleNamespace
+"""Batches know their epoch, and the model its data."""
 
 import keras
 import numpy as np
 import pytest
 
-from instdisc_core import InstanceDiscrimination, MemoryBank
+from instdisc_core import InstanceDiscrimination
 from instdisc_core.data import ImageArray
-from instdisc_core.fitting import DataOrder, RejectedIndices
-
-# -- RejectedIndices
-
-
-def test_indices_rejected_in_an_earlier_fit_are_forgiven_and_those_of_this_one_are_not():
-    bank = MemoryBank(4, 2)
-    bank.rejected_indices.assign(3)
-    callback = RejectedIndices()
-    callback.set_model(SimpleNamespace(memory_bank=bank))
-    callback.on_train_begin()
-    callback.on_epoch_end(0)
-    bank.rejected_indices.assign(5)
-    with pytest.raises(ValueError, match=r"2 instance indices in epoch 2 .* \[0, 4\)"):
-        callback.on_epoch_end(1)
-
-
-# -- DataOrder
+from instdisc_core.fitting import DataOrder
 
 
 def test_batches_know_their_epoch_and_the_model_its_data():
