@@ -19,7 +19,7 @@ import keras
 import numpy as np
 
 from benchmarks import frameworks
-from instdisc_core.evaluation.report import text_table
+from instdisc_core.evaluation import text_table
 
 RESULTS = Path(__file__).parent / "results"
 CODE = ("../instdisc_core", "../backends", "*.py")  # a commit with changes to these gets a "+"

@@ -39,8 +39,8 @@ from instdisc_core.evaluation import (
     draw_tsne,
     knn_accuracy,
     retrieve,
+    unit,
 )
-from instdisc_core.evaluation.features import unit
 from instdisc_core.evaluation.pictures import COLORS
 
 matplotlib.use("Agg")  # draws without a display

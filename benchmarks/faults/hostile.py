@@ -21,7 +21,7 @@ from benchmarks.faults.loaders import ABOUT, STATE
 from instdisc_core import recipes
 from instdisc_core.checkpoints import CheckpointFolder, seal
 from instdisc_core.data import ImageFolder, Manifest
-from instdisc_core.recipes.run_folder import claim
+from instdisc_core.recipes import claim
 
 PWNED = "pwned"  # the file that the code in these files would make
 

@@ -17,7 +17,7 @@ from instdisc_core import recipes
 from instdisc_core.callbacks import LogFile
 from instdisc_core.checkpoints import CheckpointFolder, Checkpoints
 from instdisc_core.data import ImageFolder, Manifest, decode
-from instdisc_core.recipes.run_folder import claim
+from instdisc_core.recipes import claim
 
 SIZE = 8
 ABOUT, STATE, WEIGHTS = "checkpoint.json", "state.npz", "model.weights.h5"  # of a checkpoint

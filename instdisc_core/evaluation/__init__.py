@@ -2,13 +2,14 @@
 
 from instdisc_core.evaluation.clustering import cluster, clustering_scores
 from instdisc_core.evaluation.evaluate_model import evaluate
+from instdisc_core.evaluation.features import unit
 from instdisc_core.evaluation.linear import LinearAccuracy, linear_accuracy
 from instdisc_core.evaluation.low_shot import fine_tuned_accuracy
 from instdisc_core.evaluation.measures import MEASURES
 from instdisc_core.evaluation.neighbors import knn_accuracy, weighted_knn
 from instdisc_core.evaluation.pictures import draw_neighbors
 from instdisc_core.evaluation.positions import positions_in
-from instdisc_core.evaluation.report import Report
+from instdisc_core.evaluation.report import Report, text_table
 from instdisc_core.evaluation.retrieval import Retrieval, retrieve
 from instdisc_core.evaluation.tsne import TSNEPositions, draw_tsne, plot_tsne
 
@@ -29,5 +30,7 @@ __all__ = [
     "plot_tsne",
     "positions_in",
     "retrieve",
+    "text_table",
+    "unit",
     "weighted_knn",
 ]

@@ -2,5 +2,6 @@
 
 from instdisc_core.recipes.named import get, names
 from instdisc_core.recipes.recipe import Recipe
+from instdisc_core.recipes.run_folder import claim
 
-__all__ = ["Recipe", "get", "names"]
+__all__ = ["Recipe", "claim", "get", "names"]
