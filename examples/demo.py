@@ -33,6 +33,7 @@ from instdisc_core import InstanceDiscrimination, NonParametricSoftmax
 from instdisc_core.callbacks import KNNEvaluation
 from instdisc_core.data import ImageArray
 from instdisc_core.evaluation import (
+    COLORS,
     cluster,
     clustering_scores,
     draw_neighbors,
@@ -41,7 +42,6 @@ from instdisc_core.evaluation import (
     retrieve,
     unit,
 )
-from instdisc_core.evaluation.pictures import COLORS
 
 matplotlib.use("Agg")  # draws without a display
 from matplotlib import pyplot as plt

@@ -11,7 +11,6 @@ from numpy.typing import ArrayLike
 
 from instdisc_core import health
 from instdisc_core.data import ImageSource
-from instdisc_core.objectives import Objective
 from instdisc_core.types import Tensor
 from instdisc_core.validation import require, require_count
 
@@ -144,9 +143,10 @@ class BankHealth(keras.callbacks.Callback):
         if not np.all(np.isfinite(f)):
             return {"collapsed": 1.0}
         measured = {"collapsed": float(found is not None)}
-        temperature, metrics = _temperature_and_metrics(model.objective)
-        measured |= metrics
-        log_z = ops.convert_to_numpy(bank.attend(ops.convert_to_tensor(f), temperature)[0])
+        for name, value in model.objective.report().items():
+            measured[name] = float(ops.convert_to_numpy(value))
+        attended = bank.attend(ops.convert_to_tensor(f), model.objective.temperature)
+        log_z = ops.convert_to_numpy(attended[0])
         measured["log_z_exact"] = float(np.logaddexp.reduce(log_z) - np.log(len(log_z)))
         measured["bank_age"] = float(np.mean(epoch - self._moved))
         measured["uniformity"] = health.uniformity(f)
@@ -175,11 +175,3 @@ class BankHealth(keras.callbacks.Callback):
                 view = np.concatenate([ops.convert_to_numpy(part) for part in parts])
                 views.append(self.model.predict(view, batch_size=size, verbose=0))
         return views
-
-
-def _temperature_and_metrics(objective: Objective) -> tuple[float, dict[str, float]]:
-    """The temperature of an objective, 1 where it has none, and what it reports of itself."""
-    metrics = {}
-    if hasattr(objective, "partition"):
-        metrics["log_z"] = float(ops.convert_to_numpy(objective.partition.log_z))
-    return getattr(objective, "temperature", 1.0), metrics

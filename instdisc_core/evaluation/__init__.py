@@ -7,13 +7,14 @@ from instdisc_core.evaluation.linear import LinearAccuracy, linear_accuracy
 from instdisc_core.evaluation.low_shot import fine_tuned_accuracy
 from instdisc_core.evaluation.measures import MEASURES
 from instdisc_core.evaluation.neighbors import knn_accuracy, weighted_knn
-from instdisc_core.evaluation.pictures import draw_neighbors
+from instdisc_core.evaluation.pictures import COLORS, draw_neighbors
 from instdisc_core.evaluation.positions import positions_in
 from instdisc_core.evaluation.report import Report, text_table
 from instdisc_core.evaluation.retrieval import Retrieval, retrieve
 from instdisc_core.evaluation.tsne import TSNEPositions, draw_tsne, plot_tsne
 
 __all__ = [
+    "COLORS",
     "MEASURES",
     "LinearAccuracy",
     "Report",

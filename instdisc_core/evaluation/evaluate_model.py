@@ -5,7 +5,6 @@ import time
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -25,17 +24,15 @@ from instdisc_core.evaluation.measures import (
 from instdisc_core.evaluation.positions import positions_in
 from instdisc_core.evaluation.report import Report
 from instdisc_core.evaluation.report_pictures import draw_pictures
+from instdisc_core.model import InstanceDiscrimination
 from instdisc_core.validation import require
-
-if TYPE_CHECKING:
-    from instdisc_core.model import InstanceDiscrimination
 
 PICTURES = {"retrieval", "tsne"}  # the measures that need no labels
 LOW_SHOT = (0.01, 0.02, 0.04, 0.1, 0.2)
 
 
 def evaluate(
-    model: "InstanceDiscrimination",
+    model: InstanceDiscrimination,
     train: ImageSource,
     test: ImageSource,
     output: str | os.PathLike | None = None,

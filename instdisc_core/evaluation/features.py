@@ -1,7 +1,7 @@
 """The features that are evaluated: embedding, encoder features, feature maps, and pixels."""
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import keras
 import numpy as np
@@ -9,15 +9,13 @@ from keras import ops
 
 from instdisc_core.data import ImageSource
 from instdisc_core.encoders import STAGES
+from instdisc_core.model import InstanceDiscrimination
 from instdisc_core.types import Tensor
 from instdisc_core.validation import require, require_finite
 
-if TYPE_CHECKING:
-    from instdisc_core.model import InstanceDiscrimination
-
 
 def embeddings(
-    model: "InstanceDiscrimination", source: ImageSource, batch_size: int = 256
+    model: InstanceDiscrimination, source: ImageSource, batch_size: int = 256
 ) -> np.ndarray:
     """Unit embeddings ``(n, embedding_dim)``, float32, of all images of a source, not augmented.
 
@@ -30,7 +28,7 @@ def embeddings(
 
 
 def encoder_features(
-    model: "InstanceDiscrimination", source: ImageSource, batch_size: int = 256
+    model: InstanceDiscrimination, source: ImageSource, batch_size: int = 256
 ) -> np.ndarray:
     """The encoder's features ``(n, features)``, float32, before the projection.
 
@@ -40,14 +38,14 @@ def encoder_features(
     return _computed(lambda images: model.encoder(images, training=False), source, batch_size)
 
 
-def stage_names(model: "InstanceDiscrimination") -> list[str]:
+def stage_names(model: InstanceDiscrimination) -> list[str]:
     """The stages ``conv1`` to ``conv5`` that the encoder has as layers."""
     layers = getattr(model.encoder, "layers", [])
     return [name for name in STAGES if name in {layer.name for layer in layers}]
 
 
 def stage_features(
-    model: "InstanceDiscrimination",
+    model: InstanceDiscrimination,
     source: ImageSource,
     stage: str,
     max_features: int = 2048,

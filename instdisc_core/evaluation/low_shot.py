@@ -1,6 +1,6 @@
 """Fine-tuning with a few labels."""
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import keras
 import numpy as np
@@ -9,11 +9,9 @@ from numpy.typing import ArrayLike
 
 from instdisc_core.data import ImageSource
 from instdisc_core.evaluation.labels import common_labels
+from instdisc_core.model import InstanceDiscrimination
 from instdisc_core.types import Tensor
 from instdisc_core.validation import require_count, require_number
-
-if TYPE_CHECKING:
-    from instdisc_core.model import InstanceDiscrimination
 
 
 def labeled_subset(labels: ArrayLike, fraction: float, seed: int = 0) -> np.ndarray:
@@ -47,7 +45,7 @@ def labeled_subset(labels: ArrayLike, fraction: float, seed: int = 0) -> np.ndar
 
 
 def fine_tuned_accuracy(
-    model: "InstanceDiscrimination",
+    model: InstanceDiscrimination,
     train: ImageSource,
     test: ImageSource,
     fraction: float,

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, TypeAlias, get_args
+from typing import Literal, TypeAlias, get_args
 
 import numpy as np
 
@@ -21,10 +21,8 @@ from instdisc_core.evaluation.linear import Classifier, linear_accuracy
 from instdisc_core.evaluation.low_shot import fine_tuned_accuracy
 from instdisc_core.evaluation.neighbors import DEFAULT_K, knn_accuracy
 from instdisc_core.evaluation.report import Report
+from instdisc_core.model import InstanceDiscrimination
 from instdisc_core.types import Tensor
-
-if TYPE_CHECKING:
-    from instdisc_core.model import InstanceDiscrimination
 
 Measure: TypeAlias = Literal[
     "knn", "linear", "stages", "clustering", "low_shot", "retrieval", "tsne"
@@ -46,7 +44,7 @@ class Evaluated:
         owns_bank: whether the rows of the model's bank are those of the training images.
     """
 
-    model: "InstanceDiscrimination"
+    model: InstanceDiscrimination
     train: ImageSource
     test: ImageSource
     labels: CommonLabels
