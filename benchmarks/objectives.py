@@ -98,7 +98,7 @@ class Problem:
             else:
                 each = np.broadcast_to(negatives, (len(i), m))
                 log_z = reference.sampled_log_z(f, each, rows, TEMPERATURE, noise)
-                expected = reference.nce(f, i, each, rows, TEMPERATURE, log_z, noise)
+                expected = reference.nce(f, i, rows, TEMPERATURE, each, log_z, noise)
             errors[name] = {
                 "loss": harness.relative_error(losses, expected[0]),
                 "gradient": harness.relative_error(gradient, expected[1]),

@@ -5,7 +5,7 @@ import html
 import io
 from collections.abc import Iterable, Sequence
 
-from instdisc_core.data.manifest import printable
+from instdisc_core.data.names import printable
 from instdisc_core.evaluation.pictures import OTHER_CLASS, SAME_CLASS, Tile
 
 

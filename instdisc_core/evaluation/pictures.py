@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from instdisc_core.data.manifest import printable
+from instdisc_core.data.names import printable
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

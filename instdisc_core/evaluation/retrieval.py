@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike
 
 from instdisc_core.bank_ops import BankOps
 from instdisc_core.data import ImageSource
-from instdisc_core.data.manifest import printable
+from instdisc_core.data.names import printable
 from instdisc_core.evaluation.html_page import neighbor_page
 from instdisc_core.evaluation.labels import common_labels
 from instdisc_core.evaluation.pictures import Tile, draw_neighbors

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from instdisc_core.data import ImageSource
-from instdisc_core.data.manifest import printable
+from instdisc_core.data.names import printable
 from instdisc_core.evaluation.pictures import COLORS
 from instdisc_core.validation import require, require_count, require_finite
 

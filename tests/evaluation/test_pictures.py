@@ -11,7 +11,7 @@ from PIL import Image
 from problems import LABELS, NEITHER, SHOWN, on_a_circle, shown
 
 from instdisc_core.data import ImageArray, ImageFolder
-from instdisc_core.data.manifest import printable
+from instdisc_core.data.names import printable
 from instdisc_core.evaluation import draw_neighbors, plot_tsne, retrieve
 
 
