@@ -1,21 +1,19 @@
-"""What one setting at a time does on CIFAR-10: the paper's ablations, and those of its estimator.
+"""The effect of one setting at a time on CIFAR-10: the paper's ablations, and those of Z.
 
     KERAS_BACKEND=torch python -m benchmarks.ablations                           # a GPU
     KERAS_BACKEND=torch python -m benchmarks.ablations --budget --data cifar10   # two cores
 
-Like `benchmarks.table1`: a JSON file a row and seed, none that is there is run again.
+Like `benchmarks.table1`: one JSON file for each row and seed, and no stored row is run again.
 """
 
-import argparse
-
-from benchmarks import cifar
+from benchmarks import cifar, harness
 
 BUDGET = {"epochs": 10, "warmup_epochs": 5}
 PARTITIONS = ("first_batches", "moving_average", "exact")
 
 
 def nce(num_negatives=512, **settings):
-    """A recipe's changes for NCE."""
+    """The changes to a recipe for NCE."""
     pairs = (("num_negatives", num_negatives), *settings.items())
     return {"objective": "nce", "objective_settings": pairs}
 
@@ -36,15 +34,15 @@ def rows(names):
 
 
 def share_of(row, train):
-    """The training images of a row: for ``images-10`` a tenth, for most rows all."""
+    """The training images of a row: a tenth for ``images-10``, all for most rows."""
     if not row.startswith("images-"):
         return train
     return cifar.evenly(train, len(train) * int(row.removeprefix("images-")) // 100)
 
 
 def main():
-    """Run the rows that are missing, and print the table."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    """Run the rows whose results are missing, and print the table."""
+    parser = harness.parser(__doc__)
     cifar.add_arguments(parser)
     parser.add_argument("--ablations", nargs="+", choices=ROWS, default=list(ROWS))
     args = parser.parse_args()

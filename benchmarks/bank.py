@@ -1,20 +1,17 @@
-"""The memory bank: updates of small and large banks, what each storage costs, set-up of samplers.
+"""The memory bank: updates, the errors and times of each storage, the set-up of samplers.
 
     KERAS_BACKEND=torch python -m benchmarks.bank
 
-The three parts are timed one after the other and stored together.
+The three parts are measured one after the other and stored together.
 """
 
-import argparse
 import math
-import time
-from statistics import median
 
 import keras
 import numpy as np
 from keras import ops
 
-from benchmarks import frameworks, harness
+from benchmarks import batches, frameworks, harness, names
 from benchmarks.step import Normalize, Scale
 from instdisc_core import (
     NCE,
@@ -24,8 +21,7 @@ from instdisc_core import (
     NonParametricSoftmax,
     UniformSampler,
 )
-from instdisc_core.testing import reference
-from instdisc_core.testing.strategies import unit_rows
+from instdisc_core.testing import reference, strategies
 
 DTYPES = ("float32", "bfloat16", "float16", "int8")
 TEMPERATURE = 0.07
@@ -33,16 +29,16 @@ STEPS = 20  # of a call of fit
 
 
 def update_seconds(args):
-    """A stock ``fit`` with a small and a large bank, seconds a step, and their ratio."""
+    """Seconds per step of a stock ``fit`` with a small and a large bank, and their ratio."""
     rng = np.random.default_rng(0)
-    rows = unit_rows(rng, STEPS * args.batch_size, 128)
+    rows = strategies.unit_rows(rng, STEPS * args.batch_size, 128)
     candidates = {}
     for n in (args.small, args.large):
         model = InstanceDiscrimination(
             Normalize(), n, 128, NCE(512, 0.1, shared_negatives=True, seed=0), projector=Scale()
         )
         model.compile(optimizer=keras.optimizers.SGD(0.03))
-        indices = rng.permutation(n)[: len(rows)].astype("int32")
+        indices = batches.instances(rng, n, len(rows))
         candidates[str(n)] = lambda model=model, indices=indices: model.fit(
             rows, indices, batch_size=args.batch_size, shuffle=False, verbose=0
         )
@@ -50,7 +46,7 @@ def update_seconds(args):
     seconds = {n: s["median"] / STEPS for n, s in measured.items()}
     ratio = seconds[str(args.large)] / seconds[str(args.small)]
     harness.table(
-        ("images", "ms a step of fit, NCE with 512 shared negatives"),
+        ("images", "ms per step of fit, NCE with 512 shared negatives"),
         [(f"{int(n):,}", f"{1e3 * s:.2f}") for n, s in seconds.items()],
     )
     print(f"ratio {ratio:.2f}\n")
@@ -58,22 +54,23 @@ def update_seconds(args):
 
 
 def clustered_rows(rng, rows, embedding_dim, clusters=1000):
-    """Unit rows around centers, about 0.7 alike within a cluster: a bank that has learned."""
-    centers = unit_rows(rng, clusters, embedding_dim)
-    points = centers[rng.integers(0, clusters, rows)] + 0.65 * unit_rows(rng, rows, embedding_dim)
+    """Unit rows around centers, like a trained bank: cosines of about 0.7 within a cluster."""
+    centers = strategies.unit_rows(rng, clusters, embedding_dim)
+    points = centers[rng.integers(0, clusters, rows)] + 0.65 * strategies.unit_rows(
+        rng, rows, embedding_dim
+    )
     return points / np.linalg.norm(points, axis=1, keepdims=True)
 
 
 def storage(args):
-    """Each storage against float64 on the rows before they were rounded."""
+    """Errors and times of each storage, against float64 on the rows before rounding."""
     n, d, b = args.num_instances, 128, args.batch_size
     found = {}
-    for kind, draw in (("random rows", unit_rows), ("clustered rows", clustered_rows)):
+    for kind, draw in zip(names.KINDS_OF_ROWS, (strategies.unit_rows, clustered_rows), strict=True):
         rng = np.random.default_rng(1)
         rows = draw(rng, n, d).astype("float32")
-        indices = rng.permutation(n)[:b].astype("int32")
-        mixed = rows[indices] + unit_rows(rng, b, d)
-        features = (mixed / np.linalg.norm(mixed, axis=1, keepdims=True)).astype("float32")
+        indices = batches.instances(rng, n, b)
+        features = batches.features_near(rng, rows[indices])
         losses, gradient = reference.softmax(features, indices, rows, TEMPERATURE)
         nearest = np.argsort(-(features.astype("float64") @ rows.T), axis=1)[:, :10]
         for dtype in DTYPES:
@@ -87,7 +84,7 @@ def storage(args):
         found[dtype]["bytes_per_image"] = sum(sizes)
     found_seconds = storage_seconds(args, n, d)
     harness.table(
-        ("storage", "bytes an image", "loss error", "gradient error", "recall@10", "exact ms"),
+        ("storage", "bytes per image", "loss error", "gradient error", "recall@10", "exact ms"),
         [
             (
                 dtype,
@@ -125,7 +122,9 @@ def accuracy(rows, features, indices, dtype, losses, gradient, nearest):
 
 def storage_seconds(args, n, d):
     """Seconds of the exact softmax's pass over a bank in each dtype."""
-    features = ops.convert_to_tensor(unit_rows(np.random.default_rng(2), args.batch_size, d))
+    features = ops.convert_to_tensor(
+        strategies.unit_rows(np.random.default_rng(2), args.batch_size, d)
+    )
     banks = {dtype: MemoryBank(n, d, dtype=dtype, seed=0) for dtype in DTYPES}
     objective = NonParametricSoftmax(TEMPERATURE)
     indices = ops.arange(args.batch_size, dtype="int32")
@@ -139,31 +138,25 @@ def storage_seconds(args, n, d):
 
 
 def sampler_seconds(num_instances=10_000_000):
-    """Seconds to set up each noise distribution over ten million images."""
+    """Seconds to set up each sampler, over ten million images."""
     weights = np.random.default_rng(0).random(num_instances) + 0.1
-    seconds = {}
-    for name, build in (
-        ("UniformSampler", lambda: UniformSampler(seed=0)),
-        ("AliasSampler", lambda: AliasSampler(weights, seed=0)),
-    ):
-        times = []
-        for _ in range(7):
-            start = time.perf_counter()
-            build()
-            times.append(time.perf_counter() - start)
-        seconds[name] = median(times)
-        print(f"{name} over {num_instances:,} images: {1e3 * seconds[name]:.2f} ms")
+    candidates = {
+        "UniformSampler": lambda: UniformSampler(seed=0),
+        "AliasSampler": lambda: AliasSampler(weights, seed=0),
+    }
+    measured = harness.alternate(candidates, rounds=7, warmups=0)
+    seconds = {name: s["median"] for name, s in measured.items()}
+    for name, median in seconds.items():
+        print(f"{name} over {num_instances:,} images: {1e3 * median:.2f} ms")
     return {"num_instances": num_instances, "seconds": seconds}
 
 
 def main():
     """Parse, measure, write."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = harness.parser(__doc__, batch_size=256, rounds=9)
     parser.add_argument("--small", type=int, default=20_000, help="images in the small bank")
     parser.add_argument("--large", type=int, default=2_000_000, help="and in the large one")
     parser.add_argument("--num-instances", type=int, default=50_000, help="of the storages")
-    parser.add_argument("--batch-size", type=int, default=256)
-    parser.add_argument("--rounds", type=int, default=9)
     args = parser.parse_args()
     results = {
         "update": update_seconds(args),

@@ -1,7 +1,7 @@
-"""NCE as public implementations have it, in each framework's own operations, from scratch.
+"""NCE as public implementations compute it, written from scratch in each framework.
 
 Negatives come from alias tables; ``B x (m + 1) x d`` rows are gathered; a batched product scores
-them; Z is a constant; the loss is differentiated by the framework. Nothing of it is ours.
+them; Z is a constant; the framework differentiates the loss. No code of instdisc_core is used.
 """
 
 import keras

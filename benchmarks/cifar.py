@@ -1,4 +1,4 @@
-"""CIFAR-10 for the experiments, and what is measured of a trained model there."""
+"""CIFAR-10 for the experiments, and the accuracies of a model trained on it."""
 
 import json
 import time
@@ -10,8 +10,7 @@ import numpy as np
 from benchmarks import frameworks, harness
 from instdisc_core import recipes
 from instdisc_core.data import ImageArray, ImageFolder
-from instdisc_core.evaluation import knn_accuracy, linear_accuracy
-from instdisc_core.evaluation.features import embeddings, encoder_features, pixels, unit
+from instdisc_core.evaluation import evaluate
 
 TRAIN_IMAGES, TEST_IMAGES = 10_000, 5_000  # of the small version
 
@@ -30,8 +29,7 @@ def add_arguments(parser):
 def folder(name, args):
     """Where the results of an experiment are."""
     size = "small" if args.budget else "full"
-    kind = "cuda" if frameworks.on_accelerator() else "cpu"
-    return harness.RESULTS / f"{name}-{size}-{keras.backend.backend()}-{kind}"
+    return harness.RESULTS / harness.labeled(f"{name}-{size}")
 
 
 def load_for(args):
@@ -42,7 +40,7 @@ def load_for(args):
 
 
 def changes(args, row):
-    """A row's changes to the recipe, with those that the flags and the device make."""
+    """The changes to the recipe that a row, the flags and the device make."""
     changed = dict(row)
     if args.epochs and changed.get("epochs") != 0:
         changed["epochs"] = args.epochs
@@ -74,45 +72,37 @@ def evenly(source, count):
 
 
 def measured(model, train, test, recipe):
-    """Accuracies of a model by kNN and SVM on the test images.
+    """Accuracies on the test images, of a model and of the pixels.
 
     Neighbors are training images, embedded again without augmentation, or as the bank has them.
+
+    Returns:
+        Two dicts: of the model, with ``knn``, ``knn_bank``, ``knn_encoder``, ``svm`` and
+        ``svm_strength``; and of the pixels, with ``knn``.
     """
-    settings = {
-        "k": min(recipe.num_neighbors, len(train)),
-        "temperature": recipe.knn_temperature,
-    }
-    ours, theirs = embeddings(model, train), embeddings(model, test)
-    features = [unit(encoder_features(model, source)) for source in (train, test)]
-    bank = model.memory_bank.rows
-    svm, strength = linear_accuracy(ours, train.labels, theirs, test.labels)
-    return {
-        "knn": knn_accuracy(theirs, test.labels, ours, train.labels, **settings),
-        "knn_bank": knn_accuracy(theirs, test.labels, bank, train.labels, **settings),
-        "knn_encoder": knn_accuracy(
-            features[1], test.labels, features[0], train.labels, **settings
-        ),
-        "svm": svm,
-        "svm_strength": strength,
-    }
-
-
-def measured_pixels(train, test, recipe):
-    """The same of the pixels themselves, less their mean."""
-    rows, mean = pixels(train)
-    accuracy = knn_accuracy(
-        pixels(test, mean)[0],
-        test.labels,
-        rows,
-        train.labels,
-        k=min(recipe.num_neighbors, len(train)),
+    if model.manifest is None:  # it was not trained: its bank has random rows
+        model.manifest = train.manifest
+    report = evaluate(
+        model,
+        train,
+        test,
+        measures=("knn", "linear"),
+        k=recipe.num_neighbors,
         temperature=recipe.knn_temperature,
     )
-    return {"knn": accuracy}
+    svm = report.row("linear, svm", "embedding")
+    accuracies = {
+        "knn": report.value("kNN", "embedding"),
+        "knn_bank": report.value("kNN", "bank rows"),
+        "knn_encoder": report.value("kNN", "encoder"),
+        "svm": svm["value"],
+        "svm_strength": svm["settings"]["C"],
+    }
+    return accuracies, {"knn": report.value("kNN", "pixels")}
 
 
 class Clock(keras.callbacks.Callback):
-    """How long a training took, over all its sessions.
+    """How long a training took, interruptions left out.
 
     Args:
         path: of the file that keeps the seconds up to the last whole epoch.
@@ -131,20 +121,20 @@ class Clock(keras.callbacks.Callback):
         self._since = time.perf_counter()
 
     def on_epoch_end(self, epoch, logs=None):
-        """Write down."""
+        """Add the time of the epoch, and store the sum."""
         now = time.perf_counter()
         self.seconds, self._since = self.seconds + now - self._since, now
         self.path.write_text(str(self.seconds))
 
 
 def run(folder, name, seed, recipe, train, test, args):
-    """Train one row and measure it, unless its result is there; return the result.
+    """Train and measure one row, unless its result is stored; return the result.
 
     Args:
-        folder: where the results are, a JSON file a row and seed.
+        folder: of the results, with a JSON file for each row and seed.
         name: of the row.
         seed: of the training.
-        recipe: its Recipe; None measures the pixels; one of no epochs the untrained encoder.
+        recipe: its Recipe; with no epochs the untrained encoder is measured.
         train, test: the images.
         args: the flags.
     """
@@ -154,7 +144,7 @@ def run(folder, name, seed, recipe, train, test, args):
         stored = json.loads(path.read_text())
         if (stored["recipe"], stored["images"]) != (recipe.to_dict(), about):
             raise SystemExit(f"{path} is of another recipe or other images: move it away first")
-        print(f"there already: {path.name}")
+        print(f"already stored: {path.name}")
         return stored
     work = args.work / folder.name / f"{name}-seed{seed}"
     clock = Clock(work / "seconds")
@@ -165,14 +155,15 @@ def run(folder, name, seed, recipe, train, test, args):
         )
     else:
         model = recipe.build(len(train), seed=seed)
+    accuracies, of_pixels = measured(model, train, test, recipe)
     result = {
         "row": name,
         "seed": seed,
         "images": about,
         "data": "JPEG copy" if args.data != "keras" else "keras.datasets",
         "training_seconds": clock.seconds,
-        "accuracies": measured(model, train, test, recipe),
-        "pixels": measured_pixels(train, test, recipe),
+        "accuracies": accuracies,
+        "pixels": of_pixels,
         "recipe": recipe.to_dict(),
         "machine": harness.machine(),
     }
@@ -183,13 +174,13 @@ def run(folder, name, seed, recipe, train, test, args):
 
 
 def run_rows(experiment, rows, args, training=lambda row, train: train):
-    """Run the rows of an experiment that are missing, and print its table.
+    """Run the rows of an experiment whose results are missing, and print its table.
 
     Args:
         experiment: its name.
         rows: pairs of a row's name and its changes to the recipe.
         args: the flags.
-        training: from a row's name and all training images to those that it trains on.
+        training: function of a row's name and all training images that returns those to train on.
     """
     base = "small-cifar10" if args.budget else "paper-cifar10"
     place = folder(experiment, args)

@@ -1,4 +1,4 @@
-"""What the benchmarks need of each framework: compile, differentiate, wait, say where it runs."""
+"""What the benchmarks need from each framework: compile, differentiate, wait, name the device."""
 
 import keras
 
@@ -24,7 +24,7 @@ def wait(result):
 
 
 def compiled(function):
-    """The function as a user of this framework would run it: PyTorch eagerly, the others not."""
+    """The function as a user of this framework would run it: compiled, but for PyTorch."""
     if BACKEND == "tensorflow":
         return tf.function(function)
     return jax.jit(function) if BACKEND == "jax" else function
@@ -34,9 +34,9 @@ def losses_and_gradient(losses_of, state):
     """Losses, and the gradient of their sum by the framework's own differentiation.
 
     Args:
-        losses_of: function of features and indices that returns a loss for each.
-        state: the variables that it reads and moves; JAX gets them as arguments, or would compile
-            the whole bank into the program.
+        losses_of: function of features and indices that returns one loss for each.
+        state: the variables that it reads and moves. JAX gets them as arguments; otherwise it would
+            compile the whole bank into the program.
 
     Returns:
         A function of features and indices that returns losses and gradient.
@@ -97,7 +97,7 @@ def on_accelerator():
 
 
 def peak_accelerator_bytes(run):
-    """The most memory that a run takes on the GPU beyond what is taken before it."""
+    """The peak memory of a run on the GPU, in bytes beyond what was in use before."""
     if BACKEND == "torch":
         torch.cuda.reset_peak_memory_stats()
         before = torch.cuda.memory_allocated()

@@ -1,5 +1,6 @@
-"""How the benchmarks measure: alternating runs, medians, peak memory, floors, and what ran them."""
+"""How the benchmarks measure: runs in turn, medians, peak memory, floors, and the machine."""
 
+import argparse
 import ctypes
 import datetime
 import gc
@@ -18,19 +19,35 @@ import keras
 import numpy as np
 
 from benchmarks import frameworks
+from instdisc_core.evaluation.report import text_table
 
 RESULTS = Path(__file__).parent / "results"
 CODE = ("../instdisc_core", "../backends", "*.py")  # a commit with changes to these gets a "+"
 PACKAGES = ("keras", "torch", "tensorflow", "tensorflow-cpu", "jax", "numpy", "faiss-cpu", "triton")
 
 
+def parser(doc, **integers):
+    """A parser for a module with this docstring, with a flag for each integer and its default."""
+    found = argparse.ArgumentParser(description=doc.splitlines()[0])
+    for name, default in integers.items():
+        found.add_argument(f"--{name.replace('_', '-')}", type=int, default=default)
+    return found
+
+
+def timed(run):
+    """Seconds that a function of no argument takes until its result is computed, and the result."""
+    start = time.perf_counter()
+    result = frameworks.wait(run())
+    return time.perf_counter() - start, result
+
+
 def alternate(candidates, rounds=9, warmups=2):
-    """Time each candidate once a round, so that a slow minute of the machine hits all of them.
+    """Time each candidate once in each round, so that a slow minute of the machine affects all.
 
     Args:
         candidates: dict from name to a function of no argument that returns its result.
-        rounds: how often each one is timed.
-        warmups: how often each one runs before, untimed.
+        rounds: how many times each one is timed.
+        warmups: how many times each one runs before, untimed.
 
     Returns:
         Dict from name to ``{"median", "fastest", "slowest"}``, in seconds.
@@ -41,21 +58,24 @@ def alternate(candidates, rounds=9, warmups=2):
     seconds = {name: [] for name in candidates}
     for _ in range(rounds):
         for name, run in candidates.items():
-            start = time.perf_counter()
-            frameworks.wait(run())
-            seconds[name].append(time.perf_counter() - start)
+            seconds[name].append(timed(run)[0])
     return {
         name: {"median": median(times), "fastest": min(times), "slowest": max(times)}
         for name, times in seconds.items()
     }
 
 
+def times_faster(seconds, baseline):
+    """How many times faster each candidate's median is than the baseline's."""
+    return {name: seconds[baseline]["median"] / s["median"] for name, s in seconds.items()}
+
+
 def memory(module, names):
     """The peak extra memory of each candidate, in bytes, each in a process of its own.
 
-    A process that ran others before holds memory that they gave back and would hide the peak. The
-    module is run again with this run's arguments and ``--memory NAME``, and prints what
-    ``peak_extra_bytes`` returns.
+    A process that ran other candidates before still holds memory that they freed, which would hide
+    the peak. The module is run again with this run's arguments and ``--memory NAME``, and prints
+    what ``peak_extra_bytes`` returns.
     """
     sizes = {}
     for name in names:
@@ -68,12 +88,12 @@ def memory(module, names):
 def peak_extra_bytes(run, warm_up):
     """The most memory that a run holds beyond what the process held before, in bytes.
 
-    On a GPU the allocator's own count. On a CPU the operating system's, since frameworks keep what
-    they free: from before the first run to the peak, so that what compiling needs is in it.
+    On a GPU the allocator counts. On a CPU the operating system does, since frameworks keep what
+    they free: from before the first run to the peak, so that it includes compiling.
 
     Args:
         run: function of no argument.
-        warm_up: the same on a small batch, so that libraries are loaded before.
+        warm_up: the same on a small batch, so that libraries are loaded already.
     """
     frameworks.wait(warm_up())
     gc.collect()
@@ -82,7 +102,7 @@ def peak_extra_bytes(run, warm_up):
         return frameworks.peak_accelerator_bytes(run)
     ctypes.CDLL(None).malloc_trim(0)
     before = _resident("VmRSS")
-    Path("/proc/self/clear_refs").write_text("5")  # the peak so far is forgotten
+    Path("/proc/self/clear_refs").write_text("5")  # forgets the peak so far
     frameworks.wait(run())
     return max(0, _resident("VmHWM") - before)
 
@@ -100,7 +120,7 @@ def _resident(field):
 
 
 def poisoned(*shapes):
-    """Arrays of NaN, for results to be written into: what is not written fails every check."""
+    """Arrays of NaN, to write results into: an element that is not written fails every check."""
     return [np.full(shape, np.nan) for shape in shapes]
 
 
@@ -116,14 +136,14 @@ def relative_error(actual, expected):
 
 
 def floors(side=2048, volume=2**28):
-    """What this device does at best: bytes a second of a copy, operations of a float32 product."""
+    """The best rates of this device: bytes per second of a copy, operations of a product."""
     left, right = (keras.random.normal((side, side)) for _ in range(2))
     product = frameworks.compiled(keras.ops.matmul)
     if frameworks.on_accelerator():
         source = keras.ops.ones(volume // 4)
         increment = frameworks.compiled(lambda x: x + 1.0)
         copy = partial(increment, source)
-    else:  # into memory that is there already, as a kernel reads it
+    else:  # into memory that is allocated already
         source, target = np.ones(volume // 4, "float32"), np.ones(volume // 4, "float32")
         copy = partial(np.copyto, target, source)
     seconds = alternate({"product": lambda: product(left, right), "copy": copy})
@@ -134,7 +154,7 @@ def floors(side=2048, volume=2**28):
 
 
 def machine():
-    """The device, the versions and the commit, with nothing that names this computer."""
+    """The device, the versions and the commit, and nothing that identifies this computer."""
     installed = {}
     for name in PACKAGES:
         try:
@@ -155,7 +175,7 @@ def machine():
 
 
 def cores():
-    """How many cores this process may use."""
+    """The number of cores that this process may use."""
     return len(os.sched_getaffinity(0))
 
 
@@ -170,17 +190,20 @@ def _git(*arguments):
     return subprocess.run(run, capture_output=True, text=True, check=False).stdout.strip()
 
 
-def write(name, results):
-    """Store the results with the machine, as ``results/<name>-<backend>-<device kind>.json``."""
+def labeled(name):
+    """The name with Keras's backend and the kind of the device, as results are stored."""
     kind = "cuda" if frameworks.on_accelerator() else "cpu"
-    path = RESULTS / f"{name}-{keras.backend.backend()}-{kind}.json"
-    path.parent.mkdir(exist_ok=True)
-    path.write_text(json.dumps({"machine": machine(), **results}, indent=1) + "\n")
-    print(f"written: {path.relative_to(RESULTS.parent.parent)}")
+    return f"{name}-{keras.backend.backend()}-{kind}"
 
 
 def table(header, rows):
-    """Print rows of strings under a header, in columns."""
-    widths = [max(len(str(row[i])) for row in [header, *rows]) for i in range(len(header))]
-    for row in [header, *rows]:
-        print("  ".join(str(cell).ljust(width) for cell, width in zip(row, widths, strict=True)))
+    """Print rows under a header, in columns."""
+    print(text_table(header, rows))
+
+
+def write(name, results):
+    """Store the results with the machine, as ``results/<name>-<backend>-<device kind>.json``."""
+    path = RESULTS / f"{labeled(name)}.json"
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(json.dumps({"machine": machine(), **results}, indent=1) + "\n")
+    print(f"written: {path.relative_to(RESULTS.parent.parent)}")

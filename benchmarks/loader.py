@@ -1,16 +1,15 @@
-"""How many photographs a second the loader reads, and whether memory stays flat.
+"""How many photographs the loader reads per second, and whether memory stays constant.
 
     KERAS_BACKEND=torch python -m benchmarks.loader --names 1281167
 
-Makes JPEG files of 500 x 375 pixels, links them under as many names as ImageNet has images, lists
+Writes JPEG files of 500 x 375 pixels, links them under as many names as ImageNet has images, lists
 that folder, and reads part of an epoch at 256 x 256 pixels. Linked files stay in the system's
-cache, so a disk's speed is not in it.
+cache, so the disk's speed is not measured.
 """
 
-import argparse
 import os
 import tempfile
-import time
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -34,7 +33,7 @@ def write_photographs(folder, count, seed=0):
 
 
 def link(originals, folder, count, per_class=1300):
-    """As many names as wanted for the same files, in one folder a class."""
+    """Link ``count`` names to the same files, in one folder per class."""
     files = sorted(originals.iterdir())
     for i in range(count):
         place = folder / f"n{i // per_class:08d}"
@@ -45,13 +44,12 @@ def link(originals, folder, count, per_class=1300):
 
 def main():
     """Make the files, measure, write."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = harness.parser(__doc__, batch_size=256)
     add = parser.add_argument
     add("--names", type=int, default=100_000, help="ImageNet has 1,281,167")
-    add("--files", type=int, default=500, help="different files that the names stand for")
+    add("--files", type=int, default=500, help="different files that the names link to")
     add("--size", type=int, default=256)
-    add("--batch-size", type=int, default=256)
-    add("--read", type=int, default=20_000, help="images of the epoch that are read")
+    add("--read", type=int, default=20_000, help="number of images to read")
     add("--workers", type=int, default=harness.cores())
     args = parser.parse_args()
 
@@ -60,26 +58,24 @@ def main():
         write_photographs(folder / "originals", args.files)
         link(folder / "originals", folder / "images", args.names)
         settings = {"duplicates": "keep", "cache": False, "workers": args.workers}
-        listing, checking = [], []
-        for seconds in (listing, checking):  # the second time there is a manifest
-            start = time.perf_counter()
-            source = ImageFolder(
-                folder / "images", args.size, manifest=folder / "manifest.csv", **settings
-            )
-            seconds.append(time.perf_counter() - start)
+        manifest = folder / "manifest.csv"
+
+        def read():
+            return ImageFolder(folder / "images", args.size, manifest=manifest, **settings)
+
+        listing, _ = harness.timed(read)
+        checking, source = harness.timed(read)  # now there is a manifest
         batches = source.batches(args.batch_size, seed=0)
         resident, seconds = [], []
         for step in range(min(len(batches), args.read // args.batch_size)):
-            start = time.perf_counter()
-            batches[step]
-            seconds.append(time.perf_counter() - start)
+            seconds.append(harness.timed(partial(batches.__getitem__, step))[0])
             resident.append(harness.resident_bytes())
     warm = len(seconds) // 10
     rate = args.batch_size * len(seconds[warm:]) / sum(seconds[warm:])
     results = {
         "settings": vars(args),
-        "listing_seconds": listing[0],
-        "checking_seconds": checking[0],
+        "listing_seconds": listing,
+        "checking_seconds": checking,
         "images_per_second": rate,
         "images_per_second_and_worker": rate / args.workers,
         "resident_bytes_after_a_tenth": resident[warm],
@@ -90,8 +86,8 @@ def main():
         [
             (
                 f"{args.names:,}",
-                f"{listing[0]:.0f}",
-                f"{checking[0]:.0f}",
+                f"{listing:.0f}",
+                f"{checking:.0f}",
                 f"{rate:.0f}",
                 f"{rate / args.workers:.0f}",
                 f"{(resident[-1] - resident[warm]) / MIB:.1f} MiB",

@@ -1,31 +1,27 @@
-"""Loss and gradient of each objective, against NCE as public implementations have it.
+"""Loss and gradient of each objective, against NCE as public implementations compute it.
 
 KERAS_BACKEND=torch python -m benchmarks.objectives
 KERAS_BACKEND=jax python -m benchmarks.objectives --num-instances 1281167 --dtype bfloat16
 KERAS_BACKEND=torch python -m benchmarks.objectives --scaling
 """
 
-import argparse
 from functools import partial
 from statistics import median
 
 import keras
 import numpy as np
 
-from benchmarks import baseline, frameworks, harness
+from benchmarks import baseline, batches, frameworks, harness, names
+from benchmarks.names import BUFFERED, PRODUCT, PUBLIC
 from instdisc_core import NCE, MemoryBank, NonParametricSoftmax
 from instdisc_core.testing import reference
-from instdisc_core.testing.strategies import unit_rows
 
 TEMPERATURE = 0.07
-BASELINE = "NCE, public implementations"
-BUFFERED = "the same, gathering into a buffer that is kept"
-PRODUCT = "softmax by product and cross-entropy"
 SCALING = (10_000, 30_000, 100_000, 300_000, 1_000_000, 3_000_000, 10_000_000)
 
 
 class Problem:
-    """A bank, a batch, and the candidates that compute losses and gradient for it."""
+    """A bank, a batch, and the candidates that compute its losses and gradient."""
 
     def __init__(self, args, num_instances, seed=0):
         self.rng = np.random.default_rng(seed)
@@ -35,17 +31,14 @@ class Problem:
         self.features, self.indices = self.batch()
 
     def batch(self):
-        """Fresh features, each half way to its own row, and their indices."""
-        args, n = self.args, self.bank.num_instances
-        indices = self.rng.permutation(n)[: args.batch_size].astype("int32")
-        noise = unit_rows(self.rng, args.batch_size, args.embedding_dim)
-        mixed = keras.ops.convert_to_numpy(self.bank.lookup(indices)) + noise
-        features = mixed / np.linalg.norm(mixed, axis=1, keepdims=True)
+        """New features, each half way to its own row, and their indices."""
+        indices = batches.instances(self.rng, self.bank.num_instances, self.args.batch_size)
+        own = keras.ops.convert_to_numpy(self.bank.lookup(indices))
         tensor = keras.ops.convert_to_tensor
-        return tensor(features.astype("float32")), tensor(indices)
+        return tensor(batches.features_near(self.rng, own)), tensor(indices)
 
     def ours(self, objective, negatives=None):
-        """An objective of ours as a function of a batch."""
+        """One of our objectives as a function of a batch."""
         objective.build(self.bank.shape)
         return frameworks.losses_and_gradient(
             lambda features, indices: objective(features, indices, self.bank, negatives),
@@ -62,12 +55,12 @@ class Problem:
             self.buffered_nce = baseline.NCE(rows, m, TEMPERATURE, self.z, keep_buffer=True)
             buffered = {BUFFERED: self.buffered_nce.step}
         return {
-            BASELINE: self.public_nce.step,
+            PUBLIC: self.public_nce.step,
             **buffered,
             PRODUCT: baseline.softmax(rows, TEMPERATURE),
-            "exact softmax": self.ours(NonParametricSoftmax(TEMPERATURE)),
-            "NCE": self.ours(NCE(m, TEMPERATURE, seed=1)),
-            "NCE, shared negatives": self.ours(NCE(m, TEMPERATURE, shared_negatives=True, seed=1)),
+            names.EXACT: self.ours(NonParametricSoftmax(TEMPERATURE)),
+            names.NCE: self.ours(NCE(m, TEMPERATURE, seed=1)),
+            names.SHARED_NCE: self.ours(NCE(m, TEMPERATURE, shared_negatives=True, seed=1)),
         }
 
     def runs(self, candidates):
@@ -79,7 +72,7 @@ class Problem:
         return keras.ops.convert_to_numpy(self.bank.lookup(np.arange(self.bank.num_instances)))
 
     def errors(self):
-        """Relative errors of losses and gradients against float64, on a fresh batch."""
+        """Relative errors of losses and gradients against float64, on a new batch."""
         args = self.args
         features, indices = self.batch()
         f, i = keras.ops.convert_to_numpy(features), keras.ops.convert_to_numpy(indices)
@@ -91,9 +84,9 @@ class Problem:
 
         errors = {}
         for name, objective, negatives in (
-            ("exact softmax", NonParametricSoftmax(TEMPERATURE), None),
-            ("NCE", NCE(m, TEMPERATURE), own),
-            ("NCE, shared negatives", NCE(m, TEMPERATURE, shared_negatives=True), shared),
+            (names.EXACT, NonParametricSoftmax(TEMPERATURE), None),
+            (names.NCE, NCE(m, TEMPERATURE), own),
+            (names.SHARED_NCE, NCE(m, TEMPERATURE, shared_negatives=True), shared),
         ):
             losses, gradient = harness.poisoned(i.shape, f.shape)
             given = negatives if negatives is None else keras.ops.convert_to_tensor(negatives)
@@ -116,13 +109,13 @@ class Problem:
 
 
 def least_seconds(args, num_instances, device):
-    """The floor of each objective: its operations and its bytes, at this device's best rates."""
+    """The least time of each objective: its operations and bytes at the device's best rates."""
     b, d, m = args.batch_size, args.embedding_dim, args.num_negatives
     size = {"float32": 4, "bfloat16": 2, "float16": 2, "int8": 1}[args.dtype]
     work = {  # multiplications and additions of scores and gradient; bytes of each row once
-        "exact softmax": (4 * b * num_instances * d, num_instances * d * size),
-        "NCE": (4 * b * (m + 1) * d, min(b * (m + 1), num_instances) * d * size + 12 * b * m),
-        "NCE, shared negatives": (4 * b * (m + b) * d, (m + b) * d * size),
+        names.EXACT: (4 * b * num_instances * d, num_instances * d * size),
+        names.NCE: (4 * b * (m + 1) * d, min(b * (m + 1), num_instances) * d * size + 12 * b * m),
+        names.SHARED_NCE: (4 * b * (m + b) * d, (m + b) * d * size),
     }
     return {
         name: max(operations / device["operations_per_second"], volume / device["bytes_per_second"])
@@ -139,7 +132,7 @@ def compare(args):
     memory = harness.memory("benchmarks.objectives", candidates)
     device = harness.floors()
     least = least_seconds(args, args.num_instances, device)
-    ratio = {name: seconds[BASELINE]["median"] / s["median"] for name, s in seconds.items()}
+    ratio = harness.times_faster(seconds, PUBLIC)
     harness.table(
         ("loss and gradient", "ms", "times faster", "MiB extra", "floor ms", "gradient error"),
         [
@@ -166,7 +159,7 @@ def compare(args):
 
 
 def scaling(args):
-    """Every objective over the number of images, in several passes over all sizes."""
+    """Times of all objectives over the number of images, in several passes over all sizes."""
     sizes = [n for n in SCALING if n <= args.largest]
     times = {n: {} for n in sizes}
     for _ in range(args.passes):
@@ -187,13 +180,9 @@ def scaling(args):
 
 def main():
     """Parse, measure, write."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--num-instances", type=int, default=50_000)
-    parser.add_argument("--batch-size", type=int, default=256)
-    parser.add_argument("--num-negatives", type=int, default=4096)
-    parser.add_argument("--embedding-dim", type=int, default=128)
-    parser.add_argument("--dtype", default="float32", help="storage of the bank")
-    parser.add_argument("--rounds", type=int, default=15)
+    sizes = {"num_instances": 50_000, "batch_size": 256, "num_negatives": 4096}
+    parser = harness.parser(__doc__, **sizes, embedding_dim=128, rounds=15)
+    parser.add_argument("--dtype", default="float32", help="of the bank")
     parser.add_argument("--scaling", action="store_true", help="over the number of images instead")
     parser.add_argument("--largest", type=int, default=SCALING[-1], help="of the scaling")
     parser.add_argument("--passes", type=int, default=3, help="of the scaling")

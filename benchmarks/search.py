@@ -5,7 +5,6 @@
 Every candidate's neighbors are checked against float64 before it is timed.
 """
 
-import argparse
 from functools import partial
 
 import faiss
@@ -13,12 +12,9 @@ import numpy as np
 from keras import ops
 
 from benchmarks import frameworks, harness
+from benchmarks.names import FAISS, SEARCH, WHOLE
 from instdisc_core import MemoryBank
-from instdisc_core.testing.strategies import unit_rows
-
-OURS = "MemoryBank.search"
-FAISS = "FAISS IndexFlatIP"
-WHOLE = "product, then one top-k over all scores"
+from instdisc_core.testing import strategies
 
 
 def candidates(args, bank, queries):
@@ -37,12 +33,12 @@ def candidates(args, bank, queries):
     return {
         FAISS: lambda queries: index.search(ops.convert_to_numpy(queries), args.k),
         WHOLE: lambda queries: whole(queries, rows),
-        OURS: lambda queries: bank.search(queries, args.k),
+        SEARCH: lambda queries: bank.search(queries, args.k),
     }
 
 
 def check(args, found, queries, rows):
-    """Each candidate's neighbors are those of float64, but for rows that are as good as equal."""
+    """Raise unless each candidate finds the neighbors of float64, up to ties within 1e-6."""
     s = queries.astype("float64") @ rows.T.astype("float64")
     best = -np.partition(-s, args.k - 1, axis=1)[:, : args.k]
     worst = best.min(axis=1, keepdims=True)
@@ -51,7 +47,7 @@ def check(args, found, queries, rows):
     for name, run in found.items():
         scores, indices = harness.poisoned((args.queries, args.k), (args.queries, args.k))
         harness.collect(run, (scores, indices))
-        indices = indices.astype("int64")  # NaN, had one been left, names no row
+        indices = indices.astype("int64")  # a NaN that is left is no row
         taken = np.take_along_axis(s, indices, axis=1)
         if not (np.all(taken >= worst - 1e-6) and all(len(set(i)) == args.k for i in indices)):
             raise AssertionError(f"{name} missed a neighbor")
@@ -63,30 +59,26 @@ def check(args, found, queries, rows):
 
 def main():
     """Parse, measure, write."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--num-instances", type=int, default=300_000)
-    parser.add_argument("--queries", type=int, default=500)
-    parser.add_argument("--k", type=int, default=200)
-    parser.add_argument("--embedding-dim", type=int, default=128)
-    parser.add_argument("--rounds", type=int, default=7)
+    sizes = {"num_instances": 300_000, "queries": 500, "k": 200}
+    parser = harness.parser(__doc__, **sizes, embedding_dim=128, rounds=7)
     parser.add_argument("--memory", help="only print the peak memory of this candidate")
     args = parser.parse_args()
 
     rng = np.random.default_rng(0)
     bank = MemoryBank(args.num_instances, args.embedding_dim, seed=0)
-    queries = ops.convert_to_tensor(unit_rows(rng, args.queries, args.embedding_dim))
+    queries = ops.convert_to_tensor(strategies.unit_rows(rng, args.queries, args.embedding_dim))
     found = candidates(args, bank, queries)
     if args.memory:
         run = found[args.memory]
         print(harness.peak_extra_bytes(partial(run, queries), partial(run, queries[:8])))
         return
-    fresh = unit_rows(rng, args.queries, args.embedding_dim)
+    fresh = strategies.unit_rows(rng, args.queries, args.embedding_dim)
     given = ops.convert_to_tensor(fresh)
     rows = ops.convert_to_numpy(bank.rows)
     errors = check(args, {k: partial(run, given) for k, run in found.items()}, fresh, rows)
     seconds = harness.alternate({k: partial(run, queries) for k, run in found.items()}, args.rounds)
     memory = harness.memory("benchmarks.search", found)
-    ratio = {name: seconds[FAISS]["median"] / s["median"] for name, s in seconds.items()}
+    ratio = harness.times_faster(seconds, FAISS)
     device = harness.floors()
     operations = 2 * args.queries * args.num_instances * args.embedding_dim
     harness.table(

@@ -1,30 +1,26 @@
-"""What share of a training step is the objective's and the bank's; the rest is the encoder's.
+"""The share of objective and bank in a training step; the rest is the encoder's.
 
     KERAS_BACKEND=torch python -m benchmarks.step
 
-The objective's part runs in the same stock step, behind an encoder that does next to nothing.
+Their time is measured in the same stock step, with an encoder that only normalizes.
 """
-
-import argparse
 
 import keras
 import numpy as np
 
-from benchmarks import harness
+from benchmarks import batches, harness, names
 from instdisc_core import NCE, InstanceDiscrimination, NonParametricSoftmax
 from instdisc_core.encoders import resnet18
 
 OBJECTIVES = {
-    "exact softmax": lambda args: NonParametricSoftmax(0.1),
-    "NCE": lambda args: NCE(args.num_negatives, 0.1, seed=0),
-    "NCE, shared negatives": lambda args: NCE(
-        args.num_negatives, 0.1, shared_negatives=True, seed=0
-    ),
+    names.EXACT: lambda args: NonParametricSoftmax(0.1),
+    names.NCE: lambda args: NCE(args.num_negatives, 0.1, seed=0),
+    names.SHARED_NCE: lambda args: NCE(args.num_negatives, 0.1, shared_negatives=True, seed=0),
 }
 
 
 class Normalize(keras.layers.Layer):
-    """The smallest encoder there is, so that a step is the objective's and the bank's."""
+    """The smallest encoder, so that a step consists of objective and bank."""
 
     def call(self, x):
         """Unit rows."""
@@ -43,7 +39,7 @@ def stock_step(args, encoder, projector, objective, shape):
     model.compile(optimizer=keras.optimizers.SGD(0.03, momentum=0.9))
     rng = np.random.default_rng(0)
     images = rng.standard_normal((args.batch_size, *shape)).astype("float32")
-    indices = rng.permutation(args.num_instances)[: args.batch_size].astype("int32")
+    indices = batches.instances(rng, args.num_instances, args.batch_size)
     return lambda: model.train_on_batch(images, indices)
 
 
@@ -53,7 +49,7 @@ def objective_step(args, objective):
 
 
 class Scale(keras.layers.Layer):
-    """One trained number, so that there is a gradient to compute."""
+    """One trainable number, so that there is a gradient to compute."""
 
     def build(self, shape):
         """Create it."""
@@ -66,11 +62,8 @@ class Scale(keras.layers.Layer):
 
 def main():
     """Parse, measure, write."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--num-instances", type=int, default=50_000)
-    parser.add_argument("--batch-size", type=int, default=128)
-    parser.add_argument("--num-negatives", type=int, default=4096)
-    parser.add_argument("--rounds", type=int, default=7)
+    sizes = {"num_instances": 50_000, "batch_size": 128, "num_negatives": 4096}
+    parser = harness.parser(__doc__, **sizes, rounds=7)
     args = parser.parse_args()
 
     seconds = {}

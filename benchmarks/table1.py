@@ -3,16 +3,14 @@
     KERAS_BACKEND=torch python -m benchmarks.table1                           # the paper's: a GPU
     KERAS_BACKEND=torch python -m benchmarks.table1 --budget --data cifar10   # two processor cores
 
-One JSON file a row and seed, under `results/table1-...`. A row whose file is there is not run
-again, and one that was interrupted goes on after its last whole epoch.
+One JSON file for each row and seed, under `results/table1-...`. A row that is stored is not run
+again, and one that was interrupted continues after its last whole epoch.
 """
 
-import argparse
-
-from benchmarks import cifar
+from benchmarks import cifar, harness
 
 NCE = "nce"
-ROWS = {  # the paper's rows, with the changes that they make to the recipe
+ROWS = {  # the paper's rows, and their changes to the recipe
     "untrained": {"epochs": 0},
     "exact": {"objective": "non_parametric_softmax"},
     "nce-4096": {"objective": NCE, "objective_settings": (("num_negatives", 4096),)},
@@ -24,8 +22,8 @@ ROWS = {  # the paper's rows, with the changes that they make to the recipe
 
 
 def main():
-    """Run the rows that are missing, and print the table."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    """Run the rows whose results are missing, and print the table."""
+    parser = harness.parser(__doc__)
     cifar.add_arguments(parser)
     parser.add_argument("--rows", nargs="+", choices=ROWS, default=list(ROWS))
     args = parser.parse_args()

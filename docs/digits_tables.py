@@ -3,21 +3,26 @@
 import json
 from pathlib import Path
 
+from performance_tables import markdown
+
 DOCS = Path(__file__).parent
 
 
 def digits_table():
     """The demonstration's table and how it was obtained, in Markdown."""
     results = json.loads((DOCS / "digits" / "results.json").read_text())
-    lines = [
-        "| | kNN, all labels | one label per class | k-means clustering |",
-        "|---|---|---|---|",
+    rows = [
+        (
+            name,
+            f"{score['knn']:.3f}",
+            f"{score['one_label']:.3f} ± {score['one_label_std']:.3f}",
+            f"{score['clustering']:.3f}",
+        )
+        for name, score in results["scores"].items()
     ]
-    for name, score in results["scores"].items():
-        one_label = f"{score['one_label']:.3f} ± {score['one_label_std']:.3f}"
-        lines.append(f"| {name} | {score['knn']:.3f} | {one_label} | {score['clustering']:.3f} |")
     versions = results["versions"]
-    lines += [
+    lines = [
+        markdown(("", "kNN, all labels", "one label per class", "k-means clustering"), rows),
         "",
         f"Accuracies. Trained on {results['num_train']:,} digits without their labels for "
         f"{results['epochs']} epochs, {results['seconds']['training']:.0f} s on two CPU cores "

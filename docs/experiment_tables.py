@@ -1,4 +1,4 @@
-"""The paper's experiments next to what was measured here, in Markdown, from stored results."""
+"""The paper's experiments next to the stored results, in Markdown."""
 
 import json
 import math
@@ -39,7 +39,7 @@ ABLATIONS = {  # what each is, and its values with the rows that have them
 
 
 def rows_of(experiment, backend="torch"):
-    """The stored results of an experiment, by row: a list of one dict a seed."""
+    """The stored results of an experiment: for each row a list with one dict per seed."""
     found = {}
     for path in sorted((RESULTS / f"{experiment}-small-{backend}-cpu").glob("*.json")):
         result = json.loads(path.read_text())
@@ -56,7 +56,7 @@ def accuracy(results, key):
 
 
 def table1():
-    """The small Table 1 beside the paper's."""
+    """The small Table 1 next to the paper's."""
     found = rows_of("table1")
     pixels = 100 * found["exact"][0]["pixels"]["knn"]
     rows = [(NAMES["pixels"], "", "", "", f"{pixels:.1f}", "", "")]
@@ -129,7 +129,7 @@ def loader():
         "listed and hashed, s",
         "checked again, s",
         "images read",
-        "images/s and core",
+        "images/s per core",
         "memory grew, MiB",
     )
     return markdown(header, rows)
@@ -145,12 +145,12 @@ def pixels_beaten():
     return (
         f"On {images['train']:,} images of CIFAR-10 (JPEG copy), in {minutes:.0f} minutes on one "
         f"processor core, the 200 nearest neighbors classify {knn:.1%} of {images['test']:,} test "
-        f"images rightly, against {pixels:.1%} among raw pixels."
+        f"images correctly; with raw pixels {pixels:.1%}."
     )
 
 
 def _how(results):
-    """What the numbers of these results are."""
+    """How these results were obtained."""
     first = results[0]
     recipe, images, machine = first["recipe"], first["images"], first["machine"]
     versions = machine["versions"]
@@ -159,15 +159,15 @@ def _how(results):
     return (
         f"Small version: {images['train']:,} training and {images['test']:,} test images of "
         f"CIFAR-10 ({first['data']}), recipe `{recipe['name']}` for {recipe['epochs']} epochs, "
-        f"PyTorch {versions['torch']}, Keras {versions['keras']}, one processor core a run, two "
-        f"runs at a time. Accuracies in per cent, {over}. kNN: k = {recipe['num_neighbors']}, "
-        "training images embedded again, not augmented, or as the bank has them. The SVM's "
-        "strength is chosen on a fifth of the training images."
+        f"PyTorch {versions['torch']}, Keras {versions['keras']}, one processor core per run, two "
+        f"runs at a time. Accuracies in per cent, {over}. kNN: k = {recipe['num_neighbors']}; "
+        "neighbors are training images embedded again without augmentation, or the bank's rows. "
+        "The SVM's strength is chosen on a fifth of the training images."
     )
 
 
 def plot_experiments(path):
-    """Draw the small Table 1 and the ablations, as PNG; each result is a dot, a bar is the mean."""
+    """Draw the small Table 1 and the ablations as PNG: dots are results, bars their means."""
     from matplotlib.figure import Figure
 
     found, ablated = rows_of("table1"), rows_of("ablations")

@@ -1,23 +1,28 @@
 """What the benchmarks measured, in Markdown, from ``benchmarks/results/``."""
 
-import ast
 import json
-import re
+import sys
 from pathlib import Path
 
-ROOT = Path(__file__).parent.parent
-RESULTS = ROOT / "benchmarks" / "results"
-FRAMEWORKS = {"torch": "PyTorch", "tensorflow": "TensorFlow", "jax": "JAX"}
-PUBLIC = "NCE, public implementations"
-BUFFERED = "the same, gathering into a buffer that is kept"
-FAISS = "FAISS IndexFlatIP"
-WHOLE = "product, then one top-k over all scores"
-SEARCH = "MemoryBank.search"
-OBJECTIVES = ("exact softmax", "NCE", "NCE, shared negatives")
+sys.path.append(str(Path(__file__).parent.parent))
+
+from benchmarks.names import (
+    BUFFERED,
+    EXACT,
+    FAISS,
+    FRAMEWORKS,
+    KINDS_OF_ROWS,
+    OBJECTIVES,
+    PUBLIC,
+    SEARCH,
+    WHOLE,
+)
+
+RESULTS = Path(__file__).parent.parent / "benchmarks" / "results"
 
 
 def stored(name):
-    """The results of a benchmark, by framework, of those that have been stored."""
+    """The stored results of a benchmark, by framework."""
     found = {}
     for backend, framework in FRAMEWORKS.items():
         path = RESULTS / f"{name}-{backend}-cpu.json"
@@ -33,7 +38,7 @@ def markdown(header, rows):
 
 
 def ms(seconds):
-    """Milliseconds with three digits that mean something."""
+    """Milliseconds with three significant digits."""
     return f"{1e3 * seconds:.3g}" if seconds < 1 else f"{1e3 * seconds:,.0f}"
 
 
@@ -43,12 +48,12 @@ def mib(size):
 
 
 def summary():
-    """What the README says: each claim as a ratio, on PyTorch."""
+    """The README's table: ratios of time and memory, on PyTorch."""
     found, searched = stored("objectives")["PyTorch"], stored("search")["PyTorch"]
     rows = [
         (
             f"{name}: loss and gradient",
-            "NCE, public implementations",
+            PUBLIC,
             f"{found['times_faster'][name]:.1f}x",
             f"{mib(found['extra_bytes'][name])} MiB instead of {mib(found['extra_bytes'][PUBLIC])}",
         )
@@ -59,11 +64,11 @@ def summary():
         ratio = seconds[other]["median"] / seconds[SEARCH]["median"]
         memory = f"{mib(held[SEARCH])} MiB instead of {mib(held[other])}"
         rows.append(("exact search", other, f"{ratio:.1f}x", memory))
-    buffered = found["seconds"][BUFFERED]["median"] / found["seconds"]["exact softmax"]["median"]
+    buffered = found["seconds"][BUFFERED]["median"] / found["seconds"][EXACT]["median"]
     return (
         markdown(("PyTorch, two CPU cores", "against", "faster by", "extra memory"), rows)
-        + "\n\nMuch of that NCE is the time to get fresh memory for its gather. Where it keeps a "
-        f"buffer instead, which takes changing it, the exact softmax is {buffered:.1f}x as fast."
+        + "\n\nMuch of the time of that NCE goes into new memory for its gather. If its code is "
+        f"changed to keep a buffer, the exact softmax is {buffered:.1f}x as fast."
     )
 
 
@@ -97,22 +102,6 @@ def objectives():
     return markdown(header, rows)
 
 
-def costs():
-    """The factors of ``relative_costs``, and those that each framework measured."""
-    source = (ROOT / "instdisc_core" / "objectives" / "cost.py").read_text()
-    rule = ast.literal_eval(re.search(r"^ROW_COSTS = (.*)$", source, flags=re.MULTILINE)[1])["cpu"]
-    header = ("cost, in rows of the exact softmax", "exact softmax", "NCE", "NCE, shared negatives")
-    rows = [("the rule", "n", f"{rule['nce']:g} (m + 1)", f"{rule['shared_nce']:g} (m + B)")]
-    for framework, found in stored("objectives").items():
-        n, m, b = (found["settings"][k] for k in ("num_instances", "num_negatives", "batch_size"))
-        seconds = {name: found["seconds"][name]["median"] for name in OBJECTIVES}
-        a_row = seconds["exact softmax"] / n
-        own = seconds["NCE"] / (m + 1) / a_row
-        shared = seconds["NCE, shared negatives"] / (m + b) / a_row
-        rows.append((framework, "n", f"{own:.1f} (m + 1)", f"{shared:.1f} (m + B)"))
-    return markdown(header, rows)
-
-
 def scaling():
     """Time over the number of images, for each objective and framework."""
     rows = [
@@ -141,7 +130,7 @@ def search():
 
 
 def updates():
-    """A step of fit with a small and with a large bank."""
+    """The time of a step of fit with a small and with a large bank."""
     found = {framework: one["update"] for framework, one in stored("bank").items()}
     sizes = [f"{int(n):,} images, ms" for n in found["PyTorch"]["seconds"]]
     rows = [
@@ -152,11 +141,11 @@ def updates():
 
 
 def storage():
-    """What each storage of the bank costs in accuracy and in time."""
+    """The errors and the time of each storage of the bank."""
     found = stored("bank")
     rows = []
     for dtype, measured in found["PyTorch"]["storage"]["accuracy"].items():
-        kinds = [measured[kind] for kind in ("random rows", "clustered rows")]
+        kinds = [measured[kind] for kind in KINDS_OF_ROWS]
         times = [
             ms(one["storage"]["exact_softmax_seconds"][dtype]["median"]) for one in found.values()
         ]
@@ -172,7 +161,7 @@ def storage():
         )
     header = (
         "storage",
-        "bytes an image",
+        "bytes per image",
         "largest loss error, nats",
         "gradient error",
         "recall@10",
@@ -182,7 +171,7 @@ def storage():
 
 
 def samplers():
-    """Set-up of the samplers."""
+    """The time to set up each sampler."""
     rows = [
         (framework, *(ms(s) for s in found["samplers"]["seconds"].values()))
         for framework, found in stored("bank").items()
@@ -191,7 +180,7 @@ def samplers():
 
 
 def step():
-    """The share of a training step that is the objective's and the bank's."""
+    """The share of objective and bank in a training step."""
     rows = []
     for framework, found in stored("step").items():
         for name, seconds in found["seconds"].items():
@@ -201,7 +190,7 @@ def step():
 
 
 def machines():
-    """What ran the benchmarks."""
+    """The machine, versions and commit of each benchmark."""
     lines = []
     for name in ("objectives", "scaling", "search", "bank", "step"):
         for framework, found in stored(name).items():

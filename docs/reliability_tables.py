@@ -1,4 +1,4 @@
-"""What faults did, in Markdown, from the stored results of ``python -m benchmarks.faults``."""
+"""The stored results of ``python -m benchmarks.faults``, in Markdown."""
 
 from performance_tables import markdown, ms, stored
 
@@ -12,7 +12,7 @@ VERDICTS = {  # of ``benchmarks.faults.judge``, and their names in the table
 
 
 def kills():
-    """How many trainings were killed where, and how many of those runs differed in the end."""
+    """How many trainings were killed where, and how many ended with other results."""
     found = {framework: one["found"]["kills"] for framework, one in stored("faults-kills").items()}
     everything = [kill for kills in found.values() for kill in kills]
     kinds = [(kind, [kind]) for kind in dict.fromkeys(kill["kind"] for kill in everything)]
@@ -25,7 +25,7 @@ def kills():
 
 
 def other_faults():
-    """What came of full disks, and of a second process in the same folder."""
+    """The effects of full disks, and of a second process in the same folder."""
     rows = []
     for framework, one in stored("faults-kills").items():
         full, second = one["found"]["full_disks"], one["found"]["second_process"]

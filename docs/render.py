@@ -1,9 +1,9 @@
 """Writes the numbers of stored results into the documents.
 
     python docs/render.py            # the tables, and the plots
-    python docs/render.py --check    # only looks whether the tables say what is stored
+    python docs/render.py --check    # only checks that the tables show the stored results
 
-A document marks a table's place by ``<!-- name -->`` and ``<!-- /name -->``.
+A table is between ``<!-- name -->`` and ``<!-- /name -->`` in a document.
 """
 
 import re
@@ -22,7 +22,6 @@ TABLES = {
     "digits": digits_tables.digits_table,
     "speed": performance_tables.summary,
     "objectives": performance_tables.objectives,
-    "costs": performance_tables.costs,
     "scaling": performance_tables.scaling,
     "search": performance_tables.search,
     "updates": performance_tables.updates,
@@ -43,7 +42,7 @@ TABLES = {
 
 
 def rendered(text):
-    """The document with every marked table rendered again."""
+    """The document with every table between its marks rendered again."""
     return re.sub(
         r"(<!-- (\w+) -->\n).*?(<!-- /\2 -->)",
         lambda marks: f"{marks[1]}{TABLES[marks[2]]()}\n{marks[3]}",
@@ -60,7 +59,7 @@ def main():
     if "--check" in sys.argv:
         if stale:
             names = ", ".join(path.name for path in stale)
-            sys.exit(f"{names}: not what the stored results say. Run: python docs/render.py")
+            sys.exit(f"{names}: not the stored results. Run: python docs/render.py")
         return
     for path, new in stale.items():
         path.write_text(new)

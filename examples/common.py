@@ -19,7 +19,7 @@ from sklearn.datasets import load_digits
 from sklearn.model_selection import train_test_split
 
 from instdisc_core import NCE, InfoNCE, NonParametricSoftmax, ParametricSoftmax
-from instdisc_core.data import ImageFolder
+from instdisc_core.data import ArrayBatches, ImageFolder
 from instdisc_core.evaluation import knn_accuracy
 
 OBJECTIVES = ("softmax", "nce", "info_nce", "parametric_softmax")
@@ -94,26 +94,13 @@ def load_images(data="digits", image_size=32, seed=0):
     return Images(images[train], names, labels[train], images[test], labels[test])
 
 
-class Batches:
-    """The indices of the training images in batches, epoch after epoch, each in a fresh order.
+def training_batches(images, args):
+    """Batches of training images and their instance indices, in an order of seed and epoch.
 
-    The last batch of an epoch holds what is left. ``len`` is the number of batches in all epochs,
-    which is what a progress bar wants to know.
+    The loop sets ``batches.epoch`` at the start of each epoch.
     """
-
-    def __init__(self, num_images, batch_size, epochs, seed):
-        self.num_images, self.batch_size, self.epochs = num_images, batch_size, epochs
-        self.seed = seed
-
-    def __len__(self):
-        return self.epochs * math.ceil(self.num_images / self.batch_size)
-
-    def __iter__(self):
-        rng = np.random.default_rng(self.seed)
-        for _ in range(self.epochs):
-            order = rng.permutation(self.num_images).astype("int32")
-            for start in range(0, self.num_images, self.batch_size):
-                yield order[start : start + self.batch_size]
+    indices = np.arange(len(images.train), dtype="int32")
+    return ArrayBatches(images.train, indices, batch_size=args.batch_size, seed=args.seed)
 
 
 class RandomAffine(layers.Layer):

@@ -26,26 +26,32 @@ import matplotlib
 import numpy as np
 import scipy
 import sklearn
-from sklearn.manifold import TSNE
 from tqdm import tqdm
 
 import instdisc_core
-from instdisc_core import InstanceDiscrimination, KNNEvaluation, NonParametricSoftmax
-from instdisc_core.evaluation import cluster, clustering_scores, knn_accuracy
+from instdisc_core import InstanceDiscrimination, NonParametricSoftmax
+from instdisc_core.callbacks import KNNEvaluation
+from instdisc_core.data import ImageArray
+from instdisc_core.evaluation import (
+    cluster,
+    clustering_scores,
+    draw_neighbors,
+    draw_tsne,
+    knn_accuracy,
+    retrieve,
+)
 from instdisc_core.evaluation.features import unit
-from instdisc_core.evaluation.tsne import COLORS
+from instdisc_core.evaluation.pictures import COLORS
 
 matplotlib.use("Agg")  # draws without a display
-from matplotlib import patheffects
 from matplotlib import pyplot as plt
-from matplotlib.patches import Rectangle
 
 TEMPERATURE = 0.3
 BATCH_SIZE = 128
 LEARNING_RATE = 1e-3
 NEIGHBORS = 10
 DRAWS = 50
-WRONG = "#E00000"
+COLUMNS = 8  # neighbors of a digit in the picture
 
 
 class ProgressBar(keras.callbacks.Callback):
@@ -95,8 +101,8 @@ def build_model(digits, epochs, seed):
 
 
 def train(model, digits, epochs):
-    """Train, and return loss and kNN accuracy of every epoch. The accuracy is only watched."""
-    watch = KNNEvaluation(
+    """Train, and return loss and kNN accuracy of every epoch. The accuracy decides nothing."""
+    accuracy = KNNEvaluation(
         digits.test, digits.test_labels, digits.train_labels, digits.train, k=NEIGHBORS
     )
     history = model.fit(
@@ -105,7 +111,7 @@ def train(model, digits, epochs):
         batch_size=BATCH_SIZE,
         epochs=epochs,
         verbose=0,
-        callbacks=[watch, ProgressBar()],
+        callbacks=[accuracy, ProgressBar()],
     ).history
     return {"loss": history["loss"], "knn": history["val_knn_accuracy"]}
 
@@ -153,10 +159,10 @@ def evaluate(rows, digits, seed):
 
 
 def evaluate_baseline(rows, digits, seed):
-    """The same for a baseline, with the training mean left in or subtracted: the better of each.
+    """The same for a baseline, with and without the training mean subtracted: the better of each.
 
-    Cosines of rows that all point the same way tell little apart. Subtracting the mean helps, or
-    it doesn't; a baseline gets whichever scores better, number by number.
+    Where all rows point in nearly the same direction, their cosines differ little, and subtracting
+    the mean can help. For each number a baseline gets whichever scores better.
     """
     mean = rows[0].mean(axis=0)
     as_is = evaluate(rows, digits, seed)
@@ -194,7 +200,7 @@ def draw_curve(axes, curve, num_images):
     epochs = np.arange(1, len(curve["loss"]) + 1)
     axes.axhline(math.log(num_images), color="0.6", linestyle=":")
     axes.annotate(
-        f"log {num_images}: every image alike",
+        f"log {num_images}: guessing",
         (epochs[-1], math.log(num_images)),
         xytext=(0, -4),
         textcoords="offset points",
@@ -216,69 +222,34 @@ def draw_curve(axes, curve, num_images):
     axes.set_title("Training without labels")
 
 
-def draw_map(axes, rows, labels, seed):
-    """A map of the embeddings in two dimensions, colored by what the model was never told."""
-    places = TSNE(metric="cosine", init="pca", random_state=seed).fit_transform(rows)
-    for digit, color in enumerate(COLORS):
-        own = places[labels == digit]
-        axes.scatter(*own.T, s=16, color=color, linewidths=0, label=str(digit))
-        # On the image nearest the middle: the middle itself may lie between two groups.
-        place = own[np.linalg.norm(own - np.median(own, axis=0), axis=1).argmin()]
-        text = axes.text(*place, str(digit), size=19, weight="bold", ha="center")
-        text.set(color="black", va="center")
-        text.set_path_effects([patheffects.withStroke(linewidth=4, foreground="white")])
-    axes.legend(
-        ncols=10,
-        loc="upper center",
-        bbox_to_anchor=(0.5, 0.0),
-        frameon=False,
-        markerscale=3,
-        handletextpad=-0.3,
-        columnspacing=0.5,
-    )
-    axes.set(xticks=[], yticks=[])
-    axes.spines[:].set_visible(False)
-    axes.set_title(f"Map of all {len(labels):,} digits, colored by label")
-
-
-def draw_neighbors(axes, model, digits, embeddings, columns=8):
-    """The first held-out image of each digit, and its nearest training images."""
-    queries = [int(np.flatnonzero(digits.test_labels == digit)[0]) for digit in range(10)]
-    neighbors = model.memory_bank.search(embeddings[queries], k=columns)[1]
-    neighbors = keras.ops.convert_to_numpy(neighbors)
-    side = digits.train.shape[1]
-    step = side + 3
-    gap = step // 2
-    canvas = np.zeros((len(queries) * step, (1 + columns) * step + gap))
-    for row, (query, found) in enumerate(zip(queries, neighbors, strict=True)):
-        tiles = [digits.test[query], *digits.train[found]]
-        for column, tile in enumerate(tiles):
-            y, x = row * step + 1, column * step + 1 + (gap if column else 0)
-            canvas[y : y + side, x : x + side] = tile[..., 0]
-            if column and digits.train_labels[found[column - 1]] != digits.test_labels[query]:
-                frame = Rectangle((x - 1.5, y - 1.5), side + 2, side + 2)
-                frame.set(fill=False, edgecolor=WRONG, linewidth=2.5)
-                axes.add_patch(frame)
-    axes.imshow(canvas, cmap="gray_r", interpolation="nearest")
-    axes.set(xticks=[], yticks=[])
-    axes.spines[:].set_visible(False)
-    axes.set_title(f"Held-out digits and their {columns} nearest")
-    axes.set_xlabel("left: the query; red: another digit")
-    axes.set_anchor("N")
+def shown(images, labels):
+    """Images of gray values in [0, 1] as an ImageSource: black digits on white."""
+    gray = (255 * (1 - images)).astype("uint8")
+    return ImageArray(np.repeat(gray, 3, axis=-1), labels)
 
 
 def draw_picture(path, model, digits, curve, rows, seed):
     """Write the three panels to one picture."""
-    style = {"font.size": 13, "axes.titlesize": 15, "axes.titlepad": 10}
-    with plt.rc_context(style):
-        figure, axes = plt.subplots(
-            1, 3, figsize=(15, 5.2), layout="constrained", width_ratios=(1, 1.1, 1)
+    train = shown(digits.train, digits.train_labels)
+    test = shown(digits.test, digits.test_labels)
+    labels = np.concatenate([train.labels, test.labels])
+    everything = ImageArray(np.concatenate([train.images(), test.images()]), labels)
+    queries = [int(np.flatnonzero(digits.test_labels == digit)[0]) for digit in range(10)]
+    found = retrieve(rows[1], test, model.memory_bank, train, COLUMNS, queries)
+    with plt.rc_context({"font.size": 13, "axes.titlesize": 15, "figure.titlesize": 15}):
+        figure = plt.figure(figsize=(16, 5.6), layout="constrained")
+        figure.get_layout_engine().set(w_pad=0.1, h_pad=0.1)
+        left, middle, right = figure.subfigures(1, 3, width_ratios=(1.1, 1, 1))
+        draw_curve(left.subplots(), curve, len(digits.train))
+        draw_tsne(
+            middle,
+            np.concatenate(rows),
+            everything,
+            seed=seed,
+            title=f"t-SNE of all {len(labels):,} digits, colored by label",
         )
-        figure.get_layout_engine().set(w_pad=0.15, h_pad=0.1)
-        draw_curve(axes[0], curve, len(digits.train))
-        labels = np.concatenate([digits.train_labels, digits.test_labels])
-        draw_map(axes[1], np.concatenate(rows), labels, seed)
-        draw_neighbors(axes[2], model, digits, rows[1])
+        title = f"Held-out digits, {COLUMNS} nearest (orange: wrong)"
+        draw_neighbors(right, found.tiles(), title, captions=False)
         figure.savefig(path, dpi=100, facecolor="white")
         plt.close(figure)
 
@@ -291,7 +262,7 @@ def versions():
 
 
 def main():
-    """Train, judge, draw."""
+    """Train, evaluate, draw."""
     args = parse_arguments()
     started = time.perf_counter()
     keras.utils.set_random_seed(args.seed)

@@ -1,12 +1,12 @@
-"""From a folder of images to a page of neighbors: train without labels, and look at what is alike.
+"""From a folder of images to a page of neighbors: train without labels, and see similar images.
 
     python examples/photos.py path/to/photos
     KERAS_BACKEND=torch python examples/photos.py photos --size 64 --epochs 50 --output found
-    python examples/photos.py train --test test      # classes in subfolders: a report as well
+    python examples/photos.py train --test test      # classes in subfolders: an evaluation as well
 
 Writes to the output folder: `manifest.csv` (which file is which instance), `model.keras`,
-`log.csv`, `log.png`, `neighbors.html`, `tsne.png`, and with `--test` the evaluations. Started again
-with the same arguments after an interruption, it continues after the last complete epoch.
+`log.csv`, `log.png`, `neighbors.html`, `tsne.png`, and with `--test` the folder `report`. Started
+again with the same arguments after an interruption, it continues after the last complete epoch.
 """
 
 import argparse
@@ -14,8 +14,8 @@ from pathlib import Path
 
 import numpy as np
 
-from instdisc_core import BankHealth, recipes
-from instdisc_core.callbacks import plot_log
+from instdisc_core import recipes
+from instdisc_core.callbacks import BankHealth, plot_log
 from instdisc_core.data import ImageFolder
 from instdisc_core.evaluation import evaluate, plot_tsne, retrieve
 
@@ -29,7 +29,7 @@ def parse_arguments():
     add("folder", type=Path, help="of images, flat or one subfolder per class")
     add("--test", type=Path, help="a folder of other images of the same classes, to evaluate on")
     add("--recipe", choices=recipes.names(), default="small-cifar10")
-    add("--size", type=int, default=32, help="side in pixels to which images are brought")
+    add("--size", type=int, default=32, help="side in pixels to which images are resized")
     add("--epochs", type=int, help="instead of the recipe's")
     add("--seed", type=int, default=0)
     add("--output", type=Path, default="found", help="folder to write to")
@@ -37,7 +37,7 @@ def parse_arguments():
 
 
 def main():
-    """Train, look, evaluate."""
+    """Train, show neighbors, evaluate."""
     args = parse_arguments()
     args.output.mkdir(parents=True, exist_ok=True)
     manifest = args.output / "manifest.csv"
@@ -59,7 +59,7 @@ def main():
     queries = np.linspace(0, len(photos) - 1, min(40, len(photos))).astype(int)
     k = min(9, len(photos) - 1)
     found = retrieve(embeddings, photos, embeddings, photos, k, queries)
-    found.save_html(args.output / "neighbors.html", f"{args.folder.name}: what is alike")
+    found.save_html(args.output / "neighbors.html", f"{args.folder.name}: nearest neighbors")
     for query, neighbors in found.names()[:5]:
         print(f"{query!r}: {neighbors[:3]}")
     if len(photos) >= 4:

@@ -18,7 +18,7 @@ import common
 import jax
 import keras
 from keras import layers
-from tqdm import tqdm
+from tqdm import trange
 
 from instdisc_core import MemoryBank
 
@@ -68,9 +68,11 @@ def main():
 
     parts = weights, others, optimizer.variables
     state = tuple([v.value for v in part] for part in parts)
-    batches = common.Batches(len(images.train), args.batch_size, args.epochs, args.seed)
-    for batch in (bar := tqdm(batches, unit="step")):
-        state, loss = train_step(state, images.train[batch], batch)
+    batches = common.training_batches(images, args)
+    for epoch in (bar := trange(args.epochs, unit="epoch")):
+        batches.epoch = epoch
+        for pixels, indices in batches:
+            state, loss = train_step(state, pixels, indices)
         bar.set_postfix(loss=f"{float(loss):.3f}")
 
     for part, values in zip(parts, state, strict=True):  # the step donated what they held

@@ -12,7 +12,8 @@ import common
 import keras
 import numpy as np
 
-from instdisc_core import InstanceDiscrimination, KNNEvaluation
+from instdisc_core import InstanceDiscrimination
+from instdisc_core.callbacks import KNNEvaluation
 
 
 def main():

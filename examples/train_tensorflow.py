@@ -15,7 +15,7 @@ import common
 import keras
 import tensorflow as tf
 from keras import layers
-from tqdm import tqdm
+from tqdm import trange
 
 from instdisc_core import MemoryBank
 
@@ -51,9 +51,11 @@ def main():
         bank.update(indices, features, after=losses)  # only now: the loss has read the old rows
         return loss
 
-    batches = common.Batches(len(images.train), args.batch_size, args.epochs, args.seed)
-    for batch in (bar := tqdm(batches, unit="step")):
-        loss = train_step(tf.constant(images.train[batch]), tf.constant(batch))
+    batches = common.training_batches(images, args)
+    for epoch in (bar := trange(args.epochs, unit="epoch")):
+        batches.epoch = epoch
+        for pixels, indices in batches:
+            loss = train_step(tf.constant(pixels), tf.constant(indices))
         bar.set_postfix(loss=f"{float(loss):.3f}")
 
     common.report(lambda batch: encoder(batch, training=False), images, bank)

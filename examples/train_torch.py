@@ -4,7 +4,7 @@
     python examples/train_torch.py --data path/to/images --objective nce --epochs 100
 
 The encoder is any `nn.Module` and the optimizer is PyTorch's. The memory bank and the objective are
-called between the two; being Keras layers, they are `nn.Module`s as well.
+called between the two. They are Keras layers, and so `nn.Module`s too.
 """
 
 import os
@@ -15,7 +15,7 @@ import common
 import keras
 import torch
 from torch import nn
-from tqdm import tqdm
+from tqdm import trange
 
 from instdisc_core import MemoryBank
 
@@ -63,15 +63,17 @@ def main():
     weights = [*encoder.parameters(), *(v.value for v in objective.trainable_variables)]
     optimizer = torch.optim.Adam(weights, lr=args.learning_rate)
 
-    batches = common.Batches(len(images.train), args.batch_size, args.epochs, args.seed)
-    for batch in (bar := tqdm(batches, unit="step")):
-        indices = torch.from_numpy(batch).to(device)
-        features = encoder(augmenter(torch.from_numpy(images.train[batch]).to(device)))
-        losses = objective(features, indices, bank)
-        optimizer.zero_grad()
-        losses.mean().backward()
-        optimizer.step()
-        bank.update(indices, features, after=losses)  # only now: the loss has read the old rows
+    batches = common.training_batches(images, args)
+    for epoch in (bar := trange(args.epochs, unit="epoch")):
+        batches.epoch = epoch
+        for batch in batches:
+            pixels, indices = (torch.from_numpy(array).to(device) for array in batch)
+            features = encoder(augmenter(pixels))
+            losses = objective(features, indices, bank)
+            optimizer.zero_grad()
+            losses.mean().backward()
+            optimizer.step()
+            bank.update(indices, features, after=losses)  # only now: the loss has read the old rows
         bar.set_postfix(loss=f"{losses.mean().item():.3f}")
 
     encoder.eval()

@@ -1,28 +1,35 @@
-"""The contract between the method and a framework: five primitives over the memory bank."""
+"""The contract between the method and a framework: six primitives over the rows of a bank."""
 
 import math
+from collections.abc import Callable, Sequence
+from typing import Any, TypeAlias
 
 import keras
+import numpy as np
 from einops import einsum, rearrange
 from keras import ops
 
 from instdisc_core.quantized_rows import QuantizedRows
+from instdisc_core.types import Tensor
+
+Bank: TypeAlias = Tensor | QuantizedRows
 
 # Elements of a gather that may be held at once. It bounds memory and changes no result.
 GATHER_ELEMENTS = 2**22
 
 
 class BankOps:
-    """Five primitives over a memory bank, written in Keras operations.
+    """Six primitives over the rows of a bank, written in Keras operations.
 
     These bodies run on every Keras backend and define what each primitive means. A backend
-    subclasses this and overrides what its framework does faster; it changes no result. None of
-    the five is differentiated through. In all of them
+    subclasses this and overrides what its framework does faster; it changes no result. Nothing
+    outside reads or writes single rows, so a subclass may also keep them elsewhere. None of the
+    six is differentiated through. In all of them
 
     - ``features`` is a float32 tensor ``(batch, embedding_dim)``,
-    - ``bank`` is a ``keras.Variable`` or tensor ``(num_instances, embedding_dim)`` of any float
-      dtype, or ``QuantizedRows``; scores and sums are float32 whatever the bank is stored in,
-    - ``indices`` hold integers in ``[0, num_instances)``; the caller has checked them.
+    - ``bank`` is a ``keras.Variable`` or tensor ``(num_rows, embedding_dim)`` of any float dtype,
+      or ``QuantizedRows``; rows, scores and sums are float32 whatever the bank is stored in,
+    - ``indices`` hold integers in ``[0, num_rows)``; the caller has checked them.
 
     Attributes:
         keras_backend: the Keras backend that this class needs, or None where any will do.
@@ -31,8 +38,8 @@ class BankOps:
 
     Example:
     ```python
-    bank = keras.ops.normalize(keras.random.normal((100, 8)))
-    log_z, expected_row = BankOps().attend(bank[:2], bank, temperature=0.1)
+    rows = keras.ops.normalize(keras.random.normal((100, 8)))
+    log_z, expected_row = BankOps().attend(rows[:2], rows, temperature=0.1)
     ```
     """
 
@@ -40,13 +47,20 @@ class BankOps:
     attend_rows = 1024
     search_rows = 8192
 
-    def require_writable(self) -> None:
-        """Raise a RuntimeError if a variable that is assigned to now would not keep its value.
+    def rows(self, bank: Bank, indices: Tensor) -> Tensor:
+        """Chosen rows, ``v_j``.
 
-        It is no primitive: a framework whose compiled steps are pure functions overrides it.
+        Args:
+            indices: of any shape.
+
+        Returns:
+            Float32 tensor of that shape with one more axis, ``embedding_dim``.
         """
+        if isinstance(bank, QuantizedRows):
+            return self.rows(bank.values, indices) * self.rows(bank.scale, indices)
+        return ops.cast(ops.take(_table(bank), indices, axis=0), "float32")
 
-    def scores(self, features, bank, indices):
+    def scores(self, features: Tensor, bank: Bank, indices: Tensor) -> Tensor:
         """Inner products ``v_j . f_i`` with chosen rows of the bank.
 
         Args:
@@ -56,16 +70,14 @@ class BankOps:
             Float32 tensor ``(batch, K)``.
         """
         if len(indices.shape) == 1:
-            rows = gather_rows(bank, indices)
+            rows = self.rows(bank, indices)
             return einsum(features, rows, "image feature, row feature -> image row")
         if _fits(indices, bank):
-            rows = gather_rows(bank, indices)
+            rows = self.rows(bank, indices)
             return einsum(features, rows, "image feature, image row feature -> image row")
-        return ops.map(
-            lambda one: ops.matmul(gather_rows(bank, one[1]), one[0]), (features, indices)
-        )
+        return ops.map(lambda one: ops.matmul(self.rows(bank, one[1]), one[0]), (features, indices))
 
-    def combine(self, weights, bank, indices):
+    def combine(self, weights: Tensor, bank: Bank, indices: Tensor) -> Tensor:
         """Weighted sums of chosen rows, ``sum_k weights_ik v_{j_ik}``.
 
         Args:
@@ -76,16 +88,14 @@ class BankOps:
             Float32 tensor ``(batch, embedding_dim)``.
         """
         if len(indices.shape) == 1:
-            rows = gather_rows(bank, indices)
+            rows = self.rows(bank, indices)
             return einsum(weights, rows, "image row, row feature -> image feature")
         if _fits(indices, bank):
-            rows = gather_rows(bank, indices)
+            rows = self.rows(bank, indices)
             return einsum(weights, rows, "image row, image row feature -> image feature")
-        return ops.map(
-            lambda one: ops.matmul(one[0], gather_rows(bank, one[1])), (weights, indices)
-        )
+        return ops.map(lambda one: ops.matmul(one[0], self.rows(bank, one[1])), (weights, indices))
 
-    def attend(self, features, bank, temperature):
+    def attend(self, features: Tensor, bank: Bank, temperature: float) -> tuple[Tensor, Tensor]:
         """The softmax over the whole bank, as attention: its normalizer and its mean row.
 
         With ``s_ij = v_j . f_i / temperature`` and ``p_i = softmax(s_i)``.
@@ -95,7 +105,7 @@ class BankOps:
             ``(batch, embedding_dim)``, ``sum_j p_ij v_j``; both float32.
         """
 
-        def step(state, rows, _, repeated):
+        def step(state: Any, rows: Tensor, _: Tensor, repeated: Tensor) -> Any:
             maximum, total, weighted = state
             s = einsum(features, rows, "image feature, row feature -> image row") / temperature
             s = ops.where(repeated, -math.inf, s)
@@ -108,26 +118,32 @@ class BankOps:
 
         zero = ops.zeros_like(features[:, 0])
         start = (zero - math.inf, zero, ops.zeros_like(features))
-        maximum, total, weighted = _stream(bank, self.attend_rows, step, start)
+        maximum, total, weighted = self._stream(bank, self.attend_rows, step, start)
         return maximum + ops.log(total), weighted / total[:, None]
 
-    def update_rows(self, bank, indices, rows):
-        """Write ``rows`` ``(K, width)`` to ``bank[indices]``.
+    def update_rows(self, bank: Bank, indices: Tensor, rows: Tensor, moves: Tensor) -> None:
+        """Write ``rows`` to ``bank[indices]`` where ``moves``; every other row keeps its bits.
 
-        ``bank`` is one ``keras.Variable`` of any dtype; of ``QuantizedRows`` each part is written
-        by itself. An index that appears twice comes with the same row both times.
+        Args:
+            indices: ``(K,)``. An index that appears twice comes with the same row, and the same
+                element of ``moves``, both times.
+            rows: float32 tensor ``(K, embedding_dim)``.
+            moves: boolean tensor ``(K,)``.
         """
-        rows = ops.cast(rows, bank.dtype)
-        bank.assign(ops.scatter_update(bank, rearrange(indices, "row -> row 1"), rows))
+        stored = QuantizedRows.of(rows) if isinstance(bank, QuantizedRows) else (rows,)
+        for variable, new in zip(parts(bank), stored, strict=True):
+            old = ops.take(_table(variable), indices, axis=0)
+            new = ops.where(moves[:, None], ops.cast(new, variable.dtype), old)
+            self.write(variable, indices, new)
 
-    def top_k(self, features, bank, k):
+    def top_k(self, features: Tensor, bank: Bank, k: int) -> tuple[Tensor, Tensor]:
         """The ``k`` rows with the largest inner product, best first.
 
         Returns:
             Scores ``(batch, k)``, float32, and indices ``(batch, k)``, int32.
         """
 
-        def step(state, rows, positions, repeated):
+        def step(state: Any, rows: Tensor, positions: Tensor, repeated: Tensor) -> Any:
             best, where = state
             s = einsum(features, rows, "image feature, row feature -> image row")
             s = ops.where(repeated, -math.inf, s)
@@ -137,39 +153,64 @@ class BankOps:
             return best, ops.take_along_axis(where, ops.cast(chosen, "int32"), axis=1)
 
         zeros = ops.zeros((ops.shape(features)[0], k))
-        return _stream(bank, self.search_rows, step, (zeros - math.inf, ops.cast(zeros, "int32")))
+        start = (zeros - math.inf, ops.cast(zeros, "int32"))
+        return self._stream(bank, self.search_rows, step, start)
+
+    def write(self, variable: keras.Variable, indices: Tensor, values: Tensor) -> None:
+        """Write ``values`` ``(K, width)`` to ``variable[indices]``: how ``update_rows`` writes.
+
+        Not a primitive: a framework that writes in place overrides this alone.
+        """
+        where = rearrange(indices, "row -> row 1")
+        variable.assign(ops.scatter_update(variable, where, values))
+
+    def require_writable(self) -> None:
+        """Raise a RuntimeError if a variable that is assigned to now would not keep its value.
+
+        Not a primitive: a framework whose compiled steps are pure functions overrides it.
+        """
+
+    def dump(self, bank: Bank) -> list[np.ndarray]:
+        """All of the bank as it is stored, for a file; ``load`` restores it bit for bit."""
+        return [ops.convert_to_numpy(variable) for variable in parts(bank)]
+
+    def load(self, bank: Bank, arrays: Sequence[np.ndarray]) -> None:
+        """Restore what ``dump`` returned."""
+        for variable, array in zip(parts(bank), arrays, strict=True):
+            variable.assign(array)
+
+    def _stream(self, bank: Bank, size: int, step: Callable, state: Any) -> Any:
+        """Fold ``step(state, rows, positions, repeated)`` over the bank, ``size`` rows at a time.
+
+        The last block starts early and overlaps the one before it, so that all blocks have one
+        size; ``repeated`` marks the rows that were seen before.
+        """
+        num_rows = bank.shape[0]
+        size = min(size, num_rows)
+        offsets = ops.arange(size, dtype="int32")
+
+        def body(block: Tensor, state: Any) -> Any:
+            first = ops.cast(block * size, "int32")
+            positions = ops.minimum(first, num_rows - size) + offsets
+            return step(state, self.rows(bank, positions), positions, positions < first)
+
+        return ops.fori_loop(0, math.ceil(num_rows / size), body, state)
 
 
-def gather_rows(bank, indices):
-    """``bank[indices]`` in float32, read from the variable itself.
+def parts(bank: Bank) -> tuple[Any, ...]:
+    """The variables that a bank is stored in: one, or the two of ``QuantizedRows``."""
+    return tuple(bank) if isinstance(bank, QuantizedRows) else (bank,)
+
+
+def _table(bank: Tensor) -> Tensor:
+    """The bank's value, read from the variable itself.
 
     TensorFlow copies a variable whole to convert it to a tensor, once it has been scattered into.
     """
-    if isinstance(bank, QuantizedRows):
-        return gather_rows(bank.values, indices) * gather_rows(bank.scale, indices)
-    table = bank.value if isinstance(bank, keras.Variable) else bank
-    return ops.cast(ops.take(table, indices, axis=0), "float32")
+    return bank.value if isinstance(bank, keras.Variable) else bank
 
 
-def _fits(indices, bank):
+def _fits(indices: Tensor, bank: Bank) -> bool:
     """Whether gathering ``bank[indices]`` whole stays small; unknown batch sizes do not."""
     known = all(size is not None for size in indices.shape)
     return known and math.prod(indices.shape) * bank.shape[1] <= GATHER_ELEMENTS
-
-
-def _stream(bank, size, step, state):
-    """Fold ``step(state, rows, positions, repeated)`` over the bank, ``size`` rows at a time.
-
-    The last block starts early and overlaps its predecessor, so that all are of one size;
-    ``repeated`` marks the rows that were seen before.
-    """
-    num_instances = bank.shape[0]
-    size = min(size, num_instances)
-    offsets = ops.arange(size, dtype="int32")
-
-    def body(block, state):
-        first = ops.cast(block * size, "int32")
-        positions = ops.minimum(first, num_instances - size) + offsets
-        return step(state, gather_rows(bank, positions), positions, positions < first)
-
-    return ops.fori_loop(0, math.ceil(num_instances / size), body, state)

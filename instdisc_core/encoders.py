@@ -1,22 +1,33 @@
 """Residual networks for ImageNet and CIFAR, and the images that a PyTorch module expects."""
 
 from collections.abc import Sequence
+from typing import Any, Literal, get_args
 
 import keras
 from keras import layers, ops
 
+from instdisc_core.types import Tensor
 from instdisc_core.validation import require, require_count
 
+Depth = Literal[10, 18, 50]
+Stem = Literal["imagenet", "cifar", "patch"]
+Shape = tuple[int | None, ...]
+
 # Blocks in each of the four stages, and whether a block is a bottleneck.
-DEPTHS = {10: ((1, 1, 1, 1), False), 18: ((2, 2, 2, 2), False), 50: ((3, 4, 6, 3), True)}
-STEMS = ("imagenet", "cifar", "patch")
-# With fewer channels, oneDNN, by which PyTorch and TensorFlow compute on CPUs, writes outside its
+BLOCKS: dict[Depth, tuple[tuple[int, ...], bool]] = {
+    10: ((1, 1, 1, 1), False),
+    18: ((2, 2, 2, 2), False),
+    50: ((3, 4, 6, 3), True),
+}
+# PyTorch and TensorFlow compute with oneDNN on CPUs. With fewer channels it writes outside its
 # memory in the gradient of a 1 x 1 convolution with strides: uxlfoundation/oneDNN, issue 6035.
 NARROW = 16
 STAGES = ("conv1", "conv2", "conv3", "conv4", "conv5")
 
 
-def resnet18(input_shape=(None, None, 3), stem="imagenet", **kwargs):
+def resnet18(
+    input_shape: Shape = (None, None, 3), stem: Stem = "imagenet", **kwargs: Any
+) -> keras.Model:
     """ResNet-18, from images to 512 pooled features.
 
     See ``resnet``.
@@ -26,7 +37,9 @@ def resnet18(input_shape=(None, None, 3), stem="imagenet", **kwargs):
     return resnet(18, input_shape, stem, **kwargs)
 
 
-def resnet50(input_shape=(None, None, 3), stem="imagenet", **kwargs):
+def resnet50(
+    input_shape: Shape = (None, None, 3), stem: Stem = "imagenet", **kwargs: Any
+) -> keras.Model:
     """ResNet-50, from images to 2048 pooled features.
 
     See ``resnet``.
@@ -37,16 +50,16 @@ def resnet50(input_shape=(None, None, 3), stem="imagenet", **kwargs):
 
 
 def resnet(
-    depth,
-    input_shape=(None, None, 3),
-    stem="imagenet",
-    width=64,
-    include_preprocessing=False,
-    name=None,
-):
+    depth: Depth,
+    input_shape: Shape = (None, None, 3),
+    stem: Stem = "imagenet",
+    width: int = 64,
+    include_preprocessing: bool = False,
+    name: str | None = None,
+) -> keras.Model:
     """A residual network without its classifier.
 
-    The outputs of its stages are layers named ``conv1`` to ``conv5``, for
+    The layers ``conv1`` to ``conv5`` are the outputs of its stages, as in
     ``keras.Model(encoder.input, encoder.get_layer("conv3").output)``.
 
     Args:
@@ -55,9 +68,10 @@ def resnet(
         input_shape: ``(height, width, channels)``; None where it may vary.
         stem: ``"imagenet"``, a 7x7 convolution of stride 2 and a 3x3 maximum of stride 2;
             ``"cifar"``, one 3x3 convolution, for images of about 32 pixels; or ``"patch"``, a 2x2
-            convolution of stride 2, for such images on a processor without much time.
+            convolution of stride 2, for such images on a CPU.
         width: channels of the stem and of the first stage; each further stage doubles them.
-        include_preprocessing: begin by bringing pixels in ``[0, 255]`` to ``[-1, 1]``.
+        include_preprocessing: begin with a layer that scales pixels from ``[0, 255]`` to
+            ``[-1, 1]``.
         name: of the model.
 
     Returns:
@@ -69,21 +83,23 @@ def resnet(
 
     Source:
         He et al., CVPR 2016, table 1; the stem for CIFAR is that of Wu et al.'s code. Bottlenecks
-        stride as torchvision's "v1.5" do. Depth 10 and the patch stem are no network of theirs.
+        stride as torchvision's "v1.5" do. Deviation: depth 10 and the patch stem are in neither.
 
-    Example: ``encoder = resnet(50, (224, 224, 3))``
+    Example: ``encoder = resnet(10, (32, 32, 3), stem="patch", width=16)``
     """
-    require(depth in DEPTHS, f"depth={depth!r}", f"one of {sorted(DEPTHS)}")
-    require(stem in STEMS, f"stem={stem!r}", f"one of {', '.join(map(repr, STEMS))}")
+    require(depth in BLOCKS, f"depth={depth!r}", f"one of {sorted(BLOCKS)}")
+    require(
+        stem in get_args(Stem), f"stem={stem!r}", f"one of {', '.join(map(repr, get_args(Stem)))}"
+    )
     require_count("width", width)
-    blocks, bottleneck = DEPTHS[depth]
+    blocks, bottleneck = BLOCKS[depth]
     images = x = keras.Input(input_shape)
     if include_preprocessing:
         x = layers.Rescaling(1 / 127.5, -1)(x)
     if stem == "imagenet":
         x = _normalized(x, width, 7, strides=2)
         x = layers.ReLU(name="conv1")(x)
-        x = layers.ZeroPadding2D(1)(x)  # after a ReLU a zero is as good as nothing
+        x = layers.ZeroPadding2D(1)(x)  # after a ReLU zeros do not change a maximum
         x = layers.MaxPooling2D(3, strides=2)(x)
     else:
         size, strides = (3, 1) if stem == "cifar" else (2, 2)
@@ -96,7 +112,7 @@ def resnet(
     return keras.Model(images, layers.GlobalAveragePooling2D()(x), name=name or f"resnet{depth}")
 
 
-def _block(x, filters, strides, bottleneck, name):
+def _block(x: Tensor, filters: int, strides: int, bottleneck: bool, name: str | None) -> Tensor:
     """``relu(x + f(x))``, with ``x`` projected where its shape changes."""
     if bottleneck:
         y = layers.ReLU()(_normalized(x, filters, 1))
@@ -110,11 +126,11 @@ def _block(x, filters, strides, bottleneck, name):
     return layers.ReLU(name=name)(layers.Add()([x, y]))
 
 
-def _normalized(x, filters, size, strides=1):
+def _normalized(x: Tensor, filters: int, size: int, strides: int = 1) -> Tensor:
     """A convolution without bias and batch normalization.
 
-    Padded alike on both sides, as in the paper's network; Keras's "same" would pad one side more
-    where it strides.
+    The padding is equal on both sides, as in the paper's network. Keras's "same" pads one side more
+    where the convolution strides.
     """
     if size > 2 and strides > 1:
         x = layers.ZeroPadding2D(size // 2)(x)
@@ -133,38 +149,38 @@ def _normalized(x, filters, size, strides=1):
 
 @keras.saving.register_keras_serializable(package="instdisc_core")
 class TorchPreprocessing(keras.layers.Layer):
-    """From pixels as Keras has them to images as networks of torchvision and timm expect them.
+    """Converts Keras's images to the images that networks of torchvision and timm expect.
 
     ``(batch, height, width, channels)`` in ``[0, 255]`` becomes ``(batch, channels, height,
     width)``, ``(pixel / 255 - mean) / std``, float32.
 
     Args:
-        mean, std: of each channel, for pixels in ``[0, 1]``; the defaults are those of ImageNet.
+        mean, std: of each channel, for pixels in ``[0, 1]``; the defaults are ImageNet's.
 
     Raises:
-        ValueError: mean and std of different length, or a std that is not above 0.
+        ValueError: mean and std of different length, or a std that is not greater than 0.
 
     Source:
         The preprocessing that torchvision documents for its pretrained weights.
 
-    Example: ``InstanceDiscrimination(torchvision_model, n, preprocessing=TorchPreprocessing())``
+    Example: ``channels_first = TorchPreprocessing()(images)``
     """
 
     def __init__(
         self,
         mean: Sequence[float] = (0.485, 0.456, 0.406),
         std: Sequence[float] = (0.229, 0.224, 0.225),
-        **kwargs,
-    ):
+        **kwargs: Any,
+    ) -> None:
         require(
             len(mean) == len(std) and all(s > 0 for s in std),
             f"mean={mean!r} and std={std!r}",
-            "one of each per channel, every std above 0",
+            "one of each per channel, every std greater than 0",
         )
         super().__init__(**{"dtype": "float32", **kwargs})
         self.mean, self.std = tuple(mean), tuple(std)
 
-    def call(self, images):
+    def call(self, images: Tensor) -> Tensor:
         """Normalized images ``(batch, channels, height, width)``."""
         require(
             len(images.shape) == 4 and images.shape[-1] == len(self.mean),
@@ -175,10 +191,10 @@ class TorchPreprocessing(keras.layers.Layer):
         normalized = (ops.cast(images, "float32") / 255 - mean) / std
         return ops.transpose(normalized, (0, 3, 1, 2))
 
-    def compute_output_shape(self, images_shape):
+    def compute_output_shape(self, images_shape: Shape) -> Shape:
         """The channels become the second axis."""
         return (images_shape[0], images_shape[3], *images_shape[1:3])
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         """The arguments that rebuild this layer."""
         return {**super().get_config(), "mean": self.mean, "std": self.std}

@@ -1,23 +1,24 @@
-"""Joining a loss to a gradient that was computed in closed form."""
+"""Joins a loss to a gradient that was computed in closed form."""
 
 from keras import ops
 
+from instdisc_core.types import Tensor
 
-def attach_gradient(value, features, gradient):
-    """A per-image loss with this value and, with respect to ``features``, this gradient.
 
-    The result equals ``value``; differentiating it with respect to ``features`` gives
-    ``gradient``, whatever framework does the differentiating:
+def attach_gradient(value: Tensor, features: Tensor, gradient: Tensor) -> Tensor:
+    """The loss of each image, with this value and this gradient with respect to ``features``.
+
+    The result equals ``value``. Its derivative with respect to ``features`` is ``gradient`` on
+    every framework:
 
         value + <features, gradient> - stop_gradient(<features, gradient>)
 
-    No operation that produced ``value`` or ``gradient`` needs a derivative of its own, so a
-    backend may compute them with any kernel, and may overwrite the memory bank before the backward
-    pass.
+    The operations that produced ``value`` and ``gradient`` are not differentiated. So a backend may
+    compute them with any kernel, and may overwrite the memory bank before the backward pass.
 
     Args:
         value: float tensor ``(batch,)``, for example losses in nats.
-        features: float tensor ``(batch, embedding_dim)``; the only thing differentiated.
+        features: float tensor ``(batch, embedding_dim)``; the only differentiated argument.
         gradient: float tensor ``(batch, embedding_dim)``, the derivative of each ``value`` with
             respect to its own row of ``features``.
 
@@ -26,8 +27,10 @@ def attach_gradient(value, features, gradient):
 
     Example:
     ```python
+    from instdisc_core.gradients import attach_gradient
+
     f = keras.ops.ones((2, 3))
-    losses = attach_gradient(keras.ops.zeros(2), f, 5 * f)   # value 0, gradient 5
+    losses = attach_gradient(keras.ops.zeros(2), f, 5 * f)  # value 0, gradient 5
     ```
     """
     inner = ops.sum(features * ops.stop_gradient(gradient), axis=-1)

@@ -1,21 +1,32 @@
-"""How an embedding is doing, measured without labels, and whether it has collapsed."""
+"""Measures of an embedding that need no labels, and the detection of a collapse."""
+
+from typing import Literal, TypeAlias
 
 import numpy as np
 from keras import ops
+from numpy.typing import ArrayLike
 
+from instdisc_core.memory_bank import MemoryBank
+from instdisc_core.types import Tensor
 from instdisc_core.validation import require, require_finite
 
 BLOCK = 8_192  # rows of the bank that are scored at a time
-ALIKE = 0.95  # mean cosine of two images from which all embeddings are one
-ENOUGH = 8  # dimensions below which a small rank says nothing
-FLAT = 0.02  # effective rank, as a share of the dimensions, from which they lie on a line
+ALIKE = 0.95  # mean cosine of two images above which all embeddings count as equal
+ENOUGH = 8  # dimensions below which a small rank is no sign of a collapse
+FLAT = 0.02  # effective rank, as a share of the dimensions, below which it is one
+
+Collapse: TypeAlias = Literal[
+    "all embeddings are alike",
+    "the embeddings lie in few dimensions",
+    "embeddings are not finite",
+]
 
 
-def uniformity(embeddings):
-    """``log mean exp(-2 |f_i - f_j|^2)`` over all pairs, in nats: 0 if all are one, less if spread.
+def uniformity(embeddings: Tensor) -> float:
+    """``log mean exp(-2 |f_i - f_j|^2)`` over all pairs, in nats: 0 if all are equal, else below 0.
 
     Args:
-        embeddings: unit rows ``(n, embedding_dim)``, at least 2.
+        embeddings: unit rows ``f``, ``(n, embedding_dim)``, at least 2.
 
     Raises:
         ValueError: fewer than 2 embeddings, or some that are not finite.
@@ -33,12 +44,12 @@ def uniformity(embeddings):
     return float(np.log(np.mean(np.exp(-2 * pairs))))
 
 
-def alignment(embeddings, others):
+def alignment(embeddings: Tensor, others: Tensor) -> float:
     """``mean |f_i - g_i|^2`` of two embeddings of the same images: 0 if equal, 2 if unrelated.
 
     Args:
-        embeddings, others: unit rows ``(n, embedding_dim)`` of the same images, say, augmented
-            twice.
+        embeddings, others: unit rows ``f`` and ``g``, ``(n, embedding_dim)``, of the same images,
+            for example of two augmentations.
 
     Raises:
         ValueError: different shapes, or embeddings that are not finite.
@@ -46,7 +57,7 @@ def alignment(embeddings, others):
     Source:
         Wang and Isola, ICML 2020, with ``alpha = 2``.
 
-    Example: ``alignment(first_views, second_views)``
+    Example: ``alignment(model.predict(images), model.predict(images[:, :, ::-1]))``
     """
     f, g = np.asarray(embeddings, "float64"), np.asarray(others, "float64")
     require(f.shape == g.shape, f"shapes {f.shape} and {g.shape}", "one shape")
@@ -55,8 +66,8 @@ def alignment(embeddings, others):
     return float(np.mean(np.sum(np.square(f - g), axis=1)))
 
 
-def effective_rank(embeddings):
-    """In how many dimensions the embeddings lie: the exponential of the entropy of the spectrum.
+def effective_rank(embeddings: Tensor) -> float:
+    """How many dimensions the embeddings use: the exponential of the entropy of the spectrum.
 
     Args:
         embeddings: rows ``(n, embedding_dim)``.
@@ -81,12 +92,12 @@ def effective_rank(embeddings):
     return float(np.exp(-np.sum(p * np.log(p))))
 
 
-def positive_ranks(embeddings, indices, bank):
-    """The place of each image's own row among all rows, by similarity: 1 is the most similar.
+def positive_ranks(embeddings: Tensor, indices: ArrayLike, bank: MemoryBank) -> np.ndarray:
+    """The rank of each image's own row among all rows, by similarity: 1 is the most similar.
 
     Args:
         embeddings: unit rows ``(batch, embedding_dim)``.
-        indices: which image each one is, ``(batch,)``.
+        indices: the instance index of each embedding, ``(batch,)``.
         bank: the MemoryBank.
 
     Returns:
@@ -109,32 +120,41 @@ def positive_ranks(embeddings, indices, bank):
     return ranks
 
 
-def neighbor_agreement(neighbors, others):
+def neighbor_agreement(neighbors: ArrayLike, others: ArrayLike) -> float:
     """The share of neighbors that two lists have in common, the mean over images, in ``[0, 1]``.
 
     Args:
-        neighbors, others: indices ``(n, k)``, each row without repetition.
+        neighbors, others: indices ``(n, k)``, different ones in each row.
 
-    Example: ``neighbor_agreement(before, after)``
+    Raises:
+        ValueError: lists of different length.
+
+    Example: ``neighbor_agreement([[1, 2], [3, 4]], [[2, 1], [3, 5]])  # 0.75``
     """
+    neighbors, others = np.asarray(neighbors), np.asarray(others)
     shared = [len(np.intersect1d(a, b)) for a, b in zip(neighbors, others, strict=True)]
-    return float(np.mean(shared) / np.shape(neighbors)[1])
+    return float(np.mean(shared) / neighbors.shape[1])
 
 
-def detect_collapse(embeddings):
-    """What kind of collapse the embeddings show, in words, or None.
-
-    ``"all embeddings are alike"`` where the mean cosine of two images is above 0.95;
-    ``"the embeddings lie in few dimensions"`` where, less their mean, their effective rank is below
-    2, or below 2 % of what it could be (if that is at least 8); ``"embeddings are not finite"``.
+def detect_collapse(embeddings: Tensor) -> Collapse | None:
+    """What kind of collapse the embeddings show, or None.
 
     Args:
         embeddings: unit rows ``(n, embedding_dim)``, at least 2.
 
-    Source:
-        Thresholds of this project's own: a random or trained embedding is far from them.
+    Returns:
+        ``"embeddings are not finite"``; ``"all embeddings are alike"`` where the mean cosine of two
+        images is above 0.95; ``"the embeddings lie in few dimensions"`` where the effective rank,
+        with the mean subtracted, is below 2, or below 2 % of the largest possible rank (if that is
+        at least 8); else None.
 
-    Example: ``assert detect_collapse(model.predict(images)) is None``
+    Raises:
+        ValueError: fewer than 2 embeddings.
+
+    Source:
+        The thresholds are this project's: random and trained embeddings are far from them.
+
+    Example: ``assert detect_collapse(embeddings) is None``
     """
     f = np.asarray(embeddings, "float64")
     if not np.all(np.isfinite(f)):

@@ -1,12 +1,13 @@
 """Chooses the framework that Keras runs on, before Keras is imported for the first time.
 
-Keras reads its backend once, when it is imported, and takes TensorFlow where nothing names another.
-This module therefore comes before any import of Keras, and imports the standard library only.
+Keras reads its backend once, when it is imported. It takes TensorFlow if nothing names another.
+This module is therefore imported before Keras, and imports the standard library only.
 """
 
 import json
 import os
 import sys
+from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -16,11 +17,11 @@ DEFAULT = "tensorflow"
 _NICKNAMES = {"pytorch": "torch", "tf": "tensorflow"}
 
 
-def choose():
+def choose() -> None:
     """Check the backend that is asked for, or set ``KERAS_BACKEND`` to the only one installed.
 
-    ``KERAS_BACKEND`` decides where it is set, and the ``keras.json`` of the user where that names a
-    framework that is installed. Otherwise the one framework that is installed is taken. If Keras is
+    If ``KERAS_BACKEND`` is set, it decides. Else the user's ``keras.json`` does, if it names a
+    framework that is installed. Else the one framework that is installed is taken. If Keras is
     imported already, its backend is fixed and nothing is done.
 
     Raises:
@@ -61,10 +62,11 @@ def choose():
     )
 
 
-def _check(asked, installed):
+def _check(asked: str, installed: list[str]) -> None:
+    """Raise unless this is a backend whose framework is installed."""
     if asked not in (*FRAMEWORKS, *WITHOUT_TRAINING):
-        meant = _NICKNAMES.get(asked.lower(), asked.lower())
-        meant = [meant] if meant in FRAMEWORKS else installed
+        known = _NICKNAMES.get(asked.lower(), asked.lower())
+        meant = [known] if known in FRAMEWORKS else installed
         raise ValueError(
             f"Received: KERAS_BACKEND={asked!r}. Expected one of "
             f"{', '.join(map(repr, FRAMEWORKS))}. Set {_setting(None, meant)}."
@@ -72,25 +74,25 @@ def _check(asked, installed):
     if asked in FRAMEWORKS and asked not in installed:
         other = f", or set {_setting(None, installed)}" if installed else ""
         raise ImportError(
-            f"Received: KERAS_BACKEND={asked!r}, but {asked} is not installed. Expected it to be. "
-            f"Install it: pip install {asked}{other}."
+            f"Received: KERAS_BACKEND={asked!r}, but {asked} is not installed. Expected an "
+            f"installed framework. Install it: pip install {asked}{other}."
         )
 
 
-def _setting(asked, installed):
-    """What to write before Python starts."""
-    names = [asked] if asked else installed or FRAMEWORKS
+def _setting(asked: str | None, installed: list[str]) -> str:
+    """What to set before Python starts."""
+    names: Sequence[str] = [asked] if asked else installed or FRAMEWORKS
     return f"{' or '.join(f'KERAS_BACKEND={name}' for name in names)} in the environment"
 
 
-def _is_installed(name):
-    """Whether there is such a package. A folder without code, as pip may leave behind, is none."""
+def _is_installed(name: str) -> bool:
+    """Whether there is such a package. An empty folder, which pip may leave behind, is not one."""
     spec = find_spec(name)
     return spec is not None and spec.origin is not None
 
 
-def _configured():
-    """The backend that Keras takes where ``KERAS_BACKEND`` is not set."""
+def _configured() -> str:
+    """The backend that Keras takes if ``KERAS_BACKEND`` is not set."""
     home = os.path.expanduser("~")
     home = home if os.access(home, os.W_OK) else "/tmp"
     folder = os.environ.get("KERAS_HOME", os.path.join(home, ".keras"))

@@ -1,29 +1,29 @@
 """The memory bank: one unit row for each image."""
 
 import math
+from collections.abc import MutableMapping
+from typing import Any
 
 import keras
 import numpy as np
 from keras import ops
 
-from instdisc_core.bank_ops import gather_rows
+from instdisc_core.bank_ops import BankOps
 from instdisc_core.data.manifest import Manifest
-from instdisc_core.quantized_rows import QuantizedRows
-from instdisc_core.registry import get_bank_ops
+from instdisc_core.embedding_table import EmbeddingTable, StorageDtype, stopped
+from instdisc_core.types import Tensor
 from instdisc_core.validation import (
-    UNIT_TOLERANCE,
     check_features,
     check_indices,
     check_paired,
     require,
     require_count,
     require_number,
-    widened,
 )
 
 
 @keras.saving.register_keras_serializable(package="instdisc_core")
-class MemoryBank(keras.layers.Layer):
+class MemoryBank(EmbeddingTable):
     """The embeddings of all images, as they were last seen: classifier, search index, checkpoint.
 
     Row ``v_i`` belongs to image ``i``. The rows start as random points of the unit sphere and
@@ -41,18 +41,12 @@ class MemoryBank(keras.layers.Layer):
         num_instances: number of images, ``n``.
         embedding_dim: width of an embedding, ``d``.
         momentum: weight of the old row, in ``[0, 1)``; 0 replaces it, as the paper's text does.
-        dtype: storage of the rows: ``"float32"``, ``"bfloat16"``, ``"float16"``, or ``"int8"``
-            with a float32 scale for each row. Whatever it is, what is computed from the rows is
-            float32. Coarse storage can lose small moves: see ``docs/performance.md`` for what each
-            costs in accuracy.
-        seed: integer that makes the starting rows repeatable. The same seed gives the same rows
-            on every framework. None draws fresh ones.
-        backend: which primitives to use, see ``registry.get_bank_ops``. It says how the bank runs,
-            not what it is, and is not saved with it.
+        dtype: storage of the rows, see ``EmbeddingTable``. Coarse storage can lose small moves:
+            see ``docs/performance.md`` for what each costs in accuracy.
+        seed, backend: see ``EmbeddingTable``.
 
     Attributes:
-        rows: the variable ``(num_instances, embedding_dim)``, or ``QuantizedRows`` of two;
-            ``rows.assign(array)`` restores it, ``lookup`` reads it.
+        rows: the variable ``(num_instances, embedding_dim)``, or ``QuantizedRows`` of two.
         manifest: the Manifest of the images that the rows belong to, or None. It is saved and
             loaded with the rows.
         rejected_embeddings: variable ``()``, int32: embeddings rejected so far.
@@ -75,54 +69,30 @@ class MemoryBank(keras.layers.Layer):
 
     def __init__(
         self,
-        num_instances,
-        embedding_dim,
-        momentum=0.5,
-        dtype="float32",
-        seed=None,
-        backend=None,
-        **kwargs,
+        num_instances: int,
+        embedding_dim: int,
+        momentum: float = 0.5,
+        dtype: StorageDtype = "float32",
+        seed: int | None = None,
+        backend: str | BankOps | None = None,
+        **kwargs: Any,
     ):
         require_count("num_instances", num_instances)
-        require_count("embedding_dim", embedding_dim)
         require_number("momentum", momentum, 0, 1)
-        kinds = ("float32", "bfloat16", "float16", "int8")
-        require(dtype in kinds, f"dtype={dtype!r}", f"one of {kinds}")
         fixed = {"name": "memory_bank"}  # so that one bank's state_dict fits the next
-        super().__init__(dtype="float32", trainable=False, **{**fixed, **kwargs})
-        self.num_instances = int(num_instances)
-        self.embedding_dim = int(embedding_dim)
+        super().__init__(num_instances, embedding_dim, dtype, seed, backend, **{**fixed, **kwargs})
         self.momentum = float(momentum)
-        self.seed = seed
-        self._ops = get_bank_ops(backend)
-        self.rows = self._random_rows(dtype)
         self.rejected_embeddings = self._counter("rejected_embeddings")
         self.rejected_indices = self._counter("rejected_indices")
         self.manifest: Manifest | None = None
-        self._load_error: ValueError | None = None
         self.build(self.shape)  # nothing left to create; it registers the state with PyTorch
 
     @property
-    def shape(self):
-        """``(num_instances, embedding_dim)``."""
-        return (self.num_instances, self.embedding_dim)
+    def num_instances(self) -> int:
+        """The number of images, ``n``."""
+        return self.num_rows
 
-    def lookup(self, indices):
-        """The rows of these images.
-
-        Args:
-            indices: integers ``(batch,)`` in ``[0, num_instances)``.
-
-        Returns:
-            Float32 tensor ``(batch, embedding_dim)``.
-
-        Raises:
-            ValueError: indices that are not integers, not one-dimensional, or out of range.
-        """
-        indices = ops.cast(check_indices(indices, self.num_instances), "int32")
-        return gather_rows(self.rows, indices)
-
-    def update(self, indices, features, after=None):
+    def update(self, indices: Tensor, features: Tensor, after: Tensor | None = None) -> None:
         """Move the rows of these images towards their new embeddings.
 
         Call it after the loss has read the old rows, in training only. No gradient flows.
@@ -140,6 +110,8 @@ class MemoryBank(keras.layers.Layer):
                 wrong shape; and, where the values are in the host's memory, indices out of range
                 or a row of zeros. The bank is then unchanged. In a compiled step and on an
                 accelerator values cannot raise; what is wrong is left out and counted instead.
+
+        Example: ``bank.update([3, 5], features[:2])``
         """
         indices = check_indices(indices, self.num_instances)
         features = check_features(features, self.embedding_dim)
@@ -147,7 +119,7 @@ class MemoryBank(keras.layers.Layer):
         if indices.shape[0] == 0:
             return
         self.require_writable()
-        features = self._stopped(features)
+        features = stopped(features)
         if after is not None:
             never = ops.logical_and(ops.isnan(after), ops.isfinite(after))
             indices = ops.where(ops.any(never), -1, indices)
@@ -163,183 +135,70 @@ class MemoryBank(keras.layers.Layer):
         indices = ops.cast(ops.where(known, indices, 0), "int32")
         indices = ops.where(accepted, indices, ops.take(indices, ops.argmax(accepted)))
         means, counts = _means(indices, features, ops.cast(accepted, "float32"))
-        rows, moves = self._moved(gather_rows(self.rows, indices), means, counts)
-        for variable, new in self._as_stored(rows):
-            old = ops.take(variable.value, indices, axis=0)  # what stays put keeps its every bit
-            self._ops.update_rows(variable, indices, ops.where(moves, new, old))
+        rows = self.bank_ops.rows(self.rows, indices)
+        self.bank_ops.update_rows(self.rows, indices, *self._moved(rows, means, counts))
 
-    def search(self, features, k):
-        """The images whose rows are most similar to these embeddings.
-
-        Args:
-            features: ``(queries, embedding_dim)``; unit embeddings make the scores cosines.
-            k: how many, in ``[1, num_instances]``.
-
-        Returns:
-            ``(scores, indices)``, each ``(queries, k)``, best first; float32 and int32. A query
-            that is not finite, where its values could not be checked, has the scores NaN and the
-            indices -1.
-
-        Raises:
-            ValueError: features of the wrong shape, or k out of range; and, where the values are
-                in the host's memory, features that are not finite.
-        """
-        features = check_features(features, self.embedding_dim, finite=True)
-        require_count("k", k)
-        require(k <= self.num_instances, f"k={k}", f"at most num_instances={self.num_instances}")
-        features = self._stopped(features)
-        finite = ops.all(ops.isfinite(features), axis=1, keepdims=True)
-        scores, indices = self._ops.top_k(ops.where(finite, features, 0.0), self.rows, k)
-        return ops.where(finite, scores, math.nan), ops.where(finite, indices, -1)
-
-    def scores(self, features, indices):
-        """Inner products ``v_j . f_i`` with chosen rows; see ``BankOps.scores``."""
-        return self._ops.scores(self._stopped(features), self.rows, indices)
-
-    def combine(self, weights, indices):
-        """Weighted sums of chosen rows; see ``BankOps.combine``."""
-        return self._ops.combine(self._stopped(weights), self.rows, indices)
-
-    def attend(self, features, temperature):
-        """``log Z_i`` and the expected row under the softmax; see ``BankOps.attend``."""
-        return self._ops.attend(self._stopped(features), self.rows, temperature)
-
-    def require_writable(self) -> None:
-        """Raise where an update would be lost; see ``BankOps.require_writable``.
-
-        Raises:
-            RuntimeError: a step that JAX compiles, outside a ``keras.StatelessScope``.
-        """
-        self._ops.require_writable()
-
-    def contains(self, indices):
-        """Which of these integers name a row: a boolean tensor of their shape."""
-        indices = ops.convert_to_tensor(widened(indices))
-        return ops.logical_and(indices >= 0, indices < self.num_instances)
-
-    def save_own_variables(self, store):
+    def save_own_variables(self, store: MutableMapping[str, Any]) -> None:
         """Save the rows, the counters, and the manifest."""
         super().save_own_variables(store)
         if self.manifest is not None:
             store["manifest"] = self.manifest.to_array()
 
-    def load_own_variables(self, store):
-        """Restore what ``save_own_variables`` saved, all of it or nothing.
+    def restore(self, arrays: dict[str, np.ndarray]) -> None:
+        """Take over what a file holds; see ``load_own_variables``.
 
         Without a manifest in the file the bank has none afterwards: the one that it had belongs to
         other rows.
 
         Raises:
-            ValueError: the file's rows have another shape, are not finite or not of length 1, or
-                are not as many as the manifest's images. The bank is then unchanged.
+            ValueError: see ``EmbeddingTable.load_own_variables``; or the manifest is damaged, or
+                has another number of images than there are rows.
         """
-        arrays = {name: np.asarray(store[name]) for name in store.keys()}  # noqa: SIM118
-        error, self._load_error = self._load_error, None
-        if not arrays and error:  # Keras tries once more, where nothing is saved
-            raise error
-        try:
-            packed = arrays.pop("manifest", None)
-            manifest = None if packed is None else Manifest.from_array(packed)
-            self._check_saved(arrays, manifest)
-        except ValueError as error:
-            self._load_error = error
-            raise
-        super().load_own_variables(arrays)
-        self.manifest = manifest
-
-    def get_config(self):
-        """The arguments that rebuild this layer."""
-        return {
-            "name": self.name,
-            "num_instances": self.num_instances,
-            "embedding_dim": self.embedding_dim,
-            "momentum": self.momentum,
-            "dtype": keras.backend.standardize_dtype(self.rows.dtype),
-            "seed": self.seed,
-        }
-
-    def _check_saved(self, arrays, manifest):
-        """Raise unless what a file holds is a bank of this shape, with unit rows."""
-        variables = [*(self.rows if isinstance(self.rows, QuantizedRows) else (self.rows,))]
-        shapes = {str(i): tuple(v.shape) for i, v in enumerate(variables)}
-        found = {name: arrays[name].shape for name in shapes if name in arrays}
-        require(
-            found == shapes,
-            f"a file whose memory bank has the shapes {found}",
-            f"{shapes}, those of this bank",
-            "Build the model with the number of images, width and storage that it was saved with.",
-        )
-        parts = [arrays[name].astype("float32") for name in shapes]
-        lengths = np.linalg.norm(parts[0], axis=1) * (abs(parts[1][:, 0]) if parts[1:] else 1.0)
-        wrong = int(np.sum(~(np.abs(lengths - 1) < UNIT_TOLERANCE)))
-        require(
-            wrong == 0,
-            f"a file in which {wrong} of {len(lengths)} rows of the bank are not of length 1",
-            "unit rows, as update leaves them",
-            "The file is damaged, or rows were assigned that are not normalized.",
-        )
+        packed = arrays.pop("manifest", None)
+        manifest = None if packed is None else Manifest.from_array(packed)
         require(
             manifest is None or len(manifest) == self.num_instances,
-            f"a file with {self.num_instances} rows and a manifest of "
-            f"{0 if manifest is None else len(manifest)} images",
-            "one image for each row",
+            f"a file with a manifest of {0 if manifest is None else len(manifest)} images",
+            f"one image for each of the {self.num_instances} rows",
         )
+        super().restore(arrays)
+        self.manifest = manifest
 
-    def _moved(self, rows, means, counts):
+    def get_config(self) -> dict[str, Any]:
+        """The arguments that rebuild this layer."""
+        config = super().get_config()
+        return {
+            "num_instances": config.pop("num_rows"),
+            "momentum": self.momentum,
+            **config,
+        }
+
+    def _moved(self, rows: Tensor, means: Tensor, counts: Tensor) -> tuple[Tensor, Tensor]:
         """``normalize(momentum v + (1 - momentum) f)``, and whether that has a direction."""
         mixed = self.momentum * rows + (1 - self.momentum) * means
-        length = ops.norm(mixed, axis=1, keepdims=True)
+        length = ops.norm(mixed, axis=1)
         moves = ops.logical_and(counts > 0, ops.logical_and(length > 0, length < math.inf))
-        return mixed / ops.where(moves, length, 1.0), moves
+        return mixed / ops.where(moves, length, 1.0)[:, None], moves
 
-    def _as_stored(self, rows):
-        """The bank's variables, each with what it holds of these rows, in its own dtype."""
-        if isinstance(self.rows, QuantizedRows):
-            return zip(self.rows, QuantizedRows.of(rows), strict=True)
-        return [(self.rows, ops.cast(rows, self.rows.dtype))]
-
-    def _random_rows(self, dtype):
-        rows = np.random.default_rng(self.seed).standard_normal(self.shape, dtype="float32")
-        rows /= np.linalg.norm(rows, axis=1, keepdims=True)
-        if dtype != "int8":
-            return self._storage("rows", rows, dtype)
-        values, scale = QuantizedRows.of(rows)
-        return QuantizedRows(
-            self._storage("values", values, "int8"), self._storage("scale", scale, "float32")
-        )
-
-    def _storage(self, name, start, dtype):
-        return self.add_weight(
-            name=name,
-            shape=start.shape,
-            dtype=dtype,
-            initializer=lambda shape, dtype: ops.convert_to_tensor(start, dtype=dtype),
-            trainable=False,
-            autocast=False,
-        )
-
-    def _counter(self, name):
+    def _counter(self, name: str) -> keras.Variable:
         return self.add_weight(
             name=name, shape=(), dtype="int32", initializer="zeros", trainable=False
         )
 
-    @staticmethod
-    def _stopped(array):
-        return ops.cast(ops.stop_gradient(ops.convert_to_tensor(array)), "float32")
 
-
-def _count(condition):
+def _count(condition: Tensor) -> Tensor:
     return ops.sum(ops.cast(condition, "int32"))
 
 
-def _means(indices, features, weights):
+def _means(indices: Tensor, features: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
     """For every entry, the weighted mean of the features that share its index, and their count."""
     batch = ops.shape(indices)[0]
     first = ops.cast(ops.argmax(indices[:, None] == indices[None, :], axis=1), "int32")
 
-    def total(values):
+    def total(values: Tensor) -> Tensor:
         return ops.take(ops.segment_sum(values, first, num_segments=batch), first, axis=0)
 
-    weights = weights[:, None]
     counts = total(weights)
-    return total(ops.where(weights > 0, features, 0.0)) / ops.maximum(counts, 1.0), counts
+    usable = weights[:, None] > 0
+    means = total(ops.where(usable, features, 0.0)) / ops.maximum(counts, 1.0)[:, None]
+    return means, counts

@@ -1,25 +1,26 @@
 """InstanceDiscrimination: encoder, memory bank and objective as one Keras model."""
 
 import math
-from typing import Literal
+from typing import Any, Literal
 
 import keras
 from keras import ops
 
 from instdisc_core import objectives
-from instdisc_core.data import ImageBatches, Manifest
-from instdisc_core.data.checked import finite_images, with_narrow_indices, without_non_finite
-from instdisc_core.encoders import TorchPreprocessing
-from instdisc_core.fitting import calls
+from instdisc_core.bank_ops import BankOps
+from instdisc_core.data import Manifest
+from instdisc_core.data.checked import finite_images
+from instdisc_core.embedding_model import EmbeddingModel
+from instdisc_core.embedding_table import StorageDtype
+from instdisc_core.fitting import RejectedIndices
 from instdisc_core.memory_bank import MemoryBank
-from instdisc_core.persistent_model import PersistentModel
+from instdisc_core.objectives import Objective, ObjectiveName
+from instdisc_core.types import Tensor
 from instdisc_core.validation import check_indices, require
-
-SMALLEST_SQUARE = 1e-14  # of a length; below, a row has no direction
 
 
 @keras.saving.register_keras_serializable(package="instdisc_core")
-class InstanceDiscrimination(PersistentModel):
+class InstanceDiscrimination(EmbeddingModel):
     """Learns an embedding in which every image is a class of its own.
 
     ``fit(images, indices)`` trains it: the target of an image is its index, 0 to
@@ -29,27 +30,18 @@ class InstanceDiscrimination(PersistentModel):
     and moves nothing. ``compile`` takes an optimizer and no loss: the objective is the loss.
 
     Args:
-        encoder: from a batch of images to ``(batch, features)``: any Keras model or layer, or,
-            on the torch backend, any ``torch.nn.Module``; see ``preprocessing``.
+        encoder, embedding_dim, projector, augmenter, preprocessing, non_finite: see
+            ``EmbeddingModel``.
         num_instances: number of training images, ``n``.
-        embedding_dim: width of the embedding, ``d``.
         objective: ``"nce"``, ``"shared_nce"``, ``"non_parametric_softmax"``, ``"info_nce"``,
-            ``"parametric_softmax"``, or an Objective; see ``cheapest_objective``.
+            ``"parametric_softmax"``, or an Objective.
         momentum: of the memory bank, in ``[0, 1)``.
-        projector: from the encoder's features to ``(batch, embedding_dim)``; None is a dense
-            layer, the paper's linear head. The L2 norm is always taken after it.
-        augmenter: applied to the images in training only; any Keras layer or model.
-        preprocessing: applied to the images before the encoder, always; any Keras layer or model,
-            or ``"torch"`` for an encoder that expects ``(batch, channels, height, width)``,
-            normalized as torchvision's are; see ``encoders.TorchPreprocessing``. Keras, and the
-            batches of an ImageSource, have ``(batch, height, width, channels)``.
         bank_dtype: storage of the memory bank, see ``MemoryBank``.
         seed: of the memory bank's start, and of the negatives of an objective given by name.
-        non_finite: what to do about training images that hold NaN or an infinity, which would
-            otherwise ruin all weights: ``"raise"`` an error (arrays are checked before the first
-            step; for other data ``fit`` raises at the end of the epoch), or ``"skip"`` them with
-            one warning for each epoch. In neither case do they train anything.
         backend: see ``registry.get_bank_ops``; not saved with the model.
+        views: how many times each image is augmented in a training step. Every view is the
+            image's own: the loss is the mean over views, and the row of the bank moves once,
+            towards the mean of them.
 
     Attributes:
         memory_bank: the MemoryBank.
@@ -66,59 +58,54 @@ class InstanceDiscrimination(PersistentModel):
             raises at the end of the epoch.
 
     Source:
-        Wu et al., CVPR 2018, figure 2.
+        Wu et al., CVPR 2018, figure 2. Several views in a step are an addition.
 
     Example:
     ```python
-    model = InstanceDiscrimination(encoder, num_instances=len(images), objective="nce")
+    model = InstanceDiscrimination(encoder, num_instances=len(images), objective="shared_nce")
     model.compile(optimizer=keras.optimizers.SGD(0.03, momentum=0.9))
-    model.fit(images, np.arange(len(images)), epochs=200)
-    scores, neighbors = model.memory_bank.search(model.predict(queries), k=10)
+    model.fit(images, np.arange(len(images)), epochs=2)
+    scores, neighbors = model.memory_bank.search(model.predict(images[:4]), k=10)
     ```
     """
 
-    parts = ("augmenter", "preprocessing", "encoder", "projector", "objective")
+    parts = (*EmbeddingModel.parts, "objective")
 
     def __init__(
         self,
-        encoder,
-        num_instances,
-        embedding_dim=128,
-        objective="nce",
-        momentum=0.5,
-        projector=None,
-        augmenter=None,
-        bank_dtype="float32",
-        seed=None,
-        backend=None,
+        encoder: Any,
+        num_instances: int,
+        embedding_dim: int = 128,
+        objective: ObjectiveName | Objective | dict[str, Any] = "nce",
+        momentum: float = 0.5,
+        projector: keras.layers.Layer | None = None,
+        augmenter: keras.layers.Layer | None = None,
+        bank_dtype: StorageDtype = "float32",
+        seed: int | None = None,
+        backend: str | BankOps | None = None,
         preprocessing: keras.layers.Layer | Literal["torch"] | None = None,
         non_finite: Literal["raise", "skip"] = "raise",
-        **kwargs,
+        views: int = 1,
+        **kwargs: Any,
     ):
-        require(non_finite in ("raise", "skip"), f"non_finite={non_finite!r}", "'raise' or 'skip'")
-        require(
-            isinstance(preprocessing, keras.layers.Layer) or preprocessing in (None, "torch"),
-            f"preprocessing={preprocessing!r}",
-            "a Keras layer, 'torch', or None",
+        super().__init__(
+            encoder,
+            embedding_dim,
+            projector,
+            augmenter,
+            preprocessing,
+            non_finite,
+            views,
+            **kwargs,
         )
-        super().__init__(**kwargs)
         self.memory_bank = MemoryBank(
-            num_instances, embedding_dim, momentum, bank_dtype, seed, backend, name="memory_bank"
+            num_instances, embedding_dim, momentum, bank_dtype, seed, backend
         )
         self.objective = objectives.get(objective, seed=seed)
         if not self.objective.built:
             self.objective.build(self.memory_bank.shape)
-        self.encoder = encoder
-        self.projector = keras.layers.Dense(embedding_dim) if projector is None else projector
-        self.augmenter = augmenter
-        self.preprocessing = TorchPreprocessing() if preprocessing == "torch" else preprocessing
-        self.non_finite = non_finite
-        self.rejected_images = self.add_weight(
-            name="rejected_images", shape=(), dtype="int32", initializer="zeros", trainable=False
-        )
         self.seed = seed
-        if hasattr(self.objective, "partition"):
-            self.log_z_tracker = keras.metrics.Mean(name="log_z")
+        self.reported = {name: keras.metrics.Mean(name=name) for name in self.objective.report()}
 
     @property
     def manifest(self) -> Manifest | None:
@@ -126,112 +113,44 @@ class InstanceDiscrimination(PersistentModel):
         return self.memory_bank.manifest
 
     @manifest.setter
-    def manifest(self, manifest):
+    def manifest(self, manifest: Manifest | None) -> None:
         self.memory_bank.manifest = manifest
 
-    def build(self, images_shape):
-        """Build all parts for images of this shape, whose first axis is the batch.
-
-        ``fit`` and the first call do it by themselves.
-        """
-        images = keras.tree.map_shape_structure(
-            lambda shape: keras.KerasTensor((None, *shape[1:])), images_shape
-        )
-        if self.augmenter is not None:
-            images = self.augmenter(images, training=True)
-        self.compute_output_spec(images, training=False)  # training would move running means
-
-    def call(self, images, training=None):
-        """Unit embeddings ``(batch, embedding_dim)``, float32, of a batch of images."""
-        if training:
-            images = without_non_finite(images)
-            if self.augmenter is not None:
-                images = self.augmenter(images, training=True)
-        if self.preprocessing is not None:
-            images = self.preprocessing(images)
-        features = self._encoded(images, training)
-        require(
-            len(features.shape) == 2,
-            f"an encoder whose output has shape {tuple(features.shape)}",
-            "shape (batch, features)",
-            "Pool it: pooling='avg' in keras.applications, or a GlobalAveragePooling2D layer.",
-        )
-        embeddings = self.projector(features, training=training)
-        require(
-            tuple(embeddings.shape[1:]) == (self.memory_bank.embedding_dim,),
-            f"a projector whose output has shape {tuple(embeddings.shape)}",
-            f"shape (batch, {self.memory_bank.embedding_dim}), as embedding_dim says",
-        )
-        return _unit(ops.cast(embeddings, "float32"))
-
-    def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
+    def compute_loss(
+        self,
+        x: Tensor = None,
+        y: Tensor = None,
+        y_pred: Tensor = None,
+        sample_weight: Tensor | None = None,
+        training: bool = True,
+    ) -> Tensor:
         """The mean of the objective over the batch; in training the bank then moves."""
-        self._check_targets(y)
+        self._require_targets(y)
         usable = finite_images(x) if training else None
+        if training:
+            y, sample_weight, usable = self.repeated((y, sample_weight, usable))
         if usable is not None:  # what stands in for an image that is not finite counts for nothing
             any_unit_row = ops.one_hot(0, y_pred.shape[1], dtype=y_pred.dtype)
             y_pred = ops.where(usable[:, None], y_pred, any_unit_row)
         losses = self.objective(y_pred, y, self.memory_bank, training=training)
         loss = _weighted_mean(losses, sample_weight, usable)
         if usable is not None:
-            rejected = ops.cast(ops.logical_not(usable), "int32")
-            self.rejected_images.assign_add(ops.sum(rejected))
+            rejected = ops.sum(ops.cast(ops.logical_not(usable), "int32"))
+            self.rejected_images.assign_add(rejected // self.views)
             y_pred = ops.where(usable[:, None], y_pred, math.nan)  # moves no row
         for regularizer in self.losses:
             loss = loss + regularizer
         if training:
             self.memory_bank.update(y, y_pred, after=losses)
-        if hasattr(self, "log_z_tracker"):
-            self.log_z_tracker.update_state(self.objective.partition.log_z)
+        for name, value in self.objective.report().items():
+            self.reported[name].update_state(value)
         return loss
 
-    def fit(
-        self, x=None, y=None, batch_size=None, epochs=1, verbose="auto", callbacks=None, **kwargs
-    ):
-        """Train; see ``keras.Model.fit``. ``y`` holds the instance index of each image.
+    def own_callbacks(self) -> list[keras.callbacks.Callback]:
+        """See ``EmbeddingModel.own_callbacks``; and what tells of indices that name no row."""
+        return [RejectedIndices(), *super().own_callbacks()]
 
-        With ``Checkpoints`` among the callbacks, training continues where it was killed.
-        """
-        arguments = {
-            "x": x,
-            "y": self._checked(y),
-            "batch_size": batch_size,
-            "epochs": epochs,
-            "verbose": verbose,
-            "callbacks": callbacks,
-            **kwargs,
-        }
-        with calls(self, arguments) as calls_of_fit:
-            for arguments in calls_of_fit:
-                history = super().fit(**arguments)
-        return history
-
-    def evaluate(self, x=None, y=None, batch_size=None, verbose="auto", **kwargs):
-        """The loss in nats; see ``keras.Model.evaluate``. Nothing moves."""
-        if isinstance(x, ImageBatches):
-            self.check_data(x.manifest)
-        x = with_narrow_indices(x)
-        return super().evaluate(x, self._checked(y), batch_size, verbose, **kwargs)
-
-    def predict(self, x, *args, **kwargs):
-        """Unit embeddings ``(n, embedding_dim)``; see ``keras.Model.predict``."""
-        require(
-            not isinstance(x, ImageBatches) or x.seed is None,
-            "batches in the order of training",
-            "images in the order of their indices",
-            "Give predict source.ordered().",
-        )
-        return super().predict(x, *args, **kwargs)
-
-    def train_on_batch(self, x, y=None, *args, **kwargs):
-        """One step; see ``keras.Model.train_on_batch``."""
-        return super().train_on_batch(x, self._checked(y), *args, **kwargs)
-
-    def test_on_batch(self, x, y=None, *args, **kwargs):
-        """The loss of one batch; see ``keras.Model.test_on_batch``."""
-        return super().test_on_batch(x, self._checked(y), *args, **kwargs)
-
-    def check_data(self, manifest):
+    def check_data(self, manifest: Manifest) -> None:
         """Raise unless the data are those that the bank was trained on.
 
         ``fit`` remembers the manifest of the first ImageSource that it trains on, and it is saved
@@ -250,66 +169,26 @@ class InstanceDiscrimination(PersistentModel):
             f"{n}, one for each row of the memory bank",
             f"Build the model with num_instances={len(manifest)}.",
         )
-        if self.manifest is not None:
-            self.manifest.check(manifest)
+        super().check_data(manifest)
 
-    def get_config(self):
+    def checked_targets(self, y: Any) -> Any:
+        """Indices that are an array, checked; any others as they are."""
+        if hasattr(y, "dtype") or isinstance(y, (list, tuple)):
+            return check_indices(y, self.memory_bank.num_instances)
+        return y
+
+    def get_config(self) -> dict[str, Any]:
         """The arguments that rebuild this model."""
-        parts = {
-            "encoder": self.encoder,
-            "objective": self.objective,
-            "projector": self.projector,
-            "augmenter": self.augmenter,
-            "preprocessing": self.preprocessing,
-        }
         bank = self.memory_bank.get_config()
         return {
-            "name": self.name,
-            "dtype": keras.saving.serialize_keras_object(self.dtype_policy),
+            **super().get_config(),
             "num_instances": bank["num_instances"],
-            "embedding_dim": bank["embedding_dim"],
             "momentum": bank["momentum"],
             "bank_dtype": bank["dtype"],
             "seed": self.seed,
-            "non_finite": self.non_finite,
-            **{k: keras.saving.serialize_keras_object(v) for k, v in parts.items()},
         }
 
-    @classmethod
-    def from_config(cls, config, custom_objects=None):
-        """Rebuild a model from its configuration."""
-        nested = {k: v for k, v in config.items() if isinstance(v, dict)}
-        restored = {
-            k: keras.saving.deserialize_keras_object(v, custom_objects) for k, v in nested.items()
-        }
-        return cls(**{**config, **restored})
-
-    def load_weights(self, filepath, skip_mismatch=False, **kwargs):
-        """Load weights; see ``PersistentModel.load_weights``. The manifest stays with the rows."""
-        manifest = self.manifest
-        try:
-            super().load_weights(filepath, skip_mismatch, **kwargs)
-        except Exception:
-            self.manifest = manifest
-            raise
-
-    def _encoded(self, images, training):
-        """The encoder's features; an error of PyTorch's names what may be missing."""
-        try:
-            return self.encoder(images, training=training)
-        except RuntimeError as error:
-            require(
-                type(error) is not RuntimeError  # out of memory, say
-                or self.preprocessing is not None
-                or not isinstance(self.encoder, keras.layers.TorchModuleWrapper),
-                f"images of shape {tuple(images.shape)}, on which the torch.nn.Module fails: "
-                f"{error}",
-                "images as the module expects them",
-                "preprocessing='torch' gives it (batch, channels, height, width), normalized.",
-            )
-            raise
-
-    def _check_targets(self, y):
+    def _require_targets(self, y: Tensor | None) -> None:
         require(
             getattr(self, "loss", None) is None,
             f"compile(loss={getattr(self, 'loss', None)!r})",
@@ -323,23 +202,8 @@ class InstanceDiscrimination(PersistentModel):
             "For an array: fit(images, numpy.arange(len(images))).",
         )
 
-    def _checked(self, y):
-        """Targets that are an array, checked; any others as they are."""
-        if hasattr(y, "dtype") or isinstance(y, (list, tuple)):
-            return check_indices(y, self.memory_bank.num_instances)
-        return y
 
-
-def _unit(rows):
-    """The rows divided by their lengths; a row of zeros stays and has a finite gradient.
-
-    ``ops.normalize`` gives NaN gradients there under PyTorch.
-    """
-    squares = ops.sum(ops.square(rows), axis=-1, keepdims=True)
-    return rows * ops.rsqrt(ops.maximum(squares, SMALLEST_SQUARE))
-
-
-def _weighted_mean(losses, sample_weight, usable):
+def _weighted_mean(losses: Tensor, sample_weight: Tensor | None, usable: Tensor | None) -> Tensor:
     """The mean over the images that are usable, each with its weight."""
     if sample_weight is not None:
         losses = losses * ops.reshape(ops.cast(sample_weight, losses.dtype), (-1,))

@@ -1,46 +1,69 @@
-"""Noise distributions: where the negatives of an image come from."""
+"""Noise distributions, from which the negatives of an image are drawn."""
 
 import math
+from typing import Any
 
 import keras
 import numpy as np
 from keras import ops
+from numpy.typing import ArrayLike
 
+from instdisc_core.types import Tensor
 from instdisc_core.validation import check_indices, require, require_count
 
-# The noise of an evaluation is the same each time, and leaves the training stream alone.
+# Evaluation draws the same noise each time, and does not advance the random stream of training.
 EVALUATION_SEED = 1805
 
 
 class NegativeSampler(keras.layers.Layer):
     """A noise distribution ``P_n`` over the instances: draws from it, and its log-probabilities.
 
-    Subclasses implement ``draw`` and ``log_probabilities``.
+    A subclass implements ``draw`` and ``log_probabilities``.
 
     Args:
-        seed: integer that makes a run repeatable; None draws a fresh one.
+        seed: integer that makes a run repeatable; None draws a random one.
 
     Attributes:
         exclude_positive: whether an image is never among its own negatives.
+
+    Example:
+    ```python
+    class EvenOnly(NegativeSampler):
+        def draw(self, indices, num_instances, shape, seed):
+            return 2 * keras.random.randint(shape, 0, (num_instances + 1) // 2, seed=seed)
+
+        def log_probabilities(self, indices, num_instances):
+            p = keras.ops.where(indices % 2 == 0, 2 / num_instances, 0.0)
+            return keras.ops.log(p)
+
+    objective = NCE(num_negatives=8, sampler=EvenOnly(seed=0))
+    ```
     """
 
     exclude_positive = False
 
-    def __init__(self, seed=None, **kwargs):
+    def __init__(self, seed: int | None = None, **kwargs: Any):
         super().__init__(**{"name": "sampler", "dtype": "float32", "trainable": False, **kwargs})
         self.seed_generator = keras.random.SeedGenerator(seed, name="seed_generator")
         self.seed = seed
         self.built = True
 
-    def sample(self, indices, num_instances, num_negatives, shared=False, training=True):
+    def sample(
+        self,
+        indices: Tensor,
+        num_instances: int,
+        num_negatives: int,
+        shared: bool = False,
+        training: bool = True,
+    ) -> Tensor:
         """Draw negatives with replacement.
 
         Args:
             indices: integers ``(batch,)``, the positives.
             num_instances: ``n``, the number of images to draw from.
             num_negatives: ``m``, how many to draw.
-            shared: one set for the whole batch instead of one for each image.
-            training: when false, the draw is the same each time and the random stream of training
+            shared: draw one set for the whole batch instead of one for each image.
+            training: if false, the draw is the same each time and the random stream of training
                 does not advance.
 
         Returns:
@@ -51,15 +74,25 @@ class NegativeSampler(keras.layers.Layer):
         shape = (num_negatives,) if shared else (ops.shape(indices)[0], num_negatives)
         return self.draw(indices, num_instances, shape, seed)
 
-    def draw(self, indices, num_instances, shape, seed):
-        """Draw an int32 tensor of this shape; ``seed`` is what ``keras.random`` takes."""
+    def draw(self, indices: Tensor, num_instances: int, shape: tuple, seed: Any) -> Tensor:
+        """Draw instances.
+
+        Args:
+            indices: integers ``(batch,)``, the positives.
+            num_instances: ``n``, the number of images to draw from.
+            shape: ``(batch, num_negatives)``, or ``(num_negatives,)`` if shared.
+            seed: an integer or ``SeedGenerator``, for ``keras.random``.
+
+        Returns:
+            Int32 tensor of this shape.
+        """
         raise NotImplementedError
 
-    def log_probabilities(self, indices, num_instances):
-        """``log P_n(j)`` of each of these instances, in nats; it broadcasts to their shape."""
+    def log_probabilities(self, indices: Tensor, num_instances: int) -> Tensor:
+        """``log P_n(j)`` of each of these instances, in nats: a float32 tensor of their shape."""
         raise NotImplementedError
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         """The arguments that rebuild this sampler."""
         return {"name": self.name, "seed": self.seed}
 
@@ -69,13 +102,13 @@ class UniformSampler(NegativeSampler):
     """Every image is equally likely: ``P_n(j) = 1 / n``.
 
     Args:
-        exclude_positive: never draw the image itself; then ``P_n(j) = 1 / (n - 1)``. Without it,
-            8 % of the images meet themselves among 4,096 negatives out of 50,000. Draws
-            ``r ~ U{0 .. n - 2}`` and adds 1 where ``r >= i``: no rejection, no second draw.
-        seed: integer that makes a run repeatable; None draws a fresh one.
+        exclude_positive: never draw the image itself; then ``P_n(j) = 1 / (n - 1)``. Otherwise 8 %
+            of the images are among their own 4,096 negatives out of 50,000. It draws
+            ``r ~ U{0 .. n - 2}`` and adds 1 where ``r >= i``, so that no draw is repeated.
+        seed: integer that makes a run repeatable; None draws a random one.
 
     Source:
-        Wu et al., section 3.2: uniform noise. ``exclude_positive`` is an addition.
+        Wu et al., section 3.2: uniform noise. ``exclude_positive`` is not in the paper.
 
     Example:
     ```python
@@ -84,18 +117,18 @@ class UniformSampler(NegativeSampler):
     ```
     """
 
-    def __init__(self, exclude_positive=False, seed=None, **kwargs):
+    def __init__(self, exclude_positive: bool = False, seed: int | None = None, **kwargs: Any):
         super().__init__(seed, **kwargs)
         self.exclude_positive = bool(exclude_positive)
 
-    def draw(self, indices, num_instances, shape, seed):
+    def draw(self, indices: Tensor, num_instances: int, shape: tuple, seed: Any) -> Tensor:
         """See ``NegativeSampler.draw``."""
         if not self.exclude_positive:
             return keras.random.randint(shape, 0, num_instances, seed=seed)
         require(
             len(shape) == 2,
             "exclude_positive=True with shared negatives",
-            "negatives of each image's own",
+            "a set of negatives for each image",
             "Set shared_negatives=False, or exclude_positive=False.",
         )
         require(
@@ -106,11 +139,12 @@ class UniformSampler(NegativeSampler):
         drawn = keras.random.randint(shape, 0, num_instances - 1, seed=seed)
         return drawn + ops.cast(drawn >= ops.cast(indices, "int32")[:, None], "int32")
 
-    def log_probabilities(self, indices, num_instances):
+    def log_probabilities(self, indices: Tensor, num_instances: int) -> Tensor:
         """See ``NegativeSampler.log_probabilities``."""
-        return -math.log(num_instances - self.exclude_positive)
+        log_p = -math.log(num_instances - self.exclude_positive)
+        return ops.broadcast_to(ops.convert_to_tensor(log_p, "float32"), ops.shape(indices))
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         """The arguments that rebuild this sampler."""
         return {**super().get_config(), "exclude_positive": self.exclude_positive}
 
@@ -119,30 +153,31 @@ class UniformSampler(NegativeSampler):
 class AliasSampler(NegativeSampler):
     """Any noise distribution, drawn in constant time by Walker's alias method.
 
-    Every instance owns a slot of weight ``1 / n``; a slot belongs to its owner up to a threshold
-    and to one other instance, its alias, beyond it. A draw picks a slot and a side. The positive
-    cannot be excluded: for that, a draw would have to be repeated.
+    Every instance owns a slot of weight ``1 / n``. The part of a slot below a threshold stands for
+    its owner, and the part above it for one other instance, its alias. A draw is a slot and a
+    place in it. The positive cannot be excluded: for that, a draw would have to be repeated.
 
     Args:
         probabilities: ``(n,)``, positive, proportional to ``P_n``; they are normalized. The
             largest may be up to about 1e307 times the smallest.
-        seed: integer that makes a run repeatable; None draws a fresh one.
+        seed: integer that makes a run repeatable; None draws a random one.
 
     Raises:
         ValueError: probabilities that are not one-dimensional, finite and positive, also after
             they are normalized.
 
     Source:
-        Walker 1977. Wu et al. name a non-uniform noise as an option; their code carries alias
-        tables for it. The tables are built here by prefix sums, in O(n) with no Python loop.
+        Walker 1977. Wu et al. mention non-uniform noise, and their code has alias tables for it.
+        The tables are built here by prefix sums, in O(n) without a Python loop.
 
     Example:
     ```python
-    sampler = AliasSampler(class_counts[labels] ** -0.5, seed=0)
+    counts = np.bincount(labels)  # of the images of each class
+    sampler = AliasSampler(counts[labels] ** -0.5, seed=0)
     ```
     """
 
-    def __init__(self, probabilities, seed=None, **kwargs):
+    def __init__(self, probabilities: ArrayLike, seed: int | None = None, **kwargs: Any):
         super().__init__(seed, **kwargs)
         probabilities = np.asarray(probabilities, "float64")
         require(
@@ -172,7 +207,7 @@ class AliasSampler(NegativeSampler):
         self._alias = self._table("alias", alias, "int32")
         self._log = self._table("log_probabilities", np.log(self.probabilities), "float32")
 
-    def draw(self, indices, num_instances, shape, seed):
+    def draw(self, indices: Tensor, num_instances: int, shape: tuple, seed: Any) -> Tensor:
         """See ``NegativeSampler.draw``."""
         self._check(num_instances)
         slot = keras.random.randint(shape, 0, num_instances, seed=seed)
@@ -180,23 +215,23 @@ class AliasSampler(NegativeSampler):
         beyond = side >= ops.take(self._threshold, slot)
         return ops.where(beyond, ops.take(self._alias, slot), slot)
 
-    def log_probabilities(self, indices, num_instances):
+    def log_probabilities(self, indices: Tensor, num_instances: int) -> Tensor:
         """See ``NegativeSampler.log_probabilities``."""
         self._check(num_instances)
         return ops.take(self._log, check_indices(indices, num_instances, ranks=(1, 2)))
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         """The arguments that rebuild this sampler."""
         return {**super().get_config(), "probabilities": self.probabilities.tolist()}
 
-    def _check(self, num_instances):
+    def _check(self, num_instances: int) -> None:
         require(
             num_instances == len(self.probabilities),
             f"{len(self.probabilities)} probabilities for a bank of {num_instances} instances",
-            "one for each instance",
+            "one probability for each instance",
         )
 
-    def _table(self, name, values, dtype):
+    def _table(self, name: str, values: np.ndarray, dtype: str) -> keras.Variable:
         return self.add_weight(
             name=name,
             shape=values.shape,
@@ -207,13 +242,13 @@ class AliasSampler(NegativeSampler):
         )
 
 
-def alias_tables(probabilities):
+def alias_tables(probabilities: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
     """The alias tables of a distribution, exact up to float64 rounding.
 
-    Scale the probabilities so that their mean is 1. What the small ones lack, laid end to end, and
-    what the large ones have over, laid end to end, are two lines of the same length. A small slot
-    is filled by the large one above the point where its own lack begins; a large slot that gives
-    away more than it has over is filled by the next large one.
+    The probabilities are scaled to the mean 1. What the small ones lack and what the large ones
+    have above 1, both summed up in order, have the same total. The alias of a small slot is the
+    large one whose excess covers the point where the small one's lack begins. A large slot that
+    gives away more than its excess is filled by the next large one.
 
     Args:
         probabilities: float64 array ``(n,)`` that sums to 1.
@@ -221,8 +256,11 @@ def alias_tables(probabilities):
     Returns:
         ``threshold`` ``(n,)``, in ``[0, 1]``, and ``alias`` ``(n,)``, int64: slot ``j`` is ``j``
         below its threshold and ``alias[j]`` above it.
+
+    Example: ``threshold, alias = instdisc_core.negative_sampler.alias_tables([0.25, 0.75])``
     """
-    scaled = np.asarray(probabilities, "float64") * len(probabilities)
+    scaled = np.asarray(probabilities, "float64")
+    scaled = scaled * len(scaled)
     threshold = np.minimum(scaled, 1.0)
     alias = np.arange(len(scaled))
     small, large = np.flatnonzero(scaled < 1), np.flatnonzero(scaled >= 1)
@@ -233,7 +271,7 @@ def alias_tables(probabilities):
     last = len(large) - 1
     begins = np.concatenate([[0.0], lack[:-1]])
     alias[small] = large[np.minimum(np.searchsorted(over, begins, side="right"), last)]
-    # The small slot during which a large one runs out; the last large one never does.
+    # The small slot in which the excess of a large one ends; that of the last one never does.
     crossing = np.searchsorted(lack, over[:-1], side="right")
     runs_out = crossing < len(lack)
     exhausted = large[:-1][runs_out]

@@ -1,12 +1,14 @@
-"""A Keras model whose files are whole: replaced at once, verified, random states and all."""
+"""A Keras model whose files are complete: replaced at once, verified, with random states."""
 
 import copy
 import os
 import warnings
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, MutableMapping
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import keras
 
@@ -14,7 +16,7 @@ from instdisc_core.checkpoints import check_seal, seal
 from instdisc_core.files import replacing
 from instdisc_core.validation import require
 
-# What zipfile raises for a damaged archive; RuntimeError where a part seems to be encrypted.
+# What zipfile raises for a damaged archive; RuntimeError if a part seems to be encrypted.
 ZIP_ERRORS = (zipfile.BadZipFile, zlib.error, EOFError, OSError, NotImplementedError, RuntimeError)
 
 
@@ -22,14 +24,15 @@ class PersistentModel(keras.Model):
     """What saving and loading add to ``keras.Model``.
 
     - The states of random generators are saved, which Keras leaves out.
-    - A file is written aside and takes the place of the old one at once, so that a full disk or a
-      killed process leaves the old one as it was.
+    - A file is written under another name and then replaces the old one at once, so that a full
+      disk or a killed process leaves the old one unchanged.
     - A file of weights ends with a digest of its bytes, which is verified before anything is read.
-      The checksums in a ``.keras`` file are verified too: where they do not hold, Keras ignores
-      them and reads the weights nevertheless.
-    - Weights that do not fit leave the model as it was.
+      The checksums in a ``.keras`` file are verified too. Keras alone reads the weights even if
+      they are wrong.
+    - Weights that do not fit leave the model unchanged.
 
-    Subclasses name the attributes that hold their parts in ``parts``.
+    Attributes:
+        parts: names of the attributes that hold the parts of the model; a subclass sets it.
     """
 
     parts: tuple[str, ...] = ()
@@ -43,20 +46,31 @@ class PersistentModel(keras.Model):
                 states = [v for v in layer.variables if id(v) not in saved]
                 yield from ((f"random_state_{part}_{i}", v) for i, v in enumerate(states))
 
-    def save_own_variables(self, store):
+    @contextmanager
+    def preserved_random_states(self) -> Iterator[None]:
+        """Restore the state of every random generator when the ``with`` block ends."""
+        states = [(state, state.numpy()) for _, state in self.random_states()]
+        try:
+            yield
+        finally:
+            for state, value in states:
+                state.assign(value)
+
+    def save_own_variables(self, store: MutableMapping[str, Any]) -> None:
         """Save the states of all random generators too, which Keras leaves out."""
         super().save_own_variables(store)
         for name, state in self.random_states():
             store[name] = state.numpy()
 
-    def load_own_variables(self, store):
+    def load_own_variables(self, store: MutableMapping[str, Any]) -> None:
         """Restore what ``save_own_variables`` saved; a generator that is new keeps its state.
 
         Raises:
-            ValueError: the weights come out of a ``.keras`` file that is damaged.
+            ValueError: the weights are in a ``.keras`` file that is damaged.
         """
-        if getattr(store, "archive", None) is not None:
-            _check_archive(store.archive)
+        archive = getattr(store, "archive", None)
+        if archive is not None:
+            _check_archive(archive)
         names = set(store.keys())
         for name, state in self.random_states():
             if name in names:
@@ -64,7 +78,13 @@ class PersistentModel(keras.Model):
         own = {name: store[name] for name in names if not name.startswith("random_state")}
         super().load_own_variables(own)
 
-    def save(self, filepath, overwrite=True, zipped=None, **kwargs):
+    def save(
+        self,
+        filepath: str | os.PathLike,
+        overwrite: bool = True,
+        zipped: bool | None = None,
+        **kwargs: Any,
+    ) -> None:
         """Save the whole model; see ``keras.Model.save``. A ``.keras`` file is replaced at once."""
         pickled = [layer.name for layer in self._flatten_layers() if _holds_torch_module(layer)]
         if pickled:
@@ -79,7 +99,12 @@ class PersistentModel(keras.Model):
         with replacing(filepath) as part:
             return super().save(part, True, zipped, **kwargs)
 
-    def save_weights(self, filepath, overwrite=True, max_shard_size=None):
+    def save_weights(
+        self,
+        filepath: str | os.PathLike,
+        overwrite: bool = True,
+        max_shard_size: float | None = None,
+    ) -> None:
         """Save the weights with a digest; see ``keras.Model.save_weights``.
 
         Raises:
@@ -97,11 +122,13 @@ class PersistentModel(keras.Model):
             super().save_weights(part)
             seal(part)
 
-    def load_weights(self, filepath, skip_mismatch=False, **kwargs):
+    def load_weights(
+        self, filepath: str | os.PathLike, skip_mismatch: bool = False, **kwargs: Any
+    ) -> None:
         """Load weights; see ``keras.Model.load_weights``.
 
         Raises:
-            ValueError: the file is damaged, or its weights do not fit. The model is then as it was.
+            ValueError: the file is damaged, or its weights do not fit. The model is unchanged.
         """
         if str(filepath).endswith(".weights.h5"):
             check_seal(filepath)
@@ -123,11 +150,11 @@ class PersistentModel(keras.Model):
                 module.load_state_dict(state)
             raise
 
-    def get_compile_config(self):
-        """How the model was compiled, in terms that hold on every Keras backend.
+    def get_compile_config(self) -> dict[str, Any]:
+        """How the model was compiled, in terms that every Keras backend can load.
 
-        Keras names the optimizer by its class on the backend at hand, and fixes what
-        ``jit_compile="auto"`` meant there; neither could be loaded on another.
+        Keras names the optimizer by its class on the active backend, and stores what
+        ``jit_compile="auto"`` means there. Neither can be loaded on another.
         """
         config = super().get_compile_config()
         optimizer = config.get("optimizer")
@@ -140,7 +167,7 @@ class PersistentModel(keras.Model):
         return {**config, "jit_compile": "auto"} if config else config
 
 
-def _check_file(path):
+def _check_file(path: str | os.PathLike) -> None:
     """Raise unless this is a ZIP archive whose checksums hold."""
     with open(path, "rb") as file:
         try:
@@ -153,7 +180,7 @@ def _check_file(path):
             ) from error
 
 
-def _check_archive(archive):
+def _check_archive(archive: zipfile.ZipFile) -> None:
     """Raise unless the checksums of all parts of a ZIP archive hold."""
     damaged = archive.testzip()
     require(
@@ -164,11 +191,11 @@ def _check_archive(archive):
     )
 
 
-def _holds_torch_module(layer):
+def _holds_torch_module(layer: keras.Layer) -> bool:
     return isinstance(layer, keras.layers.TorchModuleWrapper)
 
 
 def _is_new_file(filepath: str | os.PathLike, suffix: str, overwrite: bool) -> bool:
-    """Whether this is a local file of that kind which may be replaced without a question."""
+    """Whether this is a local file of that kind, and may be replaced without asking."""
     path = str(filepath)
     return path.endswith(suffix) and "://" not in path and (overwrite or not Path(path).exists())

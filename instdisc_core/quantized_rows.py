@@ -1,34 +1,36 @@
-"""Rows of a memory bank in eight bits."""
+"""Rows that are stored in eight bits."""
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import keras
 from keras import ops
 
+from instdisc_core.types import Tensor
+
 
 class QuantizedRows(NamedTuple):
-    """The rows of a bank as int8 with a scale each: ``v_j = scale_j * values_j``.
+    """The rows of a bank as int8, with one scale per row: ``v_j = scale_j * values_j``.
 
-    A quantized row points almost where the row did and is exactly as long, so that unit rows stay
+    A quantized row has almost the direction of the row and the same length, so that unit rows stay
     unit rows.
 
     Attributes:
-        values: int8 variable or tensor ``(num_instances, embedding_dim)``, in ``[-127, 127]``.
-        scale: float32 variable or tensor ``(num_instances, 1)``.
+        values: int8 variable or tensor ``(num_rows, embedding_dim)``, in ``[-127, 127]``.
+        scale: float32 variable or tensor ``(num_rows, 1)``.
 
     Example:
     ```python
     rows = QuantizedRows.of(features)
-    scores, neighbors = get_bank_ops().top_k(features, rows, k=5)
+    scores, neighbors = get_bank_ops().top_k(keras.ops.convert_to_tensor(features), rows, k=5)
     ```
     """
 
-    values: Any
-    scale: Any
+    values: Tensor
+    scale: Tensor
 
     @classmethod
-    def of(cls, rows):
-        """Quantize float rows ``(num_instances, embedding_dim)``.
+    def of(cls, rows: Tensor) -> "QuantizedRows":
+        """Quantize float rows ``(num_rows, embedding_dim)``.
 
         The largest element of a row becomes 127 or -127.
         """
@@ -41,16 +43,16 @@ class QuantizedRows(NamedTuple):
         return cls(ops.cast(values, "int8"), largest * (length / stored_length))
 
     @property
-    def shape(self):
-        """``(num_instances, embedding_dim)``."""
+    def shape(self) -> tuple[int, int]:
+        """``(num_rows, embedding_dim)``."""
         return self.values.shape
 
     @property
-    def dtype(self):
+    def dtype(self) -> str:
         """``"int8"``."""
         return keras.backend.standardize_dtype(self.values.dtype)
 
-    def assign(self, rows):
+    def assign(self, rows: Tensor) -> None:
         """Write float rows to both variables."""
         for variable, part in zip(self, self.of(rows), strict=True):
             variable.assign(part)

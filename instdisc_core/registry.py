@@ -1,4 +1,4 @@
-"""Which BankOps serves the active Keras backend: discovery apart from loading."""
+"""Finds the installed backends, and loads the BankOps of one."""
 
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
@@ -10,24 +10,26 @@ from instdisc_core.bank_ops import BankOps
 GROUP = "instdisc_core.backends"
 
 
-def available_backends():
-    """The backends that are installed next to the core, by name; none is imported.
+def available_backends() -> dict[str, EntryPoint]:
+    """The installed backends by name; none is imported.
 
     Returns:
-        Dict from name to entry point. A backend that serves a Keras backend by default is named
-        as Keras names it: ``torch``, ``tensorflow``, ``jax``.
+        Dict from name to entry point. The default for a Keras backend has the name of that
+        backend: ``torch``, ``tensorflow``, ``jax``.
+
+    Example: ``sorted(available_backends())  # ['jax', 'tensorflow', 'torch']``
     """
     return {entry_point.name: entry_point for entry_point in entry_points(group=GROUP)}
 
 
-def get_bank_ops(backend=None):
+def get_bank_ops(backend: str | BankOps | None = None) -> BankOps:
     """The BankOps to use.
 
     Args:
-        backend: None for the one registered under the name of the active Keras backend, or the
-            reference in Keras operations where there is none; a name from
-            ``available_backends()``; ``"keras"`` for the reference; or a BankOps instance, which is
-            returned as it is. An explicit choice never falls back to another.
+        backend: a name from ``available_backends()``; ``"keras"`` for the reference in Keras
+            operations; a BankOps instance, which is returned unchanged; or None for the backend
+            with the name of the active Keras backend, or the reference if there is none. An
+            explicit choice never falls back to another.
 
     Returns:
         A BankOps instance.
@@ -52,7 +54,7 @@ def get_bank_ops(backend=None):
     if backend not in known:
         raise ValueError(
             f"Received: backend={backend!r}. Expected one of {sorted({'keras', *known})}. "
-            f"A backend is an entry point of the group {GROUP!r}."
+            f"Install one that has an entry point in the group {GROUP!r}."
         )
     loaded = _load(known[backend])
     if loaded.keras_backend not in (None, keras.backend.backend()):
@@ -66,6 +68,7 @@ def get_bank_ops(backend=None):
 
 @cache
 def _load(entry_point: EntryPoint) -> BankOps:
+    """An instance of the backend's class; one for each process."""
     try:
         return entry_point.load()()
     except ImportError as error:
@@ -73,5 +76,5 @@ def _load(entry_point: EntryPoint) -> BankOps:
         distribution = entry_point.dist.name if entry_point.dist else "instdisc-core"
         raise ImportError(
             f"Received: backend={name!r}, whose framework cannot be imported ({error}). "
-            f"Expected it to be installed: pip install '{distribution}[{name}]'"
+            f"Expected an installed framework: pip install '{distribution}[{name}]'"
         ) from error

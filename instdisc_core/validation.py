@@ -1,37 +1,50 @@
 """Checks at the public boundary: what was received, what was expected, how to fix it."""
 
 import warnings
+from collections.abc import Sequence
+from typing import Any
 
 import keras
 import numpy as np
+
+from instdisc_core.types import Tensor
 
 UNIT_TOLERANCE = 0.02
 LOWEST_TEMPERATURE = 1e-6
 NAMED = 5  # how many rows an error names before it counts the others
 
 
-def require(condition, received, expected, remedy=""):
-    """Raise a ValueError that states the three things a reader needs, unless ``condition``."""
+def require(condition: bool | np.bool_, received: str, expected: str, remedy: str = "") -> None:
+    """Raise a ValueError unless ``condition``: what was received and expected, and a remedy."""
     if not condition:
         raise ValueError(f"Received: {received}. Expected {expected}. {remedy}".rstrip())
 
 
-def require_count(name, value):
+def require_count(name: str, value: Any) -> None:
     """Raise unless ``value`` is an integer of at least 1."""
     is_integer = isinstance(value, (int, np.integer)) and not isinstance(value, bool)
     require(is_integer and value >= 1, f"{name}={value!r}", "an integer >= 1")
 
 
-def require_size(size):
+def require_size(size: int | Sequence[int] | None) -> tuple[int, int]:
     """Height and width from one integer or a pair, both at least 1."""
     is_pair = isinstance(size, (tuple, list)) and len(size) == 2
-    height, width = size if is_pair else (size, size)
+    pair: Any = size if is_pair else (size, size)
+    height, width = pair
     require_count("size", height)
     require_count("size", width)
     return int(height), int(width)
 
 
-def require_number(name, value, lowest, highest=np.inf, *, open_below=False, open_above=True):
+def require_number(
+    name: str,
+    value: Any,
+    lowest: float,
+    highest: float = np.inf,
+    *,
+    open_below: bool = False,
+    open_above: bool = True,
+) -> None:
     """Raise unless ``value`` is a finite number in the range given."""
     expected = f"a number in {'(' if open_below else '['}{lowest}, {highest}"
     expected += ")" if open_above else "]"
@@ -42,38 +55,40 @@ def require_number(name, value, lowest, highest=np.inf, *, open_below=False, ope
     require(inside, f"{name}={value!r}", expected)
 
 
-def require_temperature(temperature):
-    """Raise unless it is a finite number that float32 can divide cosines by.
+def require_temperature(temperature: Any) -> None:
+    """Raise unless it is a finite number of at least 1e-6.
 
-    The cosines of float32 rows are exact to about 6e-8: at a temperature below 1e-6 the scores
-    would hold rounding and nothing else.
+    The cosines of float32 rows are exact to about 6e-8. Divided by a temperature below 1e-6, they
+    would be rounding errors and nothing else.
     """
     require_number("temperature", temperature, LOWEST_TEMPERATURE)
 
 
-def host_values(array):
+def host_values(array: Tensor) -> np.ndarray | None:
     """The values of ``array`` as NumPy where reading them is free, else None.
 
-    Free means: not traced by a compiler, and in the host's memory. Reading a tensor that lives on
-    an accelerator would make every step wait for it.
+    Free means: not traced by a compiler, and in the host's memory. Reading a tensor on an
+    accelerator would make every step wait for it.
     """
     if isinstance(array, (np.ndarray, np.generic, list, tuple, int, float)):
         return np.asarray(array)
     try:
         if "cpu" in str(array.device).lower():
             return keras.ops.convert_to_numpy(array)
-    except Exception:  # each compiler rejects in its own way; the answer is the same
+    except Exception:  # each compiler raises another error; the answer is the same
         pass
     return None
 
 
-def require_finite(name, rows, indices=None, unit="rows"):
+def require_finite(
+    name: str, rows: Tensor, indices: Tensor | None = None, unit: str = "rows"
+) -> None:
     """Raise unless all rows ``(n, ...)`` are finite: NaN has no neighbors and no distance.
 
     Args:
         name: what the rows are, for the message.
-        rows: array or tensor; one whose values cannot be read for free passes, and so does a
-            variable: a memory bank's rows stay finite by themselves.
+        rows: array or tensor. It is not checked if its values cannot be read for free, or if it
+            is a variable: a memory bank's rows stay finite by themselves.
         indices: what to call each row, ``(n,)``; None is 0, 1, 2, ...
         unit: what a row is, for the message.
     """
@@ -88,14 +103,16 @@ def require_finite(name, rows, indices=None, unit="rows"):
         f"{name} in which {len(wrong)} of {len(values)} {unit} are not finite: "
         f"{', '.join(map(str, called[:NAMED]))}{more}",
         "finite numbers",
-        "If it is all of them, training diverged; if it is a few, look at their images.",
+        "If all of them are, training diverged. If a few are, look at their images.",
     )
 
 
-def check_indices(indices, num_instances, *, name="indices", ranks=(1,)):
-    """Return ``indices`` as an integer array; raise on what cannot be an instance index.
+def check_indices(
+    indices: Tensor, num_instances: int, *, name: str = "indices", ranks: tuple[int, ...] = (1,)
+) -> Tensor:
+    """Return ``indices`` as an integer array; raise if they cannot be instance indices.
 
-    The dtype and the rank are known even while a step is being compiled; the values are checked
+    The dtype and the rank are known even while a step is being compiled. The values are checked
     where ``host_values`` can read them.
     """
     if not hasattr(indices, "dtype"):
@@ -127,24 +144,26 @@ def check_indices(indices, num_instances, *, name="indices", ranks=(1,)):
     return widened(indices)
 
 
-def widened(indices):
-    """``indices`` in int32 where their own dtype might not hold ``num_instances``."""
+def widened(indices: Tensor) -> Tensor:
+    """``indices`` in int32 where their own dtype has less than 32 bits."""
     dtype = keras.backend.standardize_dtype(indices.dtype)
     narrow = ("int8", "uint8", "int16", "uint16")
     return keras.ops.cast(indices, "int32") if dtype in narrow else indices
 
 
-def check_features(features, embedding_dim, *, unit=False, finite=False):
+def check_features(
+    features: Tensor, embedding_dim: int, *, unit: bool = False, finite: bool = False
+) -> Tensor:
     """Return ``features`` as an array ``(batch, embedding_dim)``; raise or warn if they are not.
 
     With ``unit=True`` rows whose length is not 1 cause a warning: an objective of unit embeddings
-    still computes on them, but stalls. With ``finite=True`` NaN and infinities raise.
+    can be computed on them, but training stalls. With ``finite=True`` NaN and infinities raise.
     """
     features = features if hasattr(features, "dtype") else np.asarray(features, "float32")
     require(
         len(features.shape) == 2 and features.shape[1] == embedding_dim,
         f"features of shape {tuple(features.shape)}",
-        f"shape (batch, {embedding_dim}), one embedding a row",
+        f"shape (batch, {embedding_dim}), one embedding in each row",
     )
     dtype = keras.backend.standardize_dtype(features.dtype)
     require(
@@ -173,8 +192,8 @@ def check_features(features, embedding_dim, *, unit=False, finite=False):
     return features
 
 
-def check_paired(indices, rows, *, name="features"):
-    """Raise unless there is one index for each row of features, or of what ``name`` says."""
+def check_paired(indices: Tensor, rows: Tensor, *, name: str = "features") -> None:
+    """Raise unless there is one index for each row; ``name`` says what the rows are."""
     counts = indices.shape[0], rows.shape[0]
     require(
         None in counts or counts[0] == counts[1],

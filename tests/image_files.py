@@ -1,4 +1,4 @@
-"""Image files to read in tests: good ones, and broken ones."""
+"""Images to read in tests: good files, broken files, and images that show their index."""
 
 import io
 
@@ -34,3 +34,15 @@ def encoded(kind, size=(4, 4), **kwargs):
     file = io.BytesIO()
     Image.new("RGB", size, (9, 9, 9)).save(file, kind, **kwargs)
     return file.getvalue()
+
+
+def numbered(n, size=2):
+    """Images in memory that show their index."""
+    images = np.zeros((n, size, size, 3), "uint8")
+    images[:, 0, 0, 0], images[:, 0, 0, 1] = np.arange(n) % 256, np.arange(n) // 256
+    return images
+
+
+def shown(images):
+    """The indices that ``numbered`` images show."""
+    return images[:, 0, 0, 0].astype(int) + 256 * images[:, 0, 0, 1].astype(int)

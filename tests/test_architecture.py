@@ -21,31 +21,25 @@ WITH_EXTRAS = {
 }
 # Floors of the house: a module imports from floors below its own, or from its own package.
 FLOORS = {
-    "keras_backend": 0,
-    "types": 0,
-    "validation": 0,
-    "files": 0,
-    "gradients": 0,
-    "quantized_rows": 0,
-    "data": 1,
-    "bank_ops": 1,
-    "registry": 2,
-    "negative_sampler": 2,
-    "partition": 2,
-    "neighbors": 3,
-    "memory_bank": 3,
-    "objectives": 4,
-    "augmentation": 4,
-    "encoders": 4,
-    "health": 4,
-    "evaluation": 5,
-    "checkpoints": 2,
-    "callbacks": 6,
-    "fitting": 7,
-    "persistent_model": 3,
-    "model": 8,
-    "recipes": 9,
-    "testing": 9,
+    name: floor
+    for floor, names in enumerate(
+        (
+            "types",
+            "validation files gradients keras_backend quantized_rows",
+            "bank_ops data",
+            "registry negative_sampler partition checkpoints",
+            "embedding_table persistent_model",
+            "memory_bank",
+            "objectives augmentation encoders",
+            "fitting",
+            "embedding_model",
+            "model",
+            "health evaluation neighbors",
+            "callbacks",
+            "recipes testing",
+        )
+    )
+    for name in names.split()
 }
 
 
@@ -104,6 +98,61 @@ def test_nothing_imports_the_tests_the_benchmarks_or_the_examples():
         for path in modules(folder):
             found = {name.split(".")[0] for name in imports(path)} & forbidden
             assert not found, f"{path} imports {found}"
+
+
+def not_public(module, name):
+    """Why users cannot rely on a name of a module of this project, or None if they can.
+
+    The names in ``__all__`` of a package are public. So are those of a module at the top level, or
+    of a module in the ``__all__`` of its package, unless they begin with an underscore.
+    """
+    if any(part.startswith("_") for part in (*module.split("."), name)):
+        return "an underscore says that it is private"
+    own = importlib.import_module(module)
+    if hasattr(own, "__path__"):
+        top = module == "instdisc_core" and name in FLOORS
+        return None if top or name in own.__all__ else f"not in {module}.__all__"
+    package, _, stem = module.rpartition(".")
+    if package == "instdisc_core" or stem in importlib.import_module(package).__all__:
+        return None
+    return f"{module} is not in {package}.__all__"
+
+
+@pytest.mark.parametrize(
+    "path",
+    [*modules("examples"), *modules("benchmarks")],
+    ids=lambda p: str(p.relative_to(ROOT)),
+)
+def test_examples_and_benchmarks_use_the_public_api_only(path):
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom):
+            for name in [alias.name for alias in node.names]:
+                if node.module.split(".")[0] == "instdisc_core":
+                    why = not_public(node.module, name)
+                    assert why is None, f"{path} imports {name} from {node.module}: {why}"
+                else:
+                    assert not name.startswith("_"), f"{path} imports {name} from {node.module}"
+        elif isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+            assert not [n for n in names if n.startswith("instdisc_core.")], f"{path}: {names}"
+
+
+@pytest.mark.parametrize(
+    ("module", "name", "is_public"),
+    [
+        ("instdisc_core", "MemoryBank", True),
+        ("instdisc_core", "data", True),
+        ("instdisc_core", "_data", False),
+        ("instdisc_core.data", "ImageFolder", True),
+        ("instdisc_core.data", "folder", False),
+        ("instdisc_core.data.folder", "ImageFolder", False),
+        ("instdisc_core.gradients", "attach_gradient", True),
+        ("instdisc_core.files", "_name", False),
+        ("instdisc_core.testing.strategies", "unit_rows", True),
+    ],
+)
+def test_what_is_public(module, name, is_public):
+    assert (not_public(module, name) is None) == is_public
 
 
 def packages():
@@ -178,13 +227,12 @@ def test_importing_the_core_loads_no_extra_and_nothing_that_only_looks_at_result
     loaded = set(imported["loaded"])
     assert "instdisc_core.model" in loaded
     assert not {name.split(".")[0] for name in loaded} & EXTRAS
-    assert not {".".join(name.split(".")[:2]) for name in loaded} & {
-        "instdisc_core.evaluation",
-        "instdisc_core.testing",
-    }
+    above_the_model = {f"instdisc_core.{n}" for n, f in FLOORS.items() if f > FLOORS["model"]}
+    assert len(above_the_model) == 6
+    assert not {".".join(name.split(".")[:2]) for name in loaded} & above_the_model
 
 
 def test_importing_the_core_is_enough_to_load_a_saved_model(imported):
     names = {name for path in modules("instdisc_core") for name in registered(path)}
-    assert {"instdisc_core>Chain", "instdisc_core>Schedule"} <= names
+    assert {"instdisc_core>ColorJitter", "instdisc_core>MemoryBank"} <= names
     assert names <= set(imported["serializable"])

@@ -17,7 +17,7 @@ if not Path("/proc/self/clear_refs").exists():
 
 sys.path.append(str(Path(__file__).parent.parent))  # last: what is tested is what is installed
 
-from benchmarks import bank, frameworks, harness, objectives, search, step
+from benchmarks import bank, frameworks, harness, names, objectives, search, step
 
 
 @pytest.fixture
@@ -45,7 +45,7 @@ def test_objectives(run):
     assert set(stored["errors"]) == set(stored["floor_seconds"]) < set(stored["seconds"])
     for name, seconds in stored["seconds"].items():
         assert 0 < seconds["fastest"] <= seconds["median"] <= seconds["slowest"], name
-        ratio = stored["seconds"][objectives.BASELINE]["median"] / seconds["median"]
+        ratio = stored["seconds"][names.PUBLIC]["median"] / seconds["median"]
         assert stored["times_faster"][name] == ratio
     rates = stored["floors"]
     exact = max(
@@ -111,10 +111,10 @@ def test_the_baseline_is_nce():
 def test_search(run):
     threads = search.faiss.omp_get_max_threads()
     stored = run(search, "--num-instances", 500, "--queries", 7, "--k", 5, "--rounds", 2)
-    assert set(stored["seconds"]) == {search.OURS, search.FAISS, search.WHOLE}
+    assert set(stored["seconds"]) == {names.SEARCH, names.FAISS, names.WHOLE}
     assert max(stored["errors"].values()) < 1e-5
     for name, seconds in stored["seconds"].items():
-        ratio = stored["seconds"][search.FAISS]["median"] / seconds["median"]
+        ratio = stored["seconds"][names.FAISS]["median"] / seconds["median"]
         assert stored["times_faster"][name] == ratio
     assert search.faiss.omp_get_max_threads() == threads, "of the whole process, so of PyTorch too"
 
@@ -136,7 +136,7 @@ def test_a_wrong_search_is_not_timed(run, monkeypatch, fault):
             found = (keras.ops.convert_to_numpy(x) for x in bank.search(queries, args.k + 1))
             return WRONG_SEARCHES[fault](*found)
 
-        return {**candidates(args, bank, queries), search.OURS: ours}
+        return {**candidates(args, bank, queries), names.SEARCH: ours}
 
     candidates = search.candidates
     monkeypatch.setattr(search, "candidates", wrong)

@@ -21,7 +21,9 @@ from instdisc_core import (
     data,
     encoders,
     evaluation,
+    gradients,
     health,
+    negative_sampler,
     objectives,
     partition,
     recipes,
@@ -69,7 +71,8 @@ def folder(tmp_path_factory):
 
 @cache
 def public_names():
-    modules = (objectives, partition, augmentation, encoders, data, health, evaluation, callbacks)
+    modules = (objectives, partition, negative_sampler, gradients, augmentation, encoders, data)
+    modules += (health, evaluation, callbacks)
     names = {"np": np, "keras": keras, "recipes": recipes, "instdisc_core": instdisc_core}
     for module in (*modules, instdisc_core):
         names |= {k: v for k, v in vars(module).items() if not k.startswith("_")}
@@ -83,7 +86,7 @@ def names(folder, monkeypatch):
     rng = np.random.default_rng(0)
     images = rng.integers(0, 256, (N, SIDE, SIDE, 3), "uint8")
     labels = np.arange(N) % 4
-    layers = [keras.layers.Rescaling(1 / 255), keras.layers.Flatten(), keras.layers.Dense(8)]
+    layers = [keras.layers.Rescaling(1 / 127.5, -1), keras.layers.Flatten(), keras.layers.Dense(8)]
     encoder = keras.Sequential(layers)
     model = InstanceDiscrimination(encoder, N, DIM, "non_parametric_softmax", seed=0)
     model.compile(optimizer="sgd", run_eagerly=True)

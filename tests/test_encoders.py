@@ -76,7 +76,8 @@ def test_no_convolution_writes_outside_its_memory():
 def test_images_of_any_size():
     encoder = resnet(10, stem="cifar", width=8)
     for size in (16, 21):
-        assert encoder(np.zeros((2, size, size, 3), "float32")).shape == (2, 64)
+        images = keras.KerasTensor((2, size, size, 3))
+        assert encoder.compute_output_spec(images).shape == (2, 64)
 
 
 @pytest.mark.skipif(keras.backend.backend() != "torch", reason="written in PyTorch")
@@ -141,45 +142,6 @@ def test_unknown_ones_are_named(argument, value):
         resnet(**{"depth": 18, argument: value})
 
 
-def test_it_is_an_encoder():
-    images = np.random.default_rng(0).standard_normal((4, 16, 16, 3)).astype("float32")
-    encoder = resnet(10, (16, 16, 3), "cifar", width=8)
-    model = InstanceDiscrimination(encoder, 4, 8, seed=0)
-    model.compile(optimizer="sgd")
-    history = model.fit(images, np.arange(4), verbose=0)
-    assert np.isfinite(history.history["loss"][0])
-
-
-def small_images(side):
-    return np.random.default_rng(0).integers(0, 256, (12, side, side, 3)).astype("uint8")
-
-
-@pytest.mark.skipif(keras.backend.backend() != "torch", reason="a module of PyTorch")
-def test_a_module_of_pytorch_is_an_encoder():
-    """It trains in training mode, and is evaluated in evaluation mode."""
-    import torch
-
-    class Net(torch.nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.convolution = torch.nn.Conv2d(3, 8, 3)
-            self.normalization = torch.nn.BatchNorm2d(8)
-
-        def forward(self, x):
-            x = x.permute(0, 3, 1, 2).float() / 255
-            return torch.relu(self.normalization(self.convolution(x))).mean((2, 3))
-
-    net = Net()
-    kernel = net.convolution.weight.detach().clone()
-    model = InstanceDiscrimination(net, 12, 8, "non_parametric_softmax", seed=0)
-    model.compile(optimizer=keras.optimizers.SGD(0.1))
-    model.fit(small_images(8), np.arange(12), epochs=2, verbose=0)
-    assert not torch.equal(net.convolution.weight, kernel)
-    assert net.normalization.running_mean.abs().max() > 0.01
-    alone, together = (model.predict(small_images(8), size, verbose=0) for size in (1, 12))
-    np.testing.assert_allclose(alone, together, atol=1e-5)
-
-
 @pytest.mark.skipif(keras.backend.backend() != "torch", reason="slow to compile elsewhere")
 def test_a_model_of_keras_applications_is_an_encoder():
     encoder = keras.applications.MobileNetV2(
@@ -187,7 +149,8 @@ def test_a_model_of_keras_applications_is_an_encoder():
     )
     model = InstanceDiscrimination(encoder, 12, 8, "non_parametric_softmax", seed=0)
     model.compile(optimizer="sgd")
-    history = model.fit(small_images(32), np.arange(12), verbose=0).history
+    images = np.random.default_rng(0).integers(0, 256, (12, 32, 32, 3)).astype("uint8")
+    history = model.fit(images, np.arange(12), verbose=0).history
     assert np.isfinite(history["loss"][0])
 
 

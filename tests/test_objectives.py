@@ -1,31 +1,31 @@
 """Loss and gradient of every objective against the float64 reference."""
 
+from functools import partial
+
 import keras
 import numpy as np
 import pytest
 from differentiation import losses_and_gradient, numpy
 from hypothesis import given
 from hypothesis import strategies as st
+from keras import ops
 
 from instdisc_core import (
     NCE,
     AliasSampler,
-    ConstantPartition,
-    ExactPartition,
     InfoNCE,
     MemoryBank,
     NonParametricSoftmax,
+    Objective,
     ParametricSoftmax,
     UniformSampler,
-    cheapest_objective,
     objectives,
-    relative_costs,
 )
-from instdisc_core.testing import reference
-from instdisc_core.testing.strategies import problems, temperatures
-
-SHAPES = ((1, 2, 3), (3, 7, 5), (16, 300, 32))
-LOG_Z = st.floats(-3, 12)
+from instdisc_core.negative_sampler import NegativeSampler
+from instdisc_core.objectives import ObjectiveSum
+from instdisc_core.partition import ConstantPartition, ExactPartition
+from instdisc_core.testing import ObjectiveConformance, reference
+from instdisc_core.testing.strategies import problems
 
 
 def bank_of(rows, **kwargs):
@@ -34,88 +34,140 @@ def bank_of(rows, **kwargs):
     return bank
 
 
-def agree(actual, expected, temperature):
-    """Float32 scores carry an error of about 1e-7, divided by the temperature, in either part."""
-    for part, reference_part in zip(actual, expected, strict=True):
-        size = 1 + np.abs(reference_part).max()
-        np.testing.assert_allclose(
-            part, reference_part, rtol=2e-5, atol=2e-6 * size * (1 + 1 / temperature)
+class TestNonParametricSoftmax(ObjectiveConformance):
+    objective = NonParametricSoftmax
+    reference = staticmethod(reference.softmax)
+
+
+class TestNCE(ObjectiveConformance):
+    objective = partial(NCE, 9, partition=ConstantPartition(20.0), seed=0)
+    reference = partial(reference.nce, log_z=np.log(20.0))
+
+
+class TestInfoNCE(ObjectiveConformance):
+    objective = partial(InfoNCE, 9, seed=0)
+    reference = staticmethod(reference.info_nce)
+
+
+class TestParametricSoftmax(ObjectiveConformance):
+    """With the bank's rows as weights, it is the exact softmax."""
+
+    objective = partial(ParametricSoftmax, seed=0)
+    reference = staticmethod(reference.softmax)
+
+    def prepare(self, objective, problem):
+        objective.w.assign(problem.bank)
+
+
+class TestProximalTerm(ObjectiveConformance):
+    objective = partial(NonParametricSoftmax, proximal_weight=30.0)
+
+    @staticmethod
+    def reference(features, indices, bank, temperature):
+        softmax = reference.softmax(features, indices, bank, temperature)
+        term = reference.proximal(features, indices, bank, 30.0)
+        return softmax[0] + term[0], softmax[1] + term[1]
+
+
+@keras.saving.register_keras_serializable("tests")
+class OwnRow(Objective):
+    """``v_i . f_i / temperature``, differentiated by the framework."""
+
+    def image_losses(self, features, indices, bank, training):
+        return ops.sum(features * bank.lookup(indices), axis=1) / self.temperature
+
+
+@keras.saving.register_keras_serializable("tests")
+class FirstRows(NegativeSampler):
+    """Rows 0, 1, 2, ... for every image."""
+
+    def draw(self, indices, num_instances, shape, seed):
+        return ops.broadcast_to(ops.arange(shape[-1], dtype="int32") % num_instances, shape)
+
+
+class TestSum(ObjectiveConformance):
+    """Of all three kinds."""
+
+    @staticmethod
+    def objective(temperature):
+        sampled = InfoNCE(9, 1.0, sampler=FirstRows())
+        return NonParametricSoftmax(temperature) + 0.5 * (sampled + 3.0 * OwnRow(1.0))
+
+    @staticmethod
+    def reference(features, indices, bank, temperature):
+        negatives = np.tile(np.arange(9) % len(bank), (len(indices), 1))
+        exact = reference.softmax(features, indices, bank, temperature)
+        sampled = reference.info_nce(features, indices, bank, 1.0, negatives)
+        own = bank[indices].astype("float64")
+        return (
+            exact[0] + 0.5 * sampled[0] + 1.5 * (features * own).sum(axis=1),
+            exact[1] + 0.5 * sampled[1] + 1.5 * own,
         )
 
 
-@given(problems(SHAPES), temperatures())
-def test_non_parametric_softmax(problem, temperature):
-    actual = losses_and_gradient(
-        NonParametricSoftmax(temperature), problem.features, problem.indices, bank_of(problem.bank)
-    )
-    expected = reference.softmax(problem.features, problem.indices, problem.bank, temperature)
-    agree(actual, expected, temperature)
+class ForgetsTheTemperature(NonParametricSoftmax):
+    def losses_and_gradient(self, *args):
+        losses, gradient = super().losses_and_gradient(*args)
+        return losses, gradient * self.temperature
 
 
-@given(problems(SHAPES), temperatures(), LOG_Z, st.booleans(), st.booleans())
-def test_nce(problem, temperature, log_z, shared, skewed):
-    n, batch, m = len(problem.bank), len(problem.indices), 9
-    noise = problem.rng.dirichlet(np.full(n, 3.0)) + 1e-3 if skewed else np.ones(n)
+class DrawsInEvaluation(InfoNCE):
+    def losses_and_gradient(self, features, indices, bank, training, negatives=None):
+        return super().losses_and_gradient(features, indices, bank, True, negatives)
+
+
+class MovesTheBank(NonParametricSoftmax):
+    def losses_and_gradient(self, features, indices, bank, training):
+        result = super().losses_and_gradient(features, indices, bank, training)
+        bank.update(indices, features, after=result[0])
+        return result
+
+
+class TakesAnyIndex(NonParametricSoftmax):
+    def call(self, features, indices, bank, training=True):
+        return self.image_losses(features, indices % bank.num_rows, bank, training)
+
+
+class LosesItsWeight(NonParametricSoftmax):
+    def get_config(self):
+        return {**super().get_config(), "proximal_weight": 0.0}
+
+
+BROKEN = (
+    (ForgetsTheTemperature, "test_losses_and_gradient"),
+    (ForgetsTheTemperature, "test_losses_and_gradient_in_a_compiled_step"),
+    (partial(DrawsInEvaluation, 9, seed=0), "test_evaluation_repeats_itself_and_moves_nothing"),
+    (MovesTheBank, "test_training_reads_the_bank_and_does_not_move_it"),
+    (TakesAnyIndex, "test_an_index_without_a_row"),
+    (partial(LosesItsWeight, proximal_weight=2.0), "test_configuration"),
+)
+
+
+@pytest.mark.parametrize(("broken", "test"), BROKEN)
+def test_the_suite_catches_a_broken_objective(broken, test):
+    sampled = isinstance(broken, partial) and broken.func is DrawsInEvaluation
+    right = staticmethod(reference.info_nce if sampled else reference.softmax)
+    suite = type("Suite", (ObjectiveConformance,), {"objective": broken, "reference": right})()
+    with pytest.raises((AssertionError, ExceptionGroup, TypeError)):
+        getattr(suite, test)()
+
+
+@pytest.mark.parametrize(("log_z", "shared"), [(-3.0, False), (12.0, True)])
+def test_nce_with_noise_that_is_not_uniform(log_z, shared):
+    rng = np.random.default_rng(0)
+    rows = rng.standard_normal((30, 4))
+    rows = (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype("float32")
+    noise = rng.dirichlet(np.full(30, 3.0)) + 1e-3
     noise /= noise.sum()
-    sampler = AliasSampler(noise) if skewed else UniformSampler()
-    drawn = problem.negatives(m) if shared else problem.negatives(batch, m)
-    objective = NCE(m, temperature, sampler=sampler, partition=ConstantPartition(np.exp(log_z)))
-    actual = losses_and_gradient(
-        objective, problem.features, problem.indices, bank_of(problem.bank), negatives=drawn
-    )
-    expected = reference.nce(
-        problem.features,
-        problem.indices,
-        np.broadcast_to(drawn, (batch, m)),
-        problem.bank,
-        temperature,
-        log_z,
-        noise,
-    )
-    agree(actual, expected, temperature)
-
-
-@given(problems(SHAPES), temperatures(), st.booleans())
-def test_info_nce(problem, temperature, shared):
-    batch, m = len(problem.indices), 9
-    drawn = problem.negatives(m) if shared else problem.negatives(batch, m)
-    actual = losses_and_gradient(
-        InfoNCE(m, temperature),
-        problem.features,
-        problem.indices,
-        bank_of(problem.bank),
-        negatives=drawn,
-    )
-    negatives = np.broadcast_to(drawn, (batch, m))
-    expected = reference.info_nce(
-        problem.features, problem.indices, negatives, problem.bank, temperature
-    )
-    agree(actual, expected, temperature)
-
-
-@given(problems(SHAPES), temperatures(0.05))
-def test_parametric_softmax(problem, temperature):
-    """With the bank's rows as weights, it is the exact softmax."""
-    objective = ParametricSoftmax(temperature)
-    bank = bank_of(problem.bank)
-    objective.build(bank.shape)
-    objective.w.assign(problem.bank)
-    actual = losses_and_gradient(objective, problem.features, problem.indices, bank)
-    expected = reference.softmax(problem.features, problem.indices, problem.bank, temperature)
-    agree(actual, expected, temperature)
-
-
-@given(problems(SHAPES), st.sampled_from([0.5, 10.0, 50.0]))
-def test_proximal_term(problem, weight):
-    bank = bank_of(problem.bank)
-    with_term = NonParametricSoftmax(0.1, proximal_weight=weight)
-    without = NonParametricSoftmax(0.1)
-    batch = (problem.features, problem.indices, bank)
-    losses, gradient = losses_and_gradient(with_term, *batch)
-    plain_losses, plain_gradient = losses_and_gradient(without, *batch)
-    value, slope = reference.proximal(problem.features, problem.indices, problem.bank, weight)
-    np.testing.assert_allclose(losses - plain_losses, value, atol=2e-6 * (weight + 20))
-    np.testing.assert_allclose(gradient - plain_gradient, slope, atol=2e-6 * (weight + 20))
+    partition = ConstantPartition(np.exp(log_z))
+    objective = NCE(9, 0.2, sampler=AliasSampler(noise), partition=partition)
+    indices, features = np.array([3, 8], "int32"), rows[[5, 8]]
+    drawn = rng.integers(0, 30, 9 if shared else (2, 9)).astype("int32")
+    actual = losses_and_gradient(objective, features, indices, bank_of(rows), negatives=drawn)
+    drawn = np.broadcast_to(drawn, (2, 9))
+    expected = reference.nce(features, indices, rows, 0.2, drawn, log_z, noise)
+    for part, value in zip(actual, expected, strict=True):
+        np.testing.assert_allclose(part, value, rtol=2e-5, atol=1e-5 * (1 + np.abs(value).max()))
 
 
 @given(problems(((1, 40, 8),)), st.sampled_from([0.1, 1.0]), st.sampled_from([1, 6]))
@@ -136,7 +188,9 @@ def test_the_mean_of_nce_over_the_noise_is_its_finite_sum(problem, temperature, 
     expected = reference.expected_nce(
         problem.features, problem.indices, problem.bank, temperature, log_z, noise, m
     )
-    agree(actual, expected, temperature)
+    for part, value in zip(actual, expected, strict=True):
+        size = (1 + np.abs(value).max()) * (1 + 1 / temperature)
+        np.testing.assert_allclose(part, value, rtol=2e-5, atol=2e-6 * size)
 
 
 @pytest.mark.parametrize("temperature", [0.2, 1.0])
@@ -179,23 +233,6 @@ def test_the_log_z_that_nce_stores_is_the_reference_s(exclude_positive):
         np.testing.assert_allclose(np.log(z.mean()), again, rtol=1e-9)
 
 
-@pytest.mark.parametrize(
-    "name", ["nce", "non_parametric_softmax", "info_nce", "parametric_softmax"]
-)
-def test_evaluation_repeats_itself_and_moves_nothing(name):
-    objective = objectives.get(name, seed=3)
-    bank = MemoryBank(50, 8, seed=0)
-    objective.build(bank.shape)
-    batch = (numpy(bank.rows)[:4].astype("float32"), np.arange(4, dtype="int32"), bank)
-    losses_and_gradient(objective, *batch)
-    before = [numpy(v) for v in [*objective.variables, *bank.variables]]
-    first = losses_and_gradient(objective, *batch, training=False)
-    second = losses_and_gradient(objective, *batch, training=False)
-    np.testing.assert_array_equal(first[0], second[0])
-    for variable, value in zip([*objective.variables, *bank.variables], before, strict=True):
-        np.testing.assert_array_equal(numpy(variable), value)
-
-
 def test_training_draws_fresh_noise_that_a_seed_repeats():
     bank = MemoryBank(500, 8, seed=0)
     batch = (numpy(bank.rows)[:4].astype("float32"), np.arange(4, dtype="int32"), bank)
@@ -215,21 +252,52 @@ def test_half_precision_features_give_float32_losses():
     assert np.all(np.isfinite(numpy(losses)))
 
 
+def test_a_sum_reports_what_its_terms_report():
+    plain, noisy = NonParametricSoftmax(0.3), NCE(4, 0.2)
+    total = 2.0 * plain + (noisy + plain) * 0.5
+    assert total.terms == [(2.0, plain), (0.5, noisy), (0.5, plain)]
+    assert total.temperature == 0.3
+    assert list(total.report()) == ["log_z"]
+    assert total.report()["log_z"] is noisy.partition.log_z
+    assert not plain.report()
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: ObjectiveSum([]),
+        lambda: ObjectiveSum(["nce"]),
+        lambda: ObjectiveSum([NCE(4)], [1.0, 2.0]),
+        lambda: NCE(4) * float("nan"),
+        lambda: "two" * NCE(4),
+    ],
+)
+def test_what_is_no_sum_raises(make):
+    with pytest.raises(ValueError, match=r"Received.*Expected"):
+        make()
+
+
 @pytest.mark.parametrize(
     "objective",
     [
         NCE(7, 0.2, 3.0, AliasSampler([1, 2, 3]), ExactPartition(5), shared_negatives=True),
         InfoNCE(9, 0.3, sampler=UniformSampler(exclude_positive=True), shared_negatives=False),
-        NonParametricSoftmax(0.4, 2.0),
-        ParametricSoftmax(0.5, seed=4),
     ],
     ids=lambda objective: type(objective).__name__,
 )
-def test_configuration_survives_a_round_trip(objective):
+def test_the_configuration_holds_sampler_and_partition(objective):
     config = keras.saving.serialize_keras_object(objective)
     again = keras.saving.deserialize_keras_object(config)
-    assert type(again) is type(objective)
     assert keras.saving.serialize_keras_object(again) == config
+    assert type(again.sampler) is type(objective.sampler)
+
+
+def test_objectives_have_names():
+    assert objectives.get("shared_nce").shared_negatives
+    assert objectives.get("non_parametric_softmax").temperature == 0.07
+    assert objectives.get("nce", seed=3).sampler.seed == 3
+    with pytest.raises(ValueError, match=r"objective='NCE'\. Expected one of"):
+        objectives.get("NCE")
 
 
 def test_parametric_softmax_trains_its_weights():
@@ -238,28 +306,3 @@ def test_parametric_softmax_trains_its_weights():
     objective.build(bank.shape)
     assert [v.shape for v in objective.trainable_variables] == [(6, 3)]
     assert not NCE(4).trainable_variables
-
-
-def test_the_cheapest_objective_is_the_one_with_the_least_work():
-    names = [cheapest_objective(n) for n in (1_000, 8_000, 20_000, 10_000_000)]
-    assert names == ["non_parametric_softmax", "non_parametric_softmax", *2 * ["shared_nce"]]
-    assert cheapest_objective(1_000, num_negatives=1, batch_size=400) == "nce"
-    costs = relative_costs(500, 99, 100, device={"nce": 10.0, "shared_nce": 2.0})
-    assert costs == pytest.approx({"non_parametric_softmax": 1, "nce": 2, "shared_nce": 0.796})
-    assert relative_costs(10_000, 499, 1000)["nce"] == pytest.approx(0.7)
-    assert relative_costs(10_000, 499, 1001)["shared_nce"] == pytest.approx(0.3)
-    for name in costs:
-        assert objectives.get(name).temperature == 0.07
-    assert objectives.get("shared_nce").shared_negatives
-
-
-@pytest.mark.parametrize("device", ["abacus", {"nce": 1.0}, {}, ["cpu"], None])
-def test_costs_of_an_unknown_device_are_not_guessed(device):
-    with pytest.raises(ValueError, match=r"Received: device=.*python -m benchmarks\.objectives"):
-        relative_costs(10, device=device)
-
-
-@pytest.mark.parametrize("cost", [-1.0, 0.0, np.nan, "one"])
-def test_costs_of_a_device_are_numbers_above_0(cost):
-    with pytest.raises(ValueError, match=r"Received: nce=.*Expected a number"):
-        relative_costs(10, device={"nce": cost, "shared_nce": 1.0})

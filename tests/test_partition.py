@@ -7,12 +7,11 @@ import numpy as np
 import pytest
 from differentiation import numpy
 
-from instdisc_core import (
-    NCE,
+from instdisc_core import NCE, MemoryBank
+from instdisc_core.partition import (
     ConstantPartition,
     ExactPartition,
     FirstBatches,
-    MemoryBank,
     MovingAveragePartition,
 )
 from instdisc_core.testing import reference

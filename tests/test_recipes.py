@@ -1,6 +1,7 @@
 """Recipes: every setting reaches the model, and a run can be repeated and resumed."""
 
 import json
+from zipfile import ZipFile
 
 import keras
 import numpy as np
@@ -8,10 +9,16 @@ import pytest
 from differentiation import numpy
 
 from instdisc_core import NCE, NonParametricSoftmax, ParametricSoftmax, objectives, recipes
-from instdisc_core.callbacks import LogFile
-from instdisc_core.callbacks.logs import read_log
+from instdisc_core.callbacks import LogFile, read_log
 from instdisc_core.checkpoints import FolderLock
 from instdisc_core.data import ImageArray
+from instdisc_core.recipes.building import (
+    build_augmenter,
+    build_learning_rate,
+    build_objective,
+    build_optimizer,
+)
+from instdisc_core.recipes.run_folder import claim
 
 TINY = {"width": 4, "batch_size": 8, "epochs": 3, "embedding_dim": 8, "dtype_policy": "float32"}
 
@@ -45,10 +52,10 @@ def test_the_paper_s_settings():
     assert (imagenet.depth, imagenet.stem, imagenet.crop_size) == (18, "imagenet", 224)
     assert cifar.knn_temperature == 0.1
     assert imagenet.knn_temperature == 0.07
-    objective = imagenet.build_objective()
+    objective = build_objective(imagenet)
     assert (objective.num_negatives, objective.proximal_weight) == (4096, 30.0)
-    assert isinstance(cifar.build_objective(), NonParametricSoftmax)
-    assert isinstance(recipes.get("lemniscate-cifar10").build_objective(), NCE)
+    assert isinstance(build_objective(cifar), NonParametricSoftmax)
+    assert isinstance(build_objective(recipes.get("lemniscate-cifar10")), NCE)
 
 
 def test_a_change_is_a_deviation():
@@ -83,11 +90,18 @@ def test_the_settings_reach_the_model():
         assert np.array_equal(numpy(ours), numpy(theirs))
 
 
-def test_an_unknown_optimizer_or_augmentation_is_named():
-    with pytest.raises(ValueError, match=r"optimizer='adam'\. Expected 'sgd' or 'adamw'"):
-        recipes.get("paper-cifar10", optimizer="adam").build(20)
-    with pytest.raises(ValueError, match=r"augmentation='none'\. Expected one"):
-        recipes.get("paper-cifar10", augmentation="none").build(20)
+@pytest.mark.parametrize(
+    ("setting", "value", "message"),
+    [
+        ("optimizer", "adam", r"optimizer='adam'\. Expected one of 'sgd', 'adamw'"),
+        ("augmentation", "none", r"augmentation='none'\. Expected one of 'paper', 'simclr'"),
+        ("stem", "cifar10", r"stem='cifar10'\. Expected one of 'imagenet', 'cifar', 'patch'"),
+        ("warmup_epochs", 5, r"warmup_epochs=5 and milestones=\(120, 160\)\. Expected a warm-up,"),
+    ],
+)
+def test_a_value_that_a_recipe_does_not_take_is_named(setting, value, message):
+    with pytest.raises(ValueError, match=message):
+        recipes.get("paper-cifar10", **{setting: value})
 
 
 def test_objectives_by_name_take_settings():
@@ -100,27 +114,54 @@ def test_objectives_by_name_take_settings():
         objectives.get(objective, temperature=0.1)
 
 
-# -- the schedule
+# -- the learning rate
 
 
-def test_steps_are_the_paper_s():
-    schedule = recipes.Schedule(0.03, 200, milestones=[120, 160])
-    rates = [float(schedule(step)) for step in (0, 119, 120, 159, 160, 199)]
-    np.testing.assert_allclose(rates, [0.03, 0.03, 3e-3, 3e-3, 3e-4, 3e-4], rtol=1e-5)
+def rates(recipe, steps_per_epoch, epochs):
+    """The learning rate at the first and at the last step of each of these epochs."""
+    rate = build_learning_rate(recipe, steps_per_epoch)
+    steps = [(epoch * steps_per_epoch, (epoch + 1) * steps_per_epoch - 1) for epoch in epochs]
+    return np.array([[float(rate(step)) for step in pair] for pair in steps])
 
 
-def test_a_cosine_after_a_warm_up():
-    schedule = recipes.Schedule(1.0, 110, warmup_steps=10)
-    rates = [float(schedule(step)) for step in (0, 4, 9, 10, 60, 110, 500)]
-    np.testing.assert_allclose(rates, [0.1, 0.5, 1.0, 1.0, 0.5, 0.0, 0.0], atol=1e-6)
-    again = recipes.Schedule.from_config(schedule.get_config())
-    assert float(again(33)) == float(schedule(33))
+@pytest.mark.parametrize("name", ["paper-cifar10", "lemniscate-cifar10", "paper-imagenet"])
+def test_the_learning_rate_of_each_epoch_is_the_paper_s(name):
+    """Wu et al., section 4: 0.03, and a tenth of it at epochs 120 and 160, of 200."""
+    recipe = recipes.get(name)
+    expected = np.repeat([0.03, 0.003, 0.0003], [120, 40, 40])
+    found = rates(recipe, 7, range(recipe.epochs))
+    np.testing.assert_allclose(found, np.stack([expected, expected], axis=1), rtol=1e-6)
+
+
+def test_milestones_may_be_in_any_order_and_at_one_epoch():
+    recipe = recipes.get("paper-cifar10", milestones=(3, 1, 3))
+    expected = np.array([1, 0.1, 0.1, 0.001, 0.001]) * 0.03
+    np.testing.assert_allclose(rates(recipe, 2, range(5))[:, 0], expected, rtol=1e-6)
+
+
+@pytest.mark.parametrize("name", ["modern-cifar10", "small-cifar10"])
+def test_a_warm_up_and_then_a_cosine_to_0(name):
+    recipe, steps = recipes.get(name), 5
+    rate = build_learning_rate(recipe, steps)
+    warm, end = recipe.warmup_epochs * steps, recipe.epochs * steps
+    for step, share in ((0, 1 / warm), (warm, 1), ((warm + end) / 2, 0.5), (end, 0), (2 * end, 0)):
+        assert float(rate(step)) == pytest.approx(share * 2e-3, rel=1e-5, abs=1e-9), step
+    rising = np.diff([float(rate(step)) for step in range(0, warm + 1, warm // 5)])
+    np.testing.assert_allclose(rising, rising[0], rtol=1e-3, err_msg="it rises linearly")
+    falling = np.diff([float(rate(step)) for step in np.linspace(warm, end, 9)])
+    assert rising[0] > 0 > falling.max()
+
+
+def test_a_cosine_without_a_warm_up_starts_at_its_highest():
+    recipe = recipes.get("small-cifar10", warmup_epochs=0, epochs=4)
+    rate = build_learning_rate(recipe, 2)
+    np.testing.assert_allclose([float(rate(s)) for s in (0, 4, 8)], [2e-3, 1e-3, 0], atol=1e-9)
 
 
 def test_weight_decay_is_as_strong_as_pytorch_s():
     """A constant weight, no gradient: PyTorch's L2 term runs through the momentum."""
     recipe = recipes.get("paper-cifar10", milestones=(), epochs=10_000)
-    optimizer = recipe.build_optimizer(steps_per_epoch=100)
+    optimizer = build_optimizer(recipe, steps_per_epoch=100)
     variable = keras.Variable([1.0])
     optimizer.build([variable])
     steps = 60
@@ -151,8 +192,11 @@ def test_a_run_is_written_down_and_continues_where_it_stopped(tmp_path, capsys):
     assert (tmp_path / "checkpoints" / "epoch-00002-step-0000001").is_dir()
     assert resumed.fit(source.batches(8, 0), verbose=0).epoch == [0], "a later fit is a new one"
     resumed = keras.saving.load_model(tmp_path / "model.keras")
+    with ZipFile(tmp_path / "model.keras") as saved:
+        assert b"instdisc_core.recipes" not in saved.read("config.json"), "needed to load it"
     for ours, theirs in zip(resumed.weights, whole.weights, strict=True):
         np.testing.assert_array_equal(numpy(ours), numpy(theirs))
+        assert np.all(np.isfinite(numpy(ours)))
 
     run = json.loads((tmp_path / "recipe.json").read_text())
     assert run["recipe"] == recipe.to_dict()
@@ -168,7 +212,7 @@ def test_a_run_is_written_down_and_continues_where_it_stopped(tmp_path, capsys):
 def test_a_damaged_record_of_the_run_is_named(tmp_path, text):
     (tmp_path / "recipe.json").write_text(text)
     with pytest.raises(ValueError, match=r"recipe\.json, which is damaged|holds another run"):
-        recipes.get("small-cifar10", **TINY).train(images(), tmp_path, verbose=0)
+        claim(tmp_path, recipes.get("small-cifar10"), 0, images().manifest)
     assert (tmp_path / "recipe.json").read_text() == text
 
 
@@ -209,20 +253,11 @@ def test_the_settings_of_a_run_reach_its_parts(monkeypatch):
         return [numpy(state).tolist() for name, state in named if "augmenter" in name]
 
     first = states(0)
-    assert first == [numpy(state).tolist() for state in recipe.build_augmenter(0).variables]
+    assert first == [numpy(state).tolist() for state in build_augmenter(recipe, 0).variables]
     assert all(ours != theirs for ours, theirs in zip(first, states(1), strict=True))
 
 
-def test_epochs_of_the_schedule_are_counted_in_steps():
-    steps = recipes.get("paper-cifar10").build_optimizer(10)
-    rates = [float(steps._learning_rate(step)) for step in (1199, 1200, 1599, 1600)]
-    np.testing.assert_allclose(rates, [0.03, 0.003, 0.003, 0.0003], rtol=1e-5)
-    warm = recipes.get("modern-cifar10").build_optimizer(10)
-    rates = [float(warm._learning_rate(step)) for step in (0, 49, 99)]
-    np.testing.assert_allclose(rates, [2e-5, 1e-3, 2e-3], rtol=1e-5)
-
-
-def test_with_fewer_epochs_the_schedule_is_shorter():
+def test_with_fewer_epochs_warm_up_and_milestones_are_earlier():
     short = recipes.get("paper-cifar10", epochs=20)
     assert short.milestones == (12, 16)
     assert "milestones is (12, 16) instead of (120, 160)." in short.deviations

@@ -54,12 +54,16 @@ def test_preprocessing_is_what_torchvision_documents():
 
 
 def test_a_module_trains_on_the_batches_of_a_source():
+    """In training mode; it embeds in evaluation mode, where an image does not depend on others."""
     model = model_of(preprocessing="torch")
     before = model.encoder.module.convolution.weight.detach().clone()
     history = model.fit(ImageArray(IMAGES).batches(4, seed=0), epochs=2, verbose=0).history
     assert np.all(np.isfinite(history["loss"]))
     assert not torch.equal(model.encoder.module.convolution.weight, before)
-    assert model.predict(IMAGES, verbose=0).shape == (12, 8)
+    assert model.encoder.module.normalization.running_mean.abs().max() > 0.01
+    alone, together = (model.predict(IMAGES, size, verbose=0) for size in (1, 12))
+    assert together.shape == (12, 8)
+    np.testing.assert_allclose(alone, together, atol=1e-5)
 
 
 def test_without_it_the_error_says_what_is_missing():

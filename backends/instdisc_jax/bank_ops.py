@@ -1,7 +1,9 @@
 """JaxBankOps: compiled passes over the bank, and updates that donate it."""
 
+from collections.abc import Callable
 from functools import partial, wraps
 from inspect import signature
+from typing import Any
 
 import jax
 import keras
@@ -10,19 +12,19 @@ from keras.src.backend.common.stateless_scope import in_stateless_scope  # has n
 from instdisc_core import BankOps
 
 
-def _compiled(body, static=("self",)):
-    """The reference's body, compiled, in full float32: on a GPU, JAX's default is coarser."""
+def _compiled(body: Callable[..., Any], static: tuple[str, ...] = ("self",)) -> Callable[..., Any]:
+    """The reference's body, compiled, in full float32: JAX's default on a GPU is less precise."""
 
     @partial(jax.jit, static_argnames=static)
     @wraps(body)
-    def run(self, *args, **kwargs):
+    def run(self: BankOps, *args: Any, **kwargs: Any) -> Any:
         with jax.default_matmul_precision("highest"):
             return body(self, *args, **kwargs)
 
     parameters = signature(body)
 
     @wraps(body)
-    def method(*args, **kwargs):
+    def method(*args: Any, **kwargs: Any) -> Any:
         given = parameters.bind(*args, **kwargs).arguments
         tensors = keras.tree.map_structure(keras.ops.convert_to_tensor, given["bank"])
         return run(**{**given, "bank": tensors})
@@ -31,35 +33,35 @@ def _compiled(body, static=("self",)):
 
 
 @partial(jax.jit, donate_argnums=0)
-def _overwrite(table, indices, rows):
-    return table.at[indices].set(rows.astype(table.dtype))
+def _overwrite(table: jax.Array, indices: jax.Array, values: jax.Array) -> jax.Array:
+    return table.at[indices].set(values)
 
 
 class JaxBankOps(BankOps):
-    """The five primitives on JAX arrays; see ``instdisc_core.BankOps`` for what each means.
+    """The six primitives on JAX arrays; see ``instdisc_core.BankOps`` for what each means.
 
     The bodies are the reference's, compiled. Outside a jitted step an update donates the bank's
-    old array, which can then no longer be read, even if it was yours and ``bank.rows.assign`` took
-    it: make a copy before, if you need one. Inside, donate the bank with the other state of the
-    step.
+    old array, which can then no longer be read. That includes an array of yours that you passed to
+    ``bank.rows.assign``: copy it before if you need it. In a jitted step, donate the bank together
+    with the other state.
 
     Example: ``bank = MemoryBank(50_000, 128, backend="jax")``
     """
 
     keras_backend = "jax"
 
-    def require_writable(self):
+    def require_writable(self) -> None:
         """See ``BankOps.require_writable``."""
         traced = isinstance(jax.numpy.zeros(()), jax.core.Tracer)
         if traced and not in_stateless_scope():
             raise RuntimeError(
-                "Received: a step that JAX compiles, in which the memory bank or the noise would "
-                "move. Expected it inside keras.StatelessScope, which hands the new values out of "
+                "Received: a step that JAX compiles, which would change the memory bank or the "
+                "noise. Expected it inside keras.StatelessScope, which returns the new values from "
                 "the step. See examples/train_jax.py."
             )
 
-    def __init__(self):
-        if jax.default_backend() != "cpu":  # a block fills the chip, not a core's cache
+    def __init__(self) -> None:
+        if jax.default_backend() != "cpu":  # a block should fill the chip, not a core's cache
             self.attend_rows = self.search_rows = 2**16
 
     scores = _compiled(BankOps.scores)
@@ -67,9 +69,10 @@ class JaxBankOps(BankOps):
     attend = _compiled(BankOps.attend)
     top_k = _compiled(BankOps.top_k, static=("self", "k"))
 
-    def update_rows(self, bank, indices, rows):
-        """See ``BankOps.update_rows``. Writes in place, inside a jitted step and outside."""
-        value = bank.value
-        if value is not bank._value:  # a stateless scope: the array is the caller's
-            return super().update_rows(bank, indices, rows)
-        bank.assign(_overwrite(value, indices, rows))
+    def write(self, variable: keras.Variable, indices: jax.Array, values: jax.Array) -> None:
+        """See ``BankOps.write``. Writes in place, in a jitted step and outside."""
+        value = variable.value
+        if value is not variable._value:  # a stateless scope: the array is the caller's
+            return super().write(variable, indices, values)
+        variable.assign(_overwrite(value, indices, values))
+        return None

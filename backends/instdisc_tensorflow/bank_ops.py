@@ -1,69 +1,78 @@
 """TensorflowBankOps: passes over the bank that XLA compiles, updates in place."""
 
+from collections.abc import Callable
 from functools import cache
+from typing import Any, TypeAlias
 
+import keras
 import tensorflow as tf
 
-from instdisc_core import BankOps
+from instdisc_core import BankOps, QuantizedRows
 
-# Scores of a search from which on it is faster to build a graph first.
+Bank: TypeAlias = keras.Variable | tf.Tensor | QuantizedRows
+
+# A search of at least so many scores is faster if a graph is built first.
 TRACED_SCORES = 2**25
 
 
 class TensorflowBankOps(BankOps):
-    """The five primitives on TensorFlow; see ``instdisc_core.BankOps`` for what each means.
+    """The six primitives on TensorFlow; see ``instdisc_core.BankOps`` for what each means.
 
-    The bodies are the reference's. In a graph, XLA compiles those that loop, whether or not the
-    step around them is compiled, where this build of TensorFlow has XLA.
+    The bodies are the reference's. In a graph, XLA compiles those that loop, even if the step
+    around them is not compiled. This needs a build of TensorFlow with XLA.
 
     Example: ``bank = MemoryBank(50_000, 128, backend="tensorflow")``
     """
 
     keras_backend = "tensorflow"
 
-    def scores(self, features, bank, indices):
+    def scores(self, features: tf.Tensor, bank: Bank, indices: tf.Tensor) -> tf.Tensor:
         """See ``BankOps.scores``."""
         if indices.shape.rank == 1:
             return super().scores(features, bank, indices)
         body = super().scores
         return _in_one(lambda f, i: body(f, bank, i), features, indices)
 
-    def combine(self, weights, bank, indices):
+    def combine(self, weights: tf.Tensor, bank: Bank, indices: tf.Tensor) -> tf.Tensor:
         """See ``BankOps.combine``."""
         if indices.shape.rank == 1:
             return super().combine(weights, bank, indices)
         body = super().combine
         return _in_one(lambda w, i: body(w, bank, i), weights, indices)
 
-    def attend(self, features, bank, temperature):
+    def attend(
+        self, features: tf.Tensor, bank: Bank, temperature: float
+    ) -> tuple[tf.Tensor, tf.Tensor]:
         """See ``BankOps.attend``."""
         body = super().attend
         return _in_one(lambda f: body(f, bank, temperature), features)
 
-    def update_rows(self, bank, indices, rows):
-        """See ``BankOps.update_rows``. Scatters into the variable, in eager mode, graph and XLA."""
-        variable = bank.value
-        if not isinstance(variable, tf.Variable):  # a stateless scope: a tensor of the caller's
-            return super().update_rows(bank, indices, rows)
-        variable.scatter_update(tf.IndexedSlices(tf.cast(rows, variable.dtype), indices))
+    def write(self, variable: keras.Variable, indices: tf.Tensor, values: tf.Tensor) -> None:
+        """See ``BankOps.write``. Scatters into the variable, in eager mode, graph and XLA."""
+        table = variable.value
+        if not isinstance(table, tf.Variable):  # a stateless scope: the tensor is the caller's
+            return super().write(variable, indices, values)
+        table.scatter_update(tf.IndexedSlices(values, indices))
+        return None
 
-    def top_k(self, features, bank, k):
-        """See ``BankOps.top_k``. A graph overlaps the blocks; many scores are worth tracing one."""
+    def top_k(self, features: tf.Tensor, bank: Bank, k: int) -> tuple[tf.Tensor, tf.Tensor]:
+        """See ``BankOps.top_k``. A graph overlaps the blocks; it is built for many scores only."""
         body = super().top_k
         if features.shape[0] is None or features.shape[0] * bank.shape[0] < TRACED_SCORES:
             return body(features, bank, k)
         return tf.function(lambda f: body(f, bank, k))(features)
 
 
-def _in_one(body, *tensors):
-    """``body(*tensors)``, in a graph as one program of XLA's."""
+def _in_one(body: Callable[..., Any], *tensors: tf.Tensor) -> Any:
+    """``body(*tensors)``, compiled by XLA as one program if in a graph."""
     if tf.executing_eagerly() or not _has_xla():
         return body(*tensors)
     return tf.function(body, jit_compile=True)(*tensors)
 
 
 @cache
-def _has_xla():
+def _has_xla() -> bool:
+    """Whether this build of TensorFlow has XLA."""
     try:
         with tf.init_scope():
             tf.function(lambda x: x + 1, jit_compile=True)(tf.zeros(()))

@@ -1,30 +1,38 @@
 """TorchBankOps: in-place updates, flash attention over the bank, products of chosen rows."""
 
 import math
+from collections.abc import Callable
 from functools import cache, partial, wraps
+from types import ModuleType
+from typing import ParamSpec, TypeAlias, TypeVar
 
 import keras
 import torch
+from torch import Tensor
 
 from instdisc_core import BankOps, QuantizedRows
 from instdisc_torch import search
 from instdisc_torch.fused import attention, sampled_product
 
-# Elements of gathered or widened rows that are held at a time: 4 MiB of float32.
+Bank: TypeAlias = keras.Variable | Tensor | QuantizedRows
+P = ParamSpec("P")
+R = TypeVar("R")
+
+# Elements of gathered or widened rows in memory at a time: 4 MiB of float32.
 CHUNK_ELEMENTS = 2**20
-# Elements of a bank in another type that is widened whole rather than gathered: 32 MiB.
+# A bank of another dtype with at most so many elements is widened whole, not gathered: 32 MiB.
 WIDENED_ELEMENTS = 2**23
-# Queries that a search takes together, and that one task of the attention kernel takes.
+# Queries of one pass of a search, and of one task of the attention kernel.
 SEARCH_QUERIES = 1024
 ATTENTION_QUERIES = 64
 SMALLEST_PART = 1024
 
 
-def _in_float32(method):
-    """The method as it is outside ``torch.autocast``, which would multiply in half precision."""
+def _in_float32(method: Callable[P, R]) -> Callable[P, R]:
+    """The method without ``torch.autocast``, which would multiply in half precision."""
 
     @wraps(method)
-    def run(*args, **kwargs):
+    def run(*args: P.args, **kwargs: P.kwargs) -> R:
         with torch.autocast("cuda" if torch.cuda.is_available() else "cpu", enabled=False):
             return method(*args, **kwargs)
 
@@ -32,7 +40,7 @@ def _in_float32(method):
 
 
 class TorchBankOps(BankOps):
-    """The five primitives on PyTorch tensors; see ``instdisc_core.BankOps`` for what each means.
+    """The six primitives on PyTorch tensors; see ``instdisc_core.BankOps`` for what each means.
 
     Example: ``bank = MemoryBank(50_000, 128, backend="torch")``
     """
@@ -40,8 +48,8 @@ class TorchBankOps(BankOps):
     keras_backend = "torch"
 
     @_in_float32
-    def scores(self, features, bank, indices):
-        """See ``BankOps.scores``. On a CPU one sampled product, which gathers nothing."""
+    def scores(self, features: Tensor, bank: Bank, indices: Tensor) -> Tensor:
+        """See ``BankOps.scores``. On a CPU one sampled product, without a gather."""
         if indices.ndim == 1:
             return super().scores(features, bank, indices)
         if kernels := _kernels(features, bank):
@@ -63,8 +71,8 @@ class TorchBankOps(BankOps):
         return scores
 
     @_in_float32
-    def combine(self, weights, bank, indices):
-        """See ``BankOps.combine``. In float32 a weighted embedding bag, which gathers nothing."""
+    def combine(self, weights: Tensor, bank: Bank, indices: Tensor) -> Tensor:
+        """See ``BankOps.combine``. In float32 a weighted embedding bag, without a gather."""
         if indices.ndim == 1:
             return super().combine(weights, bank, indices)
         if kernels := _kernels(weights, bank):
@@ -85,8 +93,8 @@ class TorchBankOps(BankOps):
         return combined
 
     @_in_float32
-    def attend(self, features, bank, temperature):
-        """See ``BankOps.attend``. On a CPU PyTorch's flash attention, a part of the bank a core."""
+    def attend(self, features: Tensor, bank: Bank, temperature: float) -> tuple[Tensor, Tensor]:
+        """See ``BankOps.attend``. On a CPU PyTorch's flash attention, one part per core."""
         if kernels := _kernels(features, bank):
             return merged(*kernels.attend(features, *stored_parts(bank), temperature))
         if len(features) == 0:
@@ -106,16 +114,17 @@ class TorchBankOps(BankOps):
                 parts.append(attention(features[None], rows[None, even:], temperature))
         return merged(*(torch.cat(part) for part in zip(*parts, strict=True)))
 
-    def update_rows(self, bank, indices, rows):
-        """See ``BankOps.update_rows``. Writes the rows in place."""
-        value = bank.value
-        if value is not bank._value:  # a stateless scope: the tensor is the caller's
-            return super().update_rows(bank, indices, rows)
+    def write(self, variable: keras.Variable, indices: Tensor, values: Tensor) -> None:
+        """See ``BankOps.write``. Writes in place."""
+        value = variable.value
+        if value is not variable._value:  # a stateless scope: the tensor is the caller's
+            return super().write(variable, indices, values)
         with torch.no_grad():
-            value.index_copy_(0, indices.long(), rows.to(value.dtype))
+            value.index_copy_(0, indices.long(), values)
+        return None
 
     @_in_float32
-    def top_k(self, features, bank, k):
+    def top_k(self, features: Tensor, bank: Bank, k: int) -> tuple[Tensor, Tensor]:
         """See ``BankOps.top_k``. On a CPU most rows are only screened, in low precision."""
         if features.device.type != "cpu" or sampled_product is None:
             return super().top_k(features, bank, k)
@@ -129,14 +138,14 @@ class TorchBankOps(BankOps):
         return torch.cat(scores), torch.cat(indices)
 
 
-def _block(bank, start, stop):
-    """Consecutive rows of the bank in float32; a view where they are stored so."""
+def _block(bank: Bank, start: int, stop: int) -> Tensor:
+    """Consecutive rows of the bank in float32; a view if they are stored in float32."""
     if isinstance(bank, QuantizedRows):
         return _tensor(bank.values)[start:stop] * _tensor(bank.scale)[start:stop]
     return _tensor(bank)[start:stop].float()
 
 
-def merged(log_z_parts, expected_rows):
+def merged(log_z_parts: Tensor, expected_rows: Tensor) -> tuple[Tensor, Tensor]:
     """The softmax over all rows, from the softmaxes over parts of them.
 
     Args:
@@ -147,53 +156,53 @@ def merged(log_z_parts, expected_rows):
     return log_z, torch.einsum("pb,pbd->bd", shares, expected_rows)
 
 
-def _heads(images, rows):
-    """Into how many parts attention must cut the rows, so that every core has a task."""
+def _heads(images: int, rows: int) -> int:
+    """Into how many parts attention must split the rows, so that every core has a task."""
     tasks = math.ceil(images / ATTENTION_QUERIES)
     return max(1, min(math.ceil(torch.get_num_threads() / tasks), rows // SMALLEST_PART))
 
 
-def _widened(table):
-    """The table in float32 where that is small, else as it is stored."""
+def _widened(table: Tensor) -> Tensor:
+    """The table in float32 if that is small, else as it is stored."""
     return table.float() if table.numel() <= WIDENED_ELEMENTS else table
 
 
-def _chunks(indices, embedding_dim):
+def _chunks(indices: Tensor, embedding_dim: int) -> list[slice]:
     """Slices of images whose gathered rows stay small."""
     images, rows = indices.shape
     size = max(1, CHUNK_ELEMENTS // max(1, rows * embedding_dim))
     return [slice(start, start + size) for start in range(0, images, size)]
 
 
-def _gather(table, indices):
+def _gather(table: Tensor, indices: Tensor) -> Tensor:
     return table.index_select(0, indices.flatten()).view(*indices.shape, -1).float()
 
 
-def stored_parts(bank):
-    """The tensor of the rows, and that of their scales or None."""
+def stored_parts(bank: Bank) -> tuple[Tensor, Tensor | None]:
+    """The tensor of the rows, and that of their scales, or None without scales."""
     if isinstance(bank, QuantizedRows):
         return _tensor(bank.values), _tensor(bank.scale)
     return _tensor(bank), None
 
 
-def _kernels(operand, bank):
-    """The GPU's kernels where the bank is on a GPU and narrow enough for them, else None."""
+def _kernels(operand: Tensor, bank: Bank) -> ModuleType | None:
+    """The GPU kernels if the bank is on a GPU and narrow enough for them, else None."""
     kernels = _triton_kernels() if operand.is_cuda else None
     return kernels if kernels and bank.shape[1] <= kernels.LARGEST_DIM else None
 
 
 @cache
-def _triton_kernels():
+def _triton_kernels() -> ModuleType | None:
     try:
         from instdisc_torch import kernels
-    except ImportError:  # PyTorch for a CPU, and on some platforms, comes without Triton
+    except ImportError:  # PyTorch for CPUs has no Triton, nor on some platforms
         return None
     return kernels
 
 
-def _tensor(bank):
+def _tensor(bank: keras.Variable | Tensor) -> Tensor:
     return keras.ops.convert_to_tensor(bank)
 
 
-def _is_float32(bank):
+def _is_float32(bank: Bank) -> bool:
     return keras.backend.standardize_dtype(bank.dtype) == "float32"

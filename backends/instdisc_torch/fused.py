@@ -1,16 +1,19 @@
-"""PyTorch's fused CPU kernels that the bank uses, each behind a check that it is what we expect.
+"""PyTorch's fused CPU kernels that the bank uses, each after a check of what it computes.
 
-The check runs once, at import, on a small problem. Where this release lacks a kernel or does
-something else with it, the name is None and the backend takes its public way.
+The check runs once, at import, on a small problem. If this release of PyTorch has no such kernel or
+another one, the name is None and the backend uses public operations.
 """
 
 import math
 import warnings
+from collections.abc import Callable
+from typing import Any
 
 import torch
+from torch import Tensor
 
 
-def _attention(queries, rows, temperature):
+def _attention(queries: Tensor, rows: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
     """Flash attention to ``rows``, which are keys and values: log partition and expected row.
 
     Args:
@@ -21,26 +24,26 @@ def _attention(queries, rows, temperature):
         ``(heads, B)`` and ``(heads, B, d)``.
     """
     kernel = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
-    queries, rows = queries.contiguous(), rows.contiguous()  # it takes the last stride for 1
+    queries, rows = queries.contiguous(), rows.contiguous()  # it assumes that the last stride is 1
     output, log_z = kernel(queries[None], rows[None], rows[None], scale=1 / temperature)
     return log_z.view(queries.shape[:2]), output[0]
 
 
-def _sampled_product(left, right, starts, columns):
-    """Chosen elements of ``left @ right.T``, by rows: what sparse libraries call SDDMM.
+def _sampled_product(left: Tensor, right: Tensor, starts: Tensor, columns: Tensor) -> Tensor:
+    """Chosen elements of ``left @ right.T``, row by row; sparse libraries call it SDDMM.
 
     Args:
         left, right: float32 ``(L, d)`` and ``(R, d)``.
-        starts: integers ``(L + 1,)``: the elements of row ``i`` are numbers ``starts[i]`` to
-            ``starts[i + 1]``.
-        columns: their columns, of the dtype of ``starts``; a column may repeat.
+        starts: integers ``(L + 1,)``: the elements of row ``i`` are those from ``starts[i]`` to
+            ``starts[i + 1] - 1``.
+        columns: their columns, with the dtype of ``starts``; a column may repeat.
 
     Returns:
         Float32 tensor of the shape of ``columns``.
 
     Raises:
-        ValueError: more elements than the whole product has; the kernel would write them beyond
-            its memory.
+        ValueError: more elements than the whole product has; the kernel would write past the end
+            of its memory.
     """
     if len(columns) > len(left) * len(right):
         raise ValueError(
@@ -58,8 +61,10 @@ def _sampled_product(left, right, starts, columns):
     return chosen.values()
 
 
-def _checked(kernel, arguments, expected):
-    """The kernel, if it gives what is expected of it here."""
+def _checked(
+    kernel: Callable[..., Any], arguments: tuple[Any, ...], expected: tuple[Tensor, ...]
+) -> Any:
+    """The kernel if it returns ``expected`` for these arguments, else None."""
     try:
         with warnings.catch_warnings(action="ignore"):  # one of them: "CSR support is in beta"
             results = kernel(*arguments)

@@ -1,9 +1,9 @@
 """Triton kernels for a bank on a GPU: attention over all rows, products and sums of chosen ones.
 
 A bank is stored in float32, bfloat16 or float16, or in int8 with a scale for each row; ``scale`` is
-None but for the last. Products with a row in fewer bits than float32 take it as it is stored, and
-the other factor in two halves of the same bits, one for the rounding error of the first: sixteen
-bits together in bfloat16, twenty-two in float16. Sums are float32.
+None for all but int8. A row in fewer bits than float32 is multiplied as it is stored. The other
+factor is split into two numbers of that dtype, the second for the rounding error of the first.
+Together they have sixteen bits in bfloat16 and twenty-two in float16. Sums are float32.
 """
 
 import os
@@ -11,19 +11,20 @@ import os
 import torch
 import triton
 import triton.language as tl
+from torch import Tensor
 
 # The interpreter, which runs kernels on a CPU for tests, has no products in bfloat16.
 INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
 LARGEST_DIM = 256
-IMAGES = 64  # of a program of the attention kernel
-ROWS = 64  # that a program holds at a time
-PROGRAMS = 512  # wanted of a launch, so that every multiprocessor of a large GPU has work
+IMAGES = 64  # in a program of the attention kernel
+ROWS = 64  # in a program at a time
+PROGRAMS = 512  # in a launch, so that every multiprocessor of a large GPU has work
 SMALLEST_PART = 1024
 
 
 @triton.jit
-def _product(left, right, SPLIT: tl.constexpr):
-    """``left @ right`` in float32; ``right`` is stored in ``SPLIT``, or where None in float32."""
+def _product(left: tl.tensor, right: tl.tensor, SPLIT: tl.constexpr) -> tl.tensor:
+    """``left @ right`` in float32; ``SPLIT`` is the dtype of ``right``, or None for float32."""
     if SPLIT is None:
         return tl.dot(left, right.to(tl.float32), input_precision="ieee")
     high = left.to(SPLIT)
@@ -34,21 +35,21 @@ def _product(left, right, SPLIT: tl.constexpr):
 
 @triton.jit
 def _attend(
-    features,
-    bank,
-    scale,
-    log_z_parts,
-    expected_rows,
-    num_images,
-    num_rows,
-    rows_per_part,
-    inverse_temperature,
+    features: tl.tensor,
+    bank: tl.tensor,
+    scale: tl.tensor | None,
+    log_z_parts: tl.tensor,
+    expected_rows: tl.tensor,
+    num_images: tl.tensor,
+    num_rows: tl.tensor,
+    rows_per_part: tl.tensor,
+    inverse_temperature: tl.tensor,
     dim: tl.constexpr,
     DIM: tl.constexpr,
     IMAGES: tl.constexpr,
     ROWS: tl.constexpr,
     SPLIT: tl.constexpr,
-):
+) -> None:
     """Online softmax of ``IMAGES`` images over one part of the bank."""
     image = tl.program_id(0) * IMAGES + tl.arange(0, IMAGES)
     part = tl.program_id(1)
@@ -78,7 +79,7 @@ def _attend(
         total = total * shrink + tl.sum(p, axis=1)
         if scale is not None:
             p *= size[None, :]
-        # Scaled, so that float16 holds small shares too.
+        # Scaled, so that float16 can represent small shares too.
         weighted = weighted * shrink[:, None] + _product(4096 * p, v, SPLIT) / 4096
         maximum = new_maximum
 
@@ -90,16 +91,16 @@ def _attend(
 
 @triton.jit
 def _scores(
-    features,
-    bank,
-    scale,
-    indices,
-    scores,
-    num_chosen,
+    features: tl.tensor,
+    bank: tl.tensor,
+    scale: tl.tensor | None,
+    indices: tl.tensor,
+    scores: tl.tensor,
+    num_chosen: tl.tensor,
     dim: tl.constexpr,
     DIM: tl.constexpr,
     ROWS: tl.constexpr,
-):
+) -> None:
     """Products of one image with ``ROWS`` of its rows."""
     image = tl.program_id(0)
     chosen = tl.program_id(1) * ROWS + tl.arange(0, ROWS)
@@ -118,17 +119,17 @@ def _scores(
 
 @triton.jit
 def _combine(
-    weights,
-    bank,
-    scale,
-    indices,
-    sums,
-    num_chosen,
-    chosen_per_part,
+    weights: tl.tensor,
+    bank: tl.tensor,
+    scale: tl.tensor | None,
+    indices: tl.tensor,
+    sums: tl.tensor,
+    num_chosen: tl.tensor,
+    chosen_per_part: tl.tensor,
     dim: tl.constexpr,
     DIM: tl.constexpr,
     ROWS: tl.constexpr,
-):
+) -> None:
     """The weighted sum of one part of one image's rows."""
     image = tl.program_id(0)
     part = tl.program_id(1)
@@ -150,8 +151,10 @@ def _combine(
     tl.store(sums + at, total, mask=column < dim)
 
 
-def attend(features, bank, scale, temperature):
-    """The softmax over each of several parts of the bank.
+def attend(
+    features: Tensor, bank: Tensor, scale: Tensor | None, temperature: float
+) -> tuple[Tensor, Tensor]:
+    """The softmax over each of several parts of the bank; ``bank_ops.merged`` joins them.
 
     Returns:
         Log partitions ``(parts, B)`` and expected rows ``(parts, B, d)``.
@@ -182,7 +185,7 @@ def attend(features, bank, scale, temperature):
     return log_z_parts, expected_rows
 
 
-def scores(features, bank, scale, indices):
+def scores(features: Tensor, bank: Tensor, scale: Tensor | None, indices: Tensor) -> Tensor:
     """See ``BankOps.scores``, for indices ``(B, K)``."""
     images, chosen = indices.shape
     scores = features.new_empty(images, chosen)
@@ -200,7 +203,7 @@ def scores(features, bank, scale, indices):
     return scores
 
 
-def combine(weights, bank, scale, indices):
+def combine(weights: Tensor, bank: Tensor, scale: Tensor | None, indices: Tensor) -> Tensor:
     """See ``BankOps.combine``, for indices ``(B, K)``."""
     (images, chosen), dim = indices.shape, bank.shape[1]
     parts = max(1, min(triton.cdiv(PROGRAMS, images), chosen // ROWS))
@@ -220,12 +223,12 @@ def combine(weights, bank, scale, indices):
     return sums.sum(dim=1)
 
 
-def _padded(dim):
+def _padded(dim: int) -> int:
     return max(16, triton.next_power_of_2(dim))
 
 
-def _split(dtype):
-    """The type in which rows of this dtype are multiplied; None is float32."""
+def _split(dtype: torch.dtype) -> tl.dtype | None:
+    """The dtype in which rows of this dtype are multiplied; None is float32."""
     if dtype == torch.float32 or INTERPRETED:
         return None
     return tl.float16 if dtype == torch.float16 else tl.bfloat16

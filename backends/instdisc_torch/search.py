@@ -2,30 +2,38 @@
 
 import math
 import time
+from collections.abc import Callable, Sequence
 from functools import cache
 from itertools import pairwise
+from typing import TypeAlias
 
 import torch
+from torch import Tensor
 from torch.nn.functional import pad
 
 from instdisc_torch.fused import sampled_product
 
+Read: TypeAlias = Callable[[int, int], Tensor]
+
 # Queries are padded to a multiple of this, so that their signs fill eight 64-bit integers.
 GROUP = 32
-# The largest share of a block that may pass the screen; where more does, all of it is scored.
+# The largest share of a block that may pass the screen; if more passes, the whole block is scored.
 SPARSE = 1 / 8
-# Blocks that are screened against the same bounds, at most, and rows seen for each row of them.
+# At most so many blocks are screened against the same bounds, and GROWTH rows seen for each row.
 STRETCH = 8
 GROWTH = 2
 
 
-def top_k(queries, read, num_rows, k, block_rows):
+def top_k(
+    queries: Tensor, read: Read, num_rows: int, k: int, block_rows: int
+) -> tuple[Tensor, Tensor]:
     """The ``k`` best rows of each query.
 
-    Once ``k`` rows are known, a row matters only if it beats the worst of them, and few do: of the
-    next ``r`` rows after ``t`` about ``k r / t``. So rows are screened first, by a product in a
-    precision whose largest error is known: what fails by more than that can't be among the best.
-    The few that pass are scored in float32. The result is that of a search in float32 throughout.
+    Once ``k`` rows are known, a row matters only if it has a higher score than the worst of them.
+    Few have: about ``k r / t`` of the next ``r`` rows after ``t``. So rows are screened first, by a
+    product in low precision, whose largest error is known: a row that fails by more than this error
+    cannot be among the best. The few that pass are scored in float32. The result is the same as
+    that of a search in float32.
 
     Args:
         queries: float32 tensor ``(Q, d)``.
@@ -57,7 +65,7 @@ def top_k(queries, read, num_rows, k, block_rows):
 class Best:
     """The best rows so far, for each query: ``scores`` and ``indices``, both ``(Q, k)``."""
 
-    def __init__(self, queries, k):
+    def __init__(self, queries: Tensor, k: int):
         self.queries = queries
         self.k = k
         self.scores = queries.new_empty(len(queries), 0)
@@ -68,10 +76,10 @@ class Best:
         self.width = len(queries) + self.padding
         self.low_queries = pad(queries.to(self.low), (0, 0, 0, self.padding)).T
         minus = torch.full((8 // self.low.itemsize,), -0.0, dtype=self.low)
-        self.minus = minus.view(torch.int64).item()
+        self.minus = int(minus.view(torch.int64).item())
 
-    def screen(self, read, parts):
-        """Which rows may beat which query's worst, or None if they are many or not comparable.
+    def screen(self, read: Read, parts: Sequence[tuple[int, int]]) -> Tensor | None:
+        """Which rows may beat which query's worst; None if they are many or not finite.
 
         The rows are those from the first part's start to the last part's end. A hit of row ``r``
         and query ``q`` is the number ``r * width + q``.
@@ -94,7 +102,7 @@ class Best:
             hits.append(passed + (start - parts[0][0]) * self.width)
         return torch.cat(hits)
 
-    def take(self, rows, first, hits):
+    def take(self, rows: Tensor, first: int, hits: Tensor) -> None:
         """Score the hits among these rows, the first of which has the index ``first``."""
         row = hits // self.width
         query = hits - row * self.width
@@ -103,7 +111,7 @@ class Best:
         better = (scores > self.scores.amin(dim=1)[query]).nonzero()[:, 0]
         counts = torch.bincount(query[better], minlength=len(self.queries))
         widest = int(counts.max())
-        if widest > self.k:  # its best k will do: rows may lie in the order of their scores
+        if widest > self.k:  # only its best k count: rows may be sorted by their scores
             better = better[scores[better].argsort(descending=True)]
         query, order = query[better].sort(stable=True)
         line = torch.arange(len(query)) - (counts.cumsum(0) - counts)[query]
@@ -115,31 +123,31 @@ class Best:
             torch.zeros(shape, dtype=torch.int64).put_(at, row[better] + first),
         )
 
-    def take_all(self, rows, first):
+    def take_all(self, rows: Tensor, first: int) -> None:
         """Score every one of these rows."""
         scores, chosen = (self.queries @ rows.T).topk(min(self.k, len(rows)), sorted=False)
         self._merge(scores, chosen + first)
 
-    def sorted(self):
+    def sorted(self) -> tuple[Tensor, Tensor]:
         """Scores and int32 indices ``(Q, k)``, best first."""
         scores, order = self.scores.sort(dim=1, descending=True)
         return scores, self.indices.gather(1, order).int()
 
-    def _bound(self, rows, worst):
-        """What a score must reach, in low precision, to beat the worst: nothing less can.
+    def _bound(self, rows: Tensor, worst: Tensor) -> Tensor:
+        """The lowest score in low precision with which a row may still beat the worst.
 
         It is below the worst by the largest error of a product in low precision, and is itself
-        rounded down. It is the bias of the product, so that what fails has a minus sign.
+        rounded down. It is the bias of the product, so that a score below it gives a minus sign.
         """
         epsilon = torch.finfo(self.low).eps
         error = 1.25 * epsilon + rows.shape[1] * torch.finfo(torch.float32).eps
         bound = worst - error * self.lengths * rows.norm(dim=1).max()
         return bound - epsilon * bound.abs()
 
-    def _positive(self, margins):
+    def _positive(self, margins: Tensor) -> Tensor:
         """The flat positions of elements without a minus sign. Overwrites the margins.
 
-        A whole group of queries is looked at first.
+        Groups of queries without any such element are skipped.
         """
         integers = margins.view(torch.int64).bitwise_and_(self.minus)
         group = integers.ne(self.minus).view(torch.int64).flatten().nonzero()[:, 0]
@@ -148,7 +156,7 @@ class Best:
         position = passed.flatten().nonzero()[:, 0]
         return group[position // size] * size + position % size
 
-    def _merge(self, scores, indices):
+    def _merge(self, scores: Tensor, indices: Tensor) -> None:
         scores = torch.cat([self.scores, scores], dim=1)
         indices = torch.cat([self.indices, indices], dim=1)
         self.scores, chosen = scores.topk(min(self.k, scores.shape[1]), sorted=False)
@@ -156,7 +164,7 @@ class Best:
 
 
 @cache
-def screening_dtype():
+def screening_dtype() -> torch.dtype:
     """bfloat16 where this processor multiplies it faster than float32, else float32."""
     seconds = {}
     for dtype in (torch.bfloat16, torch.float32):

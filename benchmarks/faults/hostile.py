@@ -1,5 +1,6 @@
 """Files that are made to run code, to fill the memory, or never to end."""
 
+import hashlib
 import json
 import os
 import pickle
@@ -16,16 +17,11 @@ import numpy as np
 from PIL import Image
 
 from benchmarks.faults import loaders
+from benchmarks.faults.loaders import ABOUT, STATE
 from instdisc_core import recipes
-from instdisc_core.checkpoints import seal
-from instdisc_core.checkpoints.folder import (
-    ABOUT,
-    STATE,
-    CheckpointFolder,
-    _digest,
-    _packed,
-)
+from instdisc_core.checkpoints import CheckpointFolder, seal
 from instdisc_core.data import ImageFolder, Manifest
+from instdisc_core.recipes.run_folder import claim
 
 PWNED = "pwned"  # the file that the code in these files would make
 
@@ -44,13 +40,18 @@ class Bait:
         return os.system, (self.command,)
 
 
+def _digest(data):
+    return hashlib.blake2b(data, digest_size=32).hexdigest()
+
+
 def _checkpoint(folder, change):
     """A checkpoint that was changed by someone who knows how its digests are made."""
     loaders._fit(folder, loaders._trained(fit=False), epochs=1, keep=1)
     path, about = CheckpointFolder(folder, 1).newest()
     change(path, about)
     about["state"] = _digest((path / STATE).read_bytes())
-    (path / ABOUT).write_text(json.dumps({**about, "digest": _digest(_packed(about))}))
+    digest = _digest(json.dumps(about, sort_keys=True).encode())
+    (path / ABOUT).write_text(json.dumps({**about, "digest": digest}))
     model = loaders._trained(fit=False)
     return lambda: loaders._fit(folder, model, epochs=2, keep=1)
 
@@ -82,7 +83,7 @@ def nested_checkpoint(folder):
 def nested_recipe(folder):
     """``recipe.json`` likewise."""
     (folder / "recipe.json").write_text("[" * 100_000)
-    return lambda: recipes.get("small-cifar10")._claim(folder, 0, loaders._manifest())
+    return lambda: claim(folder, recipes.get("small-cifar10"), 0, loaders._manifest())
 
 
 def _keras_file(folder, encoder):

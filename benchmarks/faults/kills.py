@@ -17,8 +17,8 @@ from typing import Any, NamedTuple
 
 from benchmarks import harness
 from benchmarks.faults.points import Fault
-from instdisc_core.callbacks.logs import read_log
-from instdisc_core.checkpoints.folder import CheckpointFolder
+from instdisc_core.callbacks import read_log
+from instdisc_core.checkpoints import CheckpointFolder
 from instdisc_core.files import PART
 
 LONGEST = 300  # seconds; a start that takes longer hangs

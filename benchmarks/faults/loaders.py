@@ -15,12 +15,12 @@ from benchmarks.faults.judge import Loader
 from benchmarks.faults.worker import BATCH_SIZE, STEPS, build, digest, digests, images
 from instdisc_core import recipes
 from instdisc_core.callbacks import LogFile
-from instdisc_core.checkpoints import Checkpoints
-from instdisc_core.checkpoints.folder import ABOUT, STATE, WEIGHTS, CheckpointFolder
-from instdisc_core.data import ImageFolder, Manifest
-from instdisc_core.data.decoding import decode
+from instdisc_core.checkpoints import CheckpointFolder, Checkpoints
+from instdisc_core.data import ImageFolder, Manifest, decode
+from instdisc_core.recipes.run_folder import claim
 
 SIZE = 8
+ABOUT, STATE, WEIGHTS = "checkpoint.json", "state.npz", "model.weights.h5"  # of a checkpoint
 FORMATS = {
     "JPEG": {"quality": 80},
     "PNG": {},
@@ -180,7 +180,7 @@ class RecipeFile(_Base):
         return {key: said[key] for key in ("recipe", "seed", "data")}
 
     def _claim(self, folder):
-        self._recipe._claim(folder, 0, self._manifest)
+        claim(folder, self._recipe, 0, self._manifest)
 
 
 class Log(_Base):

@@ -16,8 +16,9 @@ import keras
 import numpy as np
 
 from benchmarks.faults.points import Fault, Points
-from instdisc_core import NCE, BankHealth, InstanceDiscrimination, LogFile, UniformSampler, recipes
+from instdisc_core import NCE, InstanceDiscrimination, UniformSampler, recipes
 from instdisc_core.augmentation import RandomResizedCrop
+from instdisc_core.callbacks import BankHealth, LogFile
 from instdisc_core.checkpoints import Checkpoints
 from instdisc_core.data import ImageArray
 

@@ -9,6 +9,7 @@ from keras import ops
 
 from instdisc_core.augmentation.grayscale import GRAY_WEIGHTS
 from instdisc_core.augmentation.random_layer import RandomLayer, require_images
+from instdisc_core.types import Tensor
 from instdisc_core.validation import require, require_number
 
 
@@ -17,14 +18,16 @@ class ColorChanges(NamedTuple):
 
     Attributes:
         factors: float32 ``(batch, 3)``, the factors of brightness, contrast and saturation.
-        turn: float32 ``(batch,)``, of the hue, as a share of the circle.
-        places: int32 ``(batch, 4)``, the place from 0 to 3 in the order of the four changes, of
-            brightness, contrast, saturation and hue.
+        turn: float32 ``(batch,)``, the turn of the hue, as a share of the circle.
+        places: int32 ``(batch, 4)``, the places of brightness, contrast, saturation and hue in the
+            order of the four changes, from 0 to 3.
+
+    Example: ``factors, turn, places = ColorJitter(0.4, 0.4, 0.4, 0.1).draw(batch=8)``
     """
 
-    factors: Any
-    turn: Any
-    places: Any
+    factors: Tensor
+    turn: Tensor
+    places: Tensor
 
 
 @keras.saving.register_keras_serializable(package="instdisc_core")
@@ -46,7 +49,9 @@ class ColorJitter(RandomLayer):
     before the hue is turned and three after it; where an image's order does not need one, its
     matrix is the identity. So the hue is computed once, whatever the orders.
 
-    Computes in float32 under any dtype policy. Out of training images stay as they are.
+    Computes in float32 under any dtype policy. Outside training images do not change. Keras's
+    ``RandomColorJitter`` adds to brightness instead of multiplying, has a fixed order,
+    and computes in the global dtype policy.
 
     Args:
         brightness, contrast, saturation: largest change of the factor, at least 0.
@@ -61,8 +66,8 @@ class ColorJitter(RandomLayer):
         torchvision's ``ColorJitter``, as its documentation and that of ``adjust_brightness``,
         ``adjust_contrast``, ``adjust_saturation`` and ``adjust_hue`` define it. Deviation: on 8-bit
         images torchvision rounds after each change, and pixels are floats here. On 400 crops of
-        photos, 32 x 32 pixels, with amounts of 0.4, given the same draws, that makes a mean
-        difference of 1.4 of 255 levels, and changes pixels by 0.5 % more on average.
+        photos of 32 x 32 pixels, with amounts of 0.4 and the same draws, the mean difference is
+        1.4 of 255 levels, and pixels change by 0.5 % more on average.
 
     Example:
     ```python
@@ -87,7 +92,7 @@ class ColorJitter(RandomLayer):
         super().__init__(seed, **{"dtype": "float32", **kwargs})
         self.amounts = {**amounts, "hue": hue}
 
-    def call(self, images: Any, training: bool = False) -> Any:
+    def call(self, images: Tensor, training: bool = False) -> Tensor:
         """Images ``(batch, height, width, 3)`` in ``[0, 1]``, in training with other colors.
 
         Args:
@@ -130,7 +135,7 @@ class ColorJitter(RandomLayer):
         return {**super().get_config(), **self.amounts}
 
 
-def _blends(changes):
+def _blends(changes: ColorChanges) -> tuple[list[Tensor], list[Tensor]]:
     """The changes of each factor, ``(batch, 3)``, in three steps before the hue and three after.
 
     They are 0 in all steps but one. The steps are the places in the order without the hue.
@@ -143,10 +148,10 @@ def _blends(changes):
     return before, after
 
 
-def _blend(x, change):
+def _blend(x: Tensor, change: Tensor) -> Tensor:
     """``clip(f x + (1 - f) y)`` with ``y`` 0, the gray mean, or the gray pixel of ``x``.
 
-    ``f - 1`` is ``change``, and its place says which. Where all three are 0, ``x`` stays.
+    ``change`` is ``f - 1`` in one of three columns, which choose ``y``, and 0 in the others.
     """
     brightness, contrast, saturation = (change[:, i, None, None] for i in range(3))
     factor = 1 + brightness + contrast + saturation
@@ -155,8 +160,8 @@ def _blend(x, change):
     return ops.clip(ops.matmul(matrix, x) - contrast * gray_mean, 0, 1)
 
 
-def _turn_hue(x, turn):
-    """Colors ``(batch, 3, pixels)`` of the same minimum and maximum, their hue turned."""
+def _turn_hue(x: Tensor, turn: Tensor) -> Tensor:
+    """Colors ``(batch, 3, pixels)`` with their hue turned; minimum and maximum stay the same."""
     red, green, blue = x[:, 0], x[:, 1], x[:, 2]
     highest = ops.maximum(ops.maximum(red, green), blue)
     lowest = ops.minimum(ops.minimum(red, green), blue)

@@ -1,4 +1,4 @@
-"""What the random layers share: a generator, its seed and the checks of their ranges."""
+"""What the random layers share: a generator, its seed, and the checks of their arguments."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -6,22 +6,24 @@ from typing import Any
 import keras
 import numpy as np
 
+from instdisc_core.types import Tensor
 from instdisc_core.validation import require, require_number
 
-SEEDS = 2**31  # what each backend can hold
+Shape = tuple[int | None, ...]
+SEEDS = 2**31  # each backend can hold integers below it
 
 
 class RandomLayer(keras.layers.Layer):
     """A layer with a random generator of its own.
 
-    The seed is part of the configuration. A layer that is rebuilt from its configuration draws the
-    same as the first one did when it was new.
+    The seed is part of the configuration: a layer that is rebuilt from its configuration draws the
+    same numbers as a new one.
 
     Args:
         seed: integer in ``[0, 2**31)`` that makes a run repeatable; None draws a fresh one.
 
     Raises:
-        ValueError: another seed.
+        ValueError: a seed out of its range.
     """
 
     def __init__(self, seed: int | None = None, **kwargs: Any) -> None:
@@ -34,11 +36,11 @@ class RandomLayer(keras.layers.Layer):
         self.seed = None if seed is None else int(seed)
         self.seed_generator = keras.random.SeedGenerator(self.seed)
 
-    def uniform(self, shape: tuple, low: float = 0.0, high: float = 1.0) -> Any:
+    def uniform(self, shape: tuple, low: float = 0.0, high: float = 1.0) -> Tensor:
         """Draw float32 numbers, uniform in ``[low, high)``."""
         return keras.random.uniform(shape, low, high, dtype="float32", seed=self.seed_generator)
 
-    def compute_output_shape(self, images_shape: tuple) -> tuple:
+    def compute_output_shape(self, images_shape: Shape) -> Shape:
         """The shape of the images."""
         return images_shape
 
@@ -47,7 +49,7 @@ class RandomLayer(keras.layers.Layer):
         return {**super().get_config(), "seed": self.seed}
 
 
-def _is_integer(value):
+def _is_integer(value: Any) -> bool:
     return isinstance(value, (int, np.integer)) and not isinstance(value, bool)
 
 
@@ -63,7 +65,7 @@ def require_range(name: str, bounds: Sequence[float], highest: float = np.inf) -
     require(bounds[0] <= bounds[1], f"{name}={bounds!r}", "the smaller number first")
 
 
-def require_images(images: Any, channels: int | None = None) -> None:
+def require_images(images: Tensor, channels: int | None = None) -> None:
     """Raise unless ``images`` is ``(batch, height, width, channels)``."""
     require(
         len(images.shape) == 4 and channels in (None, images.shape[-1]),

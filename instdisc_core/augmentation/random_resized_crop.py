@@ -1,33 +1,52 @@
 """A random resized crop for each image of a batch."""
 
 import math
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import keras
 from einops import einsum
 from keras import ops
 
-from instdisc_core.augmentation.random_layer import RandomLayer, require_images, require_range
+from instdisc_core.augmentation.random_layer import (
+    RandomLayer,
+    Shape,
+    require_images,
+    require_range,
+)
+from instdisc_core.types import Tensor
 from instdisc_core.validation import require_count
 
 ATTEMPTS = 10
 
 
+class Boxes(NamedTuple):
+    """Where the crops of a batch are: whole numbers of pixels, float32 ``(batch,)`` each."""
+
+    top: Tensor
+    left: Tensor
+    height: Tensor
+    width: Tensor
+
+
 @keras.saving.register_keras_serializable(package="instdisc_core")
 class RandomResizedCrop(RandomLayer):
-    """Cuts a random part out of every image and resizes it, every image by a draw of its own.
+    """Cuts a random part out of every image and resizes it, with a separate draw for each image.
 
     A crop has a share of the image's area, uniform in ``scale``, and an aspect ratio, uniform in
     its logarithm between the bounds of ``ratio``; every position has equal probability. Resizing
-    is bilinear, and where it shrinks it averages over what a pixel covers. Crop, resizing and flip
-    are two batched products, with a matrix for the rows and one for the columns of every image.
+    is bilinear; where it shrinks an image, it averages over the area of each new pixel. Crop,
+    resizing and flip are two batched products, with a matrix for the rows and one for the columns
+    of every image. Outside training whole images are resized.
 
-    Out of training images are resized whole.
+    Keras's ``RandomCrop`` cuts all images at one place and does not resize; its ``RandomZoom`` has
+    no area or aspect ratio as publications state them.
 
     Args:
         height, width: of the result, in pixels.
         scale: smallest and largest share of the area, in ``(0, 1]``.
         ratio: smallest and largest width over height, greater than 0.
-        flip: mirror every second image, left to right.
+        flip: mirror an image left to right with probability 0.5.
         seed: integer in ``[0, 2**31)`` that makes a run repeatable; None draws a fresh one.
 
     Raises:
@@ -35,9 +54,9 @@ class RandomResizedCrop(RandomLayer):
             ``(batch, height, width, channels)``.
 
     Source:
-        Szegedy et al., CVPR 2015; the draw is torchvision's: a crop that does not fit is drawn
-        again, ten times at most, and then the largest central one of an allowed ratio is taken, of
-        at least one pixel.
+        Szegedy et al., CVPR 2015. The draw is torchvision's: a crop that does not fit is drawn
+        again, at most ten times. After that it is the largest central crop of an allowed ratio,
+        with at least one pixel.
 
     Example:
     ```python
@@ -47,8 +66,15 @@ class RandomResizedCrop(RandomLayer):
     """
 
     def __init__(
-        self, height, width, scale=(0.2, 1.0), ratio=(3 / 4, 4 / 3), flip=False, seed=None, **kwargs
-    ):
+        self,
+        height: int,
+        width: int,
+        scale: Sequence[float] = (0.2, 1.0),
+        ratio: Sequence[float] = (3 / 4, 4 / 3),
+        flip: bool = False,
+        seed: int | None = None,
+        **kwargs: Any,
+    ) -> None:
         require_count("height", height)
         require_count("width", width)
         require_range("scale", scale, 1)
@@ -58,12 +84,12 @@ class RandomResizedCrop(RandomLayer):
         self.scale, self.ratio = tuple(scale), tuple(ratio)
         self.flip = bool(flip)
 
-    def call(self, images, training=False):
+    def call(self, images: Tensor, training: bool = False) -> Tensor:
         """Crops ``(batch, height, width, channels)``, of the layer's compute dtype.
 
         Args:
             images: ``(batch, any height, any width, channels)``.
-            training: false resizes the whole image.
+            training: false resizes whole images.
         """
         require_images(images)
         batch, (rows, columns) = ops.shape(images)[0], images.shape[1:3]
@@ -82,8 +108,8 @@ class RandomResizedCrop(RandomLayer):
         crops = einsum(by_row, images, "b out row, b row column c -> b out column c")
         return einsum(by_column, crops, "b out column, b row column c -> b row out c")
 
-    def boxes(self, batch, rows, columns):
-        """Draw crops: top, left, height and width, whole numbers as float tensors ``(batch,)``."""
+    def boxes(self, batch: int, rows: int, columns: int) -> Boxes:
+        """Draw the crops of a batch of images of this size, as ``call`` does."""
         shape = (batch, ATTEMPTS)
         area = self.uniform(shape, *self.scale) * (rows * columns)
         ratio = ops.exp(self.uniform(shape, *(math.log(bound) for bound in self.ratio)))
@@ -100,13 +126,13 @@ class RandomResizedCrop(RandomLayer):
         left = ops.floor(self.uniform((batch,)) * (columns - width + 1))
         top = ops.where(found, top, (rows - height) // 2)
         left = ops.where(found, left, (columns - width) // 2)
-        return top, left, height, width
+        return Boxes(top, left, height, width)
 
-    def compute_output_shape(self, images_shape):
+    def compute_output_shape(self, images_shape: Shape) -> Shape:
         """The shape of the crops."""
         return (images_shape[0], self.height, self.width, images_shape[-1])
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         """The arguments that rebuild this layer."""
         return {
             **super().get_config(),
@@ -118,11 +144,11 @@ class RandomResizedCrop(RandomLayer):
         }
 
 
-def _interpolation(start, length, pixels, outputs):
+def _interpolation(start: Tensor, length: Tensor, pixels: int, outputs: int) -> Tensor:
     """Weights ``(batch, outputs, pixels)`` of the pixels in each output along one axis.
 
-    A triangle around the output's center, as wide as an output is apart from the next and at least
-    a pixel, over the pixels inside the crop.
+    They are a triangle around the output's center over the pixels inside the crop. Its half width
+    is the distance between two outputs, and at least a pixel.
     """
     start, length = start[:, None, None], length[:, None, None]
     pixel = ops.arange(pixels, dtype="float32")[None, None, :]

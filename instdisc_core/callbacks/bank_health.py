@@ -1,4 +1,4 @@
-"""The health of embedding and bank, without labels."""
+"""Measures of embedding and bank in every epoch, without labels."""
 
 import warnings
 from collections.abc import Mapping
@@ -7,20 +7,23 @@ from typing import Any
 import keras
 import numpy as np
 from keras import ops
+from numpy.typing import ArrayLike
 
 from instdisc_core import health
 from instdisc_core.data import ImageSource
+from instdisc_core.objectives import Objective
+from instdisc_core.types import Tensor
 from instdisc_core.validation import require, require_count
 
 
 class BankHealth(keras.callbacks.Callback):
-    """Logs how the embedding and the bank are doing, without labels, and names a collapse.
+    """Logs measures of the embedding and the bank that need no labels, and warns of a collapse.
 
     Put it before the callbacks that write logs or checkpoints. It leaves the model's random states
     as they were, so a run on an ImageSource is the same with it and without. (Under PyTorch Keras's
-    ``predict`` draws from the global generator, by which ``fit`` shuffles arrays.)
+    ``predict`` draws from the global generator, which ``fit`` also uses to shuffle arrays.)
 
-    Into the logs of an epoch go
+    It adds to the logs of an epoch
 
     - ``health_log_z`` and ``health_log_z_exact``, in nats: the log Z in use, where the objective
       has one, and ``log mean_i Z_i`` over the whole bank;
@@ -28,18 +31,23 @@ class BankHealth(keras.callbacks.Callback):
       0 where all images are seen in every epoch;
     - ``health_uniformity``, ``health_alignment`` (of two augmentations of an image; only with an
       augmenter) and ``health_effective_rank``;
-    - ``health_positive_rank``: the median place of an image's own row among all rows, 1 the best;
-    - ``health_neighbor_agreement``: with the neighbors of the look before; not in the first;
-    - ``health_collapsed``: 1 if ``health.detect_collapse`` sees a collapse, and warns once.
+    - ``health_positive_rank``: the median rank of an image's own row among all rows; 1 is the best;
+    - ``health_neighbor_agreement``: with the neighbors of the previous measurement in this ``fit``;
+      not in the first;
+    - ``health_collapsed``: 1 if ``health.detect_collapse`` finds a collapse, else 0; the first
+      collapse is also a warning.
 
     Args:
         images: training images, an array in the form that ``predict`` takes, or an
             ``instdisc_core.data.ImageSource``, of which ``sample`` images are taken.
         indices: their instance indices; None is 0, 1, 2, ...
-        sample: how many images are looked at, spread evenly over those given.
-        k: neighbors whose agreement is logged.
-        every: epochs from one look to the next.
+        sample: number of images that are measured, spread evenly over those given.
+        k: number of neighbors whose agreement is logged.
+        every: measure in every so many epochs, at least 1.
         batch_size: of ``predict``.
+
+    Raises:
+        ValueError: fewer than 2 images, indices of another number, or an argument below 1.
 
     Source:
         See ``instdisc_core.health`` for each measure.
@@ -50,7 +58,15 @@ class BankHealth(keras.callbacks.Callback):
     ```
     """
 
-    def __init__(self, images, indices=None, sample=512, k=10, every=1, batch_size=256):
+    def __init__(
+        self,
+        images: Tensor | ImageSource,
+        indices: ArrayLike | None = None,
+        sample: int = 512,
+        k: int = 10,
+        every: int = 1,
+        batch_size: int = 256,
+    ) -> None:
         super().__init__()
         for name, value in (("sample", sample), ("k", k), ("every", every)):
             require_count(name, value)
@@ -65,20 +81,20 @@ class BankHealth(keras.callbacks.Callback):
         self._warned = False
         self.on_train_begin()
 
-    def on_train_begin(self, logs=None):
+    def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
         """Forget an earlier ``fit``."""
         self._rows: Any = None  # of the sample, as they were when the last epoch ended
         self._moved: Any = None  # the epoch in which each of them last moved
-        self._neighbors: Any = None  # of the last look
+        self._neighbors: Any = None  # of the last measurement
 
-    def on_epoch_begin(self, epoch, logs=None):
-        """Take the rows for as young as can be when the first epoch begins."""
+    def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        """Before the first epoch, take the rows as if they had moved in the epoch before."""
         if self._rows is None:
             self._rows = self._sampled_rows()
             self._moved = np.full(len(self.indices), epoch - 1)
 
-    def on_epoch_end(self, epoch, logs=None):
-        """Look, if it is this epoch's turn."""
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        """Measure, in every ``every``-th epoch."""
         rows = self._sampled_rows()
         self._moved[np.any(rows != self._rows, axis=1)] = epoch
         self._rows = rows
@@ -88,19 +104,16 @@ class BankHealth(keras.callbacks.Callback):
         logs.update({f"health_{name}": value for name, value in measured.items()})
 
     def get_state(self) -> dict[str, np.ndarray]:
-        """What it remembers from epoch to epoch, for a checkpoint: arrays by name.
-
-        What it has not seen yet is left out.
-        """
+        """What it remembers from epoch to epoch, for a checkpoint: arrays by name."""
         state = {"rows": self._rows, "moved": self._moved, "neighbors": self._neighbors}
         kept = {name: value.copy() for name, value in state.items() if value is not None}
         settings = {"indices": self.indices, "k": self.k, "warned": self._warned}
         return {name: np.array(value) for name, value in settings.items()} | kept
 
     def set_state(self, state: Mapping[str, np.ndarray]) -> None:
-        """Continue where ``get_state`` was called: a resumed run then logs what a whole one does.
+        """Restore what ``get_state`` returned, so that a resumed run logs what a whole one logs.
 
-        Call it after ``on_train_begin``, which forgets.
+        Call it after ``on_train_begin``, which forgets the state.
 
         Raises:
             ValueError: the state of a callback with another sample of images, or another ``k``.
@@ -109,7 +122,7 @@ class BankHealth(keras.callbacks.Callback):
             np.array_equal(state["indices"], self.indices) and state["k"] == self.k,
             f"the state of a BankHealth with {len(state['indices'])} images and k={state['k']}",
             f"the same {len(self.indices)} images and k={self.k} as here",
-            "Resume with the arguments that the run was started with.",
+            "Resume with the arguments with which the run was started.",
         )
         self._rows, self._moved, self._neighbors = (
             None if name not in state else np.array(state[name])
@@ -117,7 +130,7 @@ class BankHealth(keras.callbacks.Callback):
         )
         self._warned = bool(state["warned"])
 
-    def _measure(self, epoch):
+    def _measure(self, epoch: int) -> dict[str, float]:
         model, bank = self.model, self.model.memory_bank
         f = model.predict(self.images, batch_size=self.batch_size, verbose=0)
         found = health.detect_collapse(f)
@@ -131,10 +144,9 @@ class BankHealth(keras.callbacks.Callback):
         if not np.all(np.isfinite(f)):
             return {"collapsed": 1.0}
         measured = {"collapsed": float(found is not None)}
-        temperature = getattr(model.objective, "temperature", 1.0)
+        temperature, metrics = _temperature_and_metrics(model.objective)
+        measured |= metrics
         log_z = ops.convert_to_numpy(bank.attend(ops.convert_to_tensor(f), temperature)[0])
-        if hasattr(model.objective, "partition"):
-            measured["log_z"] = float(ops.convert_to_numpy(model.objective.partition.log_z))
         measured["log_z_exact"] = float(np.logaddexp.reduce(log_z) - np.log(len(log_z)))
         measured["bank_age"] = float(np.mean(epoch - self._moved))
         measured["uniformity"] = health.uniformity(f)
@@ -149,22 +161,25 @@ class BankHealth(keras.callbacks.Callback):
         self._neighbors = neighbors
         return measured
 
-    def _sampled_rows(self):
+    def _sampled_rows(self) -> np.ndarray:
         return ops.convert_to_numpy(self.model.memory_bank.lookup(self.indices))
 
-    def _two_views(self):
-        """Embeddings of two augmentations; the augmenter's random states are put back."""
-        augmenter = self.model.augmenter
-        states = [state for _, state in self.model.random_states()]
-        before = [state.numpy() for state in states]
+    def _two_views(self) -> list[np.ndarray]:
+        """Embeddings of two augmentations of the sample."""
+        augmenter, size = self.model.augmenter, self.batch_size
+        starts = range(0, len(self.images), size)
         views = []
-        for _ in range(2):
-            parts = [
-                ops.convert_to_numpy(augmenter(self.images[s : s + self.batch_size], training=True))
-                for s in range(0, len(self.images), self.batch_size)
-            ]
-            view = np.concatenate(parts)
-            views.append(self.model.predict(view, batch_size=self.batch_size, verbose=0))
-        for state, value in zip(states, before, strict=True):
-            state.assign(value)
+        with self.model.preserved_random_states():
+            for _ in range(2):
+                parts = [augmenter(self.images[s : s + size], training=True) for s in starts]
+                view = np.concatenate([ops.convert_to_numpy(part) for part in parts])
+                views.append(self.model.predict(view, batch_size=size, verbose=0))
         return views
+
+
+def _temperature_and_metrics(objective: Objective) -> tuple[float, dict[str, float]]:
+    """The temperature of an objective, 1 where it has none, and what it reports of itself."""
+    metrics = {}
+    if hasattr(objective, "partition"):
+        metrics["log_z"] = float(ops.convert_to_numpy(objective.partition.log_z))
+    return getattr(objective, "temperature", 1.0), metrics

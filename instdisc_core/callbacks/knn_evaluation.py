@@ -1,53 +1,59 @@
 """The kNN accuracy of every epoch."""
 
+from typing import Any
+
 import keras
+import numpy as np
+from numpy.typing import ArrayLike
 
 from instdisc_core.data import ImageSource
-from instdisc_core.neighbors import knn_accuracy
+from instdisc_core.evaluation.neighbors import knn_accuracy
+from instdisc_core.types import Tensor
 from instdisc_core.validation import require_count
 
 
 class KNNEvaluation(keras.callbacks.Callback):
-    """Logs ``val_knn_accuracy``: how often an image's nearest neighbors agree with its label.
+    """Logs ``val_knn_accuracy``: the accuracy of ``weighted_knn`` on held-out images.
 
     The neighbors are training images. Their embeddings are either the rows of the memory bank,
-    which cost nothing but lag behind the encoder and were seen augmented, or recomputed from
-    ``train_images``, without augmentation.
+    which take no time to compute, but are averages over earlier states of the encoder and
+    augmented images; or recomputed from ``train_images``, without augmentation.
 
     Args:
         images: held-out images, in the form that ``predict`` takes, or an ImageSource.
         labels: their labels, ``(queries,)``; integers or strings.
         train_labels: the labels of the training images, ``(num_instances,)``, in the order of
             their indices.
-        train_images: the training images, to recompute their embeddings; None takes the bank's
+        train_images: the training images, to recompute their embeddings; None uses the bank's
             rows.
         k, temperature: see ``weighted_knn``.
-        every: epochs from one evaluation to the next, at least 1.
+        every: evaluate in every so many epochs, at least 1.
         batch_size: of ``predict``.
 
     Raises:
-        ValueError: at the end of an epoch, embeddings that are not finite; it counts them.
+        ValueError: at the end of an epoch, if embeddings are not finite.
 
     Source:
-        Wu et al., section 3.4. Don't choose a model by it on the test set.
+        Wu et al., section 3.4. Don't choose a model by this accuracy on the test set.
 
     Example:
     ```python
-    model.fit(images, indices, callbacks=[KNNEvaluation(held_out, their_labels, labels)])
+    knn = KNNEvaluation(test.images(), test.labels, train.labels)
+    model.fit(images, indices, callbacks=[knn])
     ```
     """
 
     def __init__(
         self,
-        images,
-        labels,
-        train_labels,
-        train_images=None,
-        k=None,
-        temperature=0.07,
-        every=1,
-        batch_size=256,
-    ):
+        images: Tensor | ImageSource,
+        labels: ArrayLike,
+        train_labels: ArrayLike,
+        train_images: Tensor | ImageSource | None = None,
+        k: int | None = None,
+        temperature: float = 0.07,
+        every: int = 1,
+        batch_size: int = 256,
+    ) -> None:
         super().__init__()
         require_count("every", every)
         self.images = images
@@ -59,8 +65,8 @@ class KNNEvaluation(keras.callbacks.Callback):
         self.every = every
         self.batch_size = batch_size
 
-    def on_epoch_end(self, epoch, logs=None):
-        """Evaluate, if it is this epoch's turn."""
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        """Evaluate, in every ``every``-th epoch."""
         if (epoch + 1) % self.every or logs is None:
             return
         train = self.model.memory_bank.rows
@@ -75,7 +81,7 @@ class KNNEvaluation(keras.callbacks.Callback):
             temperature=self.temperature,
         )
 
-    def _embeddings(self, images):
+    def _embeddings(self, images: Tensor | ImageSource) -> np.ndarray:
         if isinstance(images, ImageSource):
             images = images.ordered(self.batch_size)
         return self.model.predict(images, batch_size=self.batch_size, verbose=0)

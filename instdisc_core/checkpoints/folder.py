@@ -1,4 +1,4 @@
-"""Checkpoints in a folder: each a folder of its own, written aside, flushed, and renamed."""
+"""A folder of checkpoints: each is a folder, written under another name, flushed and renamed."""
 
 import hashlib
 import json
@@ -21,7 +21,7 @@ NAME = re.compile(r"epoch-(\d+)-step-(\d+)")
 
 
 class Position(NamedTuple):
-    """How far a training is: the epochs that are complete, and the steps of the next one."""
+    """How far a training is: the number of complete epochs, and of steps in the next one."""
 
     epoch: int
     step: int
@@ -32,22 +32,29 @@ class CheckpointFolder:
 
     Args:
         folder: its path.
-        keep: how many checkpoints stay.
+        keep: how many checkpoints are kept.
+
+    Example:
+    ```python
+    from instdisc_core.checkpoints import CheckpointFolder
+
+    assert CheckpointFolder("no-run-yet", keep=3).newest() is None
+    ```
     """
 
-    def __init__(self, folder: str | os.PathLike, keep: int):
+    def __init__(self, folder: str | os.PathLike, keep: int) -> None:
         self.folder, self.keep = Path(folder), keep
 
     def write(self, position: Position, fill: Callable[[Path], dict[str, Any]]) -> Path:
-        """Add a checkpoint, and remove those that are too many, and all of later positions.
+        """Add a checkpoint. Remove old ones beyond ``keep``, and all of later positions.
 
         Args:
             position: how far the training is.
-            fill: writes ``WEIGHTS``, with a seal, and ``STATE`` into the folder that it is given,
-                and returns what ``ABOUT`` is to say.
+            fill: writes ``model.weights.h5``, with a seal, and ``state.npz`` into the folder that
+                it gets, and returns the content of ``checkpoint.json``.
 
         Raises:
-            OSError: the disk is full, say. What was there before is still there.
+            OSError: for example, the disk is full. Earlier checkpoints are still there.
         """
         name = "epoch-{:05d}-step-{:07d}".format(*position)
         part = self._aside(name)
@@ -60,23 +67,26 @@ class CheckpointFolder:
             for file in (WEIGHTS, STATE, ABOUT):
                 flush(part / file)
             flush(part)
-            if (self.folder / name).exists():  # a damaged one: the run came here from an older one
+            if (self.folder / name).exists():  # damaged: the run continued from an older one
                 self._remove(self.folder / name)
             os.rename(part, self.folder / name)
             flush(self.folder)
         finally:
             shutil.rmtree(part, ignore_errors=True)
         paths = self.paths()
-        end = paths.index(self.folder / name) + 1  # later ones were damaged: this run came past
+        end = paths.index(self.folder / name) + 1  # later ones are damaged: this run passed them
         for old in [*paths[: max(0, end - self.keep)], *paths[end:]]:
             self._remove(old)
         return self.folder / name
 
     def newest(self) -> tuple[Path, dict[str, Any]] | None:
-        """The newest checkpoint that is whole, with what its ``ABOUT`` says; None without any.
+        """The newest undamaged checkpoint and the content of its ``checkpoint.json``.
+
+        Returns:
+            Its path and content; None if there is no checkpoint.
 
         Raises:
-            ValueError: there are checkpoints, and all are damaged. It names them.
+            ValueError: there are checkpoints, and all are damaged. The message names them.
         """
         damaged = {}
         for path in reversed(self.paths()):
@@ -95,7 +105,7 @@ class CheckpointFolder:
         require(
             not damaged,
             f"{self.folder}, in which every checkpoint is damaged: {_reasons(damaged)}",
-            "at least one that is whole",
+            "at least one that is undamaged",
             "Restore one from a copy, or remove the folder to train from the start.",
         )
         return None
@@ -106,18 +116,18 @@ class CheckpointFolder:
         named = [(match, path) for path in found if (match := NAME.fullmatch(path.name))]
         return [path for match, path in sorted(named, key=lambda x: tuple(map(int, x[0].groups())))]
 
-    def _remove(self, path):
-        """Remove a checkpoint: a process that is killed meanwhile leaves no half of one."""
+    def _remove(self, path: Path) -> None:
+        """Remove a checkpoint. It is renamed first: a kill leaves no half of one."""
         aside = self._aside(f"old-{path.name}")
         os.rename(path, aside)
         shutil.rmtree(aside, ignore_errors=True)
 
-    def _aside(self, name):
+    def _aside(self, name: str) -> Path:
         return self.folder / f"{PART}{os.getpid()}-{name}"
 
 
-def _checked(path):
-    """What the ``ABOUT`` of a checkpoint says; raise unless all of its files are as written."""
+def _checked(path: Path) -> dict[str, Any]:
+    """The content of ``ABOUT``; raise unless all files of a checkpoint are as written."""
     text = (path / ABOUT).read_bytes()
     try:
         about = dict(json.loads(text))
@@ -131,13 +141,13 @@ def _checked(path):
     return about
 
 
-def _packed(about):
+def _packed(about: dict[str, Any]) -> bytes:
     return json.dumps(about, sort_keys=True).encode()
 
 
-def _digest(data):
+def _digest(data: bytes) -> str:
     return hashlib.blake2b(data, digest_size=32).hexdigest()
 
 
-def _reasons(damaged):
+def _reasons(damaged: dict[str, str]) -> str:
     return "; ".join(f"{name} ({reason})" for name, reason in damaged.items())

@@ -17,23 +17,25 @@ HOLDER = "process.json"
 
 
 class FolderLock:
-    """Holds a folder for this process; the operating system gives it back when the process ends.
+    """Locks a folder for this process; the operating system unlocks it when the process ends.
 
     Args:
-        folder: its path; it is created if it is not there.
+        folder: its path; it is created if it does not exist.
 
     Raises:
-        ValueError: on entering, if another process, or another run of this one, holds the folder.
-            The message names the process.
+        ValueError: on entering, if another process, or another run in this process, has locked the
+            folder. The message names the process.
 
     Example:
     ```python
+    from instdisc_core.checkpoints import FolderLock
+
     with FolderLock("runs/photos"):
-        train()
+        model.fit(photos.batches(10, seed=0), epochs=1)
     ```
     """
 
-    def __init__(self, folder: str | os.PathLike):
+    def __init__(self, folder: str | os.PathLike) -> None:
         self.folder = Path(folder)
         self._lock = FileLock(self.folder / ".lock")
 
@@ -53,7 +55,7 @@ class FolderLock:
         )
         about = {"pid": os.getpid(), "host": socket.gethostname()}
         about |= {"since": time.strftime("%Y-%m-%d %H:%M:%S"), "command": " ".join(sys.argv)}
-        with suppress(OSError):  # it only tells others who holds the folder
+        with suppress(OSError):  # the lock is held; the file only names its holder
             (self.folder / HOLDER).write_text(json.dumps(about) + "\n", encoding="utf-8")
         return self
 
@@ -67,8 +69,8 @@ class FolderLock:
             (self.folder / HOLDER).unlink()
         self._lock.release()
 
-    def _holder(self):
-        """The process that holds the folder, in words."""
+    def _holder(self) -> str:
+        """The process that has locked the folder, in words."""
         try:
             about = json.loads((self.folder / HOLDER).read_text(encoding="utf-8"))
             return "process {pid} on {host}, since {since}, {command!r},".format(**about)

@@ -1,4 +1,4 @@
-"""A digest at the end of a file, so that no changed byte goes unseen."""
+"""A digest at the end of a file, which finds every changed byte."""
 
 import hashlib
 import os
@@ -14,13 +14,19 @@ CHUNK = 2**20
 def seal(path: str | os.PathLike) -> str:
     """Append the digest of a file's bytes to it; HDF5 ignores what follows its data.
 
+    Args:
+        path: of the file.
+
     Returns:
         The digest, 64 hexadecimal digits.
 
     Example:
     ```python
-    seal("model.weights.h5")
-    check_seal("model.weights.h5")
+    from instdisc_core.checkpoints import check_seal, seal
+
+    dense = keras.Sequential([keras.Input((2,)), keras.layers.Dense(3)])
+    keras.saving.save_weights(dense, "dense.weights.h5")
+    assert seal("dense.weights.h5") == check_seal("dense.weights.h5")
     ```
     """
     digest = _digest(path, os.path.getsize(path))
@@ -32,11 +38,23 @@ def seal(path: str | os.PathLike) -> str:
 def check_seal(path: str | os.PathLike) -> str:
     """Raise unless a file ends with the digest of all bytes before it.
 
+    Args:
+        path: of the file.
+
     Returns:
         The digest, 64 hexadecimal digits.
 
     Raises:
         ValueError: the file has no digest, or its bytes have changed since they were written.
+
+    Example:
+    ```python
+    from instdisc_core.checkpoints import check_seal
+
+    model.build((None, 32, 32, 3))
+    model.save_weights("model.weights.h5")
+    digest = check_seal("model.weights.h5")
+    ```
     """
     size = os.path.getsize(path) - len(MARK) - DIGEST_BYTES
     with open(path, "rb") as file:
@@ -46,8 +64,9 @@ def check_seal(path: str | os.PathLike) -> str:
         size >= 0 and end.startswith(MARK),
         f"{Path(path)}, which does not end with a digest",
         "a whole file that InstanceDiscrimination.save_weights wrote",
-        "If it was cut short, take another copy. If you trust it and another program wrote it, as "
-        "keras.saving.save_weights does, instdisc_core.checkpoints.seal(path) adds the digest.",
+        "If it was cut short, take another copy. If another program wrote it, such as "
+        "keras.saving.save_weights, and you trust it, instdisc_core.checkpoints.seal(path) adds "
+        "the digest.",
     )
     digest = _digest(path, size)
     require(
@@ -59,7 +78,7 @@ def check_seal(path: str | os.PathLike) -> str:
     return digest.hex()
 
 
-def _digest(path, size):
+def _digest(path: str | os.PathLike, size: int) -> bytes:
     """The digest of the first ``size`` bytes."""
     digest = hashlib.blake2b(digest_size=DIGEST_BYTES)
     with open(path, "rb") as file:

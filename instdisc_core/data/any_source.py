@@ -1,20 +1,18 @@
-"""The image source for whatever holds the images."""
+"""An ImageSource from a folder, an array, a data set or a stream."""
 
 import os
+from collections.abc import Iterable, Mapping
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike
 
+from instdisc_core.data.array import ImageArray
+from instdisc_core.data.dataset import ImageDataset, pixels_of
 from instdisc_core.data.decoding import decode
 from instdisc_core.data.folder import ImageFolder
-from instdisc_core.data.sources import (
-    ImageArray,
-    ImageDataset,
-    ImageSource,
-    is_inferred,
-    pixels_of,
-)
+from instdisc_core.data.labels import is_inferred
+from instdisc_core.data.source import ImageSource
 from instdisc_core.validation import require, require_size
 
 
@@ -24,21 +22,21 @@ def image_source(
     labels: ArrayLike | Literal["inferred"] | None = "inferred",
     **kwargs: Any,
 ) -> ImageSource:
-    """The ImageSource for whatever holds the images.
+    """An ImageSource from a folder, an array, a data set or a stream.
 
     Args:
-        data: a folder's path, an array of images, a ``tf.data.Dataset`` of single images (which is
-            read into memory, in its order), a data set that can be indexed, or an ImageSource,
-            which is returned as it is.
-        size: see ``ImageFolder``; may be left out where images are in memory. An ImageSource must
-            have this size.
-        labels: ``(n,)``, integers or strings, but not for a folder; or ``"inferred"``: those of the
-            data set, or by the subfolders; or None for no labels.
-        **kwargs: of ImageFolder, ImageArray or ImageDataset.
+        data: a folder's path; an array of images; a ``tf.data.Dataset`` of single images, which is
+            read into memory in its order; a data set that can be indexed; or an ImageSource, which
+            is returned as it is.
+        size: see ``ImageFolder``; may be None for images in memory. An ImageSource must have this
+            size.
+        labels: ``(n,)``, integers or strings, but not for a folder. ``"inferred"`` takes the labels
+            of the data set, or the subfolders of a folder. None is no labels.
+        **kwargs: other arguments of ImageFolder, ImageArray or ImageDataset.
 
     Raises:
-        ValueError: what none of them can hold, or a size missing; an ImageSource of another size,
-            or with labels or other arguments, which it would not heed.
+        ValueError: data of another kind, or no size; or an ImageSource of another size, or one with
+            labels or other arguments, which it would ignore.
 
     Example: ``source = image_source("photos", size=64, follow_links=True)``
     """
@@ -50,33 +48,43 @@ def image_source(
     if hasattr(data, "as_numpy_iterator"):
         return _in_memory(data.as_numpy_iterator(), size, labels, **kwargs)
     require(size is not None, "no size", "the height and width of the images, such as size=64")
+    shape = require_size(size)
     if isinstance(data, (str, os.PathLike)):
         by_folders = labels is None or is_inferred(labels)
-        require(by_folders, "labels for a folder", "classes in subfolders")
-        labels = None if labels is None else "inferred"
-        return ImageFolder(data, require_size(size), labels=labels, **kwargs)
-    return ImageDataset(data, size, labels=labels, **kwargs)
+        require(by_folders, "labels for a folder", "one subfolder for each class")
+        return ImageFolder(data, shape, labels=None if labels is None else "inferred", **kwargs)
+    return ImageDataset(data, shape, labels=labels, **kwargs)
 
 
-def _require_unchanged(source, size, labels, others):
-    """Raise if an ImageSource were to get another size, labels or other arguments."""
+def _require_unchanged(
+    source: ImageSource,
+    size: int | tuple[int, int] | None,
+    labels: ArrayLike | None,
+    others: Mapping[str, Any],
+) -> None:
+    """Raise if an ImageSource is given with another size, labels or other arguments."""
     require(
         size is None or source.size == require_size(size),
         f"size={size!r} for an ImageSource of size {source.size}",
-        "its own size",
+        "the size of the source",
         "Build the source with the size that you need.",
     )
     given = list(others) if is_inferred(labels) else ["labels", *others]
     require(
         not given,
         f"{', '.join(given)} for an ImageSource",
-        "none of them",
-        "Give them where the source is built.",
+        "the ImageSource alone",
+        "Give these arguments when the source is built.",
     )
 
 
-def _in_memory(elements, size, labels, **kwargs):
-    """An ImageArray of the images, and labels, of an iterator."""
+def _in_memory(
+    elements: Iterable[Any],
+    size: int | tuple[int, int] | None,
+    labels: ArrayLike | None,
+    **kwargs: Any,
+) -> ImageArray:
+    """An ImageArray of the images and labels of an iterator."""
     images, found = [], []
     for element in elements:
         images.append(decode(pixels_of(element), None if size is None else require_size(size)))
@@ -86,7 +94,7 @@ def _in_memory(elements, size, labels, **kwargs):
             found.append(element["label"])
     require(bool(images), "an empty data set", "at least one image")
     shapes = {image.shape for image in images}
-    require(len(shapes) == 1, f"images of {len(shapes)} sizes", "a size=, to bring them to one")
+    require(len(shapes) == 1, f"images of {len(shapes)} sizes", "size=, the size of all images")
     return ImageArray(
         np.stack(images), (found or None) if is_inferred(labels) else labels, **kwargs
     )

@@ -3,11 +3,15 @@
 import hashlib
 import threading
 from collections import OrderedDict
+from collections.abc import Callable
+from typing import Any, Protocol
 
 import keras
 import numpy as np
+from numpy.typing import ArrayLike
 
 from instdisc_core.data.manifest import Manifest
+from instdisc_core.types import Tensor
 from instdisc_core.validation import require, require_count, require_number
 
 
@@ -15,25 +19,25 @@ class OrderedBatches(keras.utils.PyDataset):
     """Batches in an order that is a pure function of the seed and the epoch.
 
     Args:
-        num_images: how many there are.
-        batch_size: images a batch; the last one of an epoch holds what is left.
+        num_images: the number of images.
+        batch_size: images per batch; the last batch of an epoch holds the rest.
         seed: of the order, an integer; None keeps the order of the indices in every epoch.
-        drop_remainder: leave out what does not fill a batch.
+        drop_remainder: leave out the images that do not fill a batch.
 
     Attributes:
-        epoch: which epoch the batches are of, from 0.
-        start: batches of this epoch that are left out because they were trained on before.
+        epoch: the epoch of the batches, from 0.
+        start: the first batches of this epoch that are left out, because they were trained on.
     """
 
     def __init__(
         self, num_images: int, batch_size: int, seed: int | None, drop_remainder: bool = False
-    ):
+    ) -> None:
         super().__init__()
         require_count("batch_size", batch_size)
         self.num_images, self.batch_size, self.seed = num_images, batch_size, seed
         self.drop_remainder = drop_remainder
         self.epoch, self.start = 0, 0
-        self._order: tuple = (None, None)
+        self._order: tuple[int | None, np.ndarray] = (None, np.arange(0))
 
     def __len__(self) -> int:
         n = self.num_images
@@ -41,7 +45,7 @@ class OrderedBatches(keras.utils.PyDataset):
 
     @property
     def num_batches(self) -> int:
-        """How many batches of this epoch there are to train on."""
+        """The number of batches of this epoch to train on."""
         return len(self) - self.start
 
     @property
@@ -51,7 +55,7 @@ class OrderedBatches(keras.utils.PyDataset):
 
     @property
     def fingerprint(self) -> str:
-        """Hexadecimal digits that tell the data apart from others."""
+        """Hexadecimal digits that no other data have."""
         raise NotImplementedError
 
     def order(self, epoch: int) -> np.ndarray:
@@ -69,56 +73,70 @@ class OrderedBatches(keras.utils.PyDataset):
             self._order = epoch, order
         return order[step * self.batch_size : (step + 1) * self.batch_size]
 
-    def _step(self, number):
-        """The step of the epoch that batch ``number`` is trained on in."""
+    def _step(self, number: int) -> int:
+        """The step of the epoch in which batch ``number`` is trained on."""
         if not 0 <= number < self.num_batches:
             last = self.num_batches - 1
             raise IndexError(f"Received: batch {number}. Expected one of 0 to {last}.")
         return self.start + number
 
 
+class _Source(Protocol):
+    """What ``ImageBatches`` needs of an ImageSource, whose module imports this one."""
+
+    @property
+    def manifest(self) -> Manifest: ...
+
+    def __len__(self) -> int: ...
+
+    def images(self) -> np.ndarray: ...
+
+    def start(self, indices: ArrayLike) -> Callable[[], np.ndarray]: ...
+
+
 class ImageBatches(OrderedBatches):
     """Batches of an ImageSource, in an order that is a pure function of the seed and the epoch.
 
-    So a run can be repeated, and one that was interrupted goes on with the batches it would have
-    had. ``InstanceDiscrimination.fit`` sets ``epoch``; in a loop of your own, set it yourself.
-    While a batch is being trained on, threads decode the next ones.
+    So a run can be repeated, and an interrupted run continues with the batches that it would have
+    had. ``InstanceDiscrimination.fit`` sets ``epoch``; in a training loop of your own, set it
+    yourself. While a batch is trained on, threads decode the next ones.
 
     Args:
         source: the ImageSource.
-        batch_size: images a batch; the last one of an epoch holds what is left.
+        batch_size: images per batch; the last batch of an epoch holds the rest.
         seed: of the order, an integer; None keeps the order of the indices in every epoch, and
             yields images alone, for ``predict``.
-        drop_remainder: leave out what does not fill a batch: other images in each epoch. It saves
-            a compilation for the odd shape. Where all images don't fill one, it is kept.
+        drop_remainder: leave out the images that do not fill a batch, other ones in each epoch.
+            This saves a compilation for the shape of the last batch. If all images together do not
+            fill a batch, they are one.
         prefetch: batches that are decoded ahead.
-        on_device: keep all images where Keras computes, and gather batches there. It spares the
-            way from the host's memory, for a set that fits an accelerator's.
+        on_device: keep all images on the device where Keras computes, and gather batches there.
+            Nothing is copied from the host then, but the images must fit the device's memory.
 
     Attributes:
-        epoch: which epoch the batches are of, from 0.
+        epoch: the epoch of the batches, from 0.
 
     Example:
     ```python
-    batches = ImageBatches(ImageFolder("photos", 64), batch_size=128, seed=0)
-    images, indices = batches[0]  # uint8 (128, 64, 64, 3), int32 (128,)
+    batches = ImageBatches(ImageFolder("photos", 64), batch_size=8, seed=0)
+    images, indices = batches[0]  # uint8 (8, 64, 64, 3), int32 (8,)
     ```
     """
 
     def __init__(
         self,
-        source,
-        batch_size=128,
-        seed=0,
-        drop_remainder=False,
-        prefetch=2,
-        on_device=False,
-    ):
+        source: _Source,
+        batch_size: int = 128,
+        seed: int | None = 0,
+        drop_remainder: bool = False,
+        prefetch: int = 2,
+        on_device: bool = False,
+    ) -> None:
         super().__init__(len(source), batch_size, seed, drop_remainder)
         require_number("prefetch", prefetch, 0)
         self.source, self.prefetch = source, prefetch
         self._resident = keras.ops.convert_to_tensor(source.images()) if on_device else None
-        self._ahead: OrderedDict = OrderedDict()
+        self._ahead: OrderedDict[tuple[int, int], Callable[[], np.ndarray]] = OrderedDict()
         self._lock = threading.Lock()
 
     @property
@@ -131,18 +149,18 @@ class ImageBatches(OrderedBatches):
         """That of the manifest."""
         return self.manifest.fingerprint
 
-    def __getitem__(self, number):
+    def __getitem__(self, number: int) -> tuple[Tensor, ...]:
         """``(images, indices)`` of one batch of this epoch; ``(images,)`` without a seed."""
         step = self._step(number)
         indices = self.indices(self.epoch, step)
         images = self._decoded(step) if self._resident is None else self._gathered(indices)
         return (images,) if self.seed is None else (images, indices)
 
-    def _gathered(self, indices):
+    def _gathered(self, indices: np.ndarray) -> Tensor:
         return keras.ops.take(self._resident, indices, axis=0)
 
-    def _decoded(self, step):
-        """The images of a batch, and begin to decode the next ones."""
+    def _decoded(self, step: int) -> np.ndarray:
+        """The images of a batch; threads begin to decode the next ones."""
         wanted = [(self.epoch, s) for s in range(step, min(step + 1 + self.prefetch, len(self)))]
         with self._lock:
             for key in [key for key in self._ahead if key not in wanted]:
@@ -153,30 +171,53 @@ class ImageBatches(OrderedBatches):
             wait = self._ahead.pop(wanted[0])
         return wait()
 
-    def on_epoch_end(self):
+    def on_epoch_end(self) -> None:
         """Forget what was decoded ahead."""
         self._ahead.clear()
 
-    def __getstate__(self):
+    def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_ahead": OrderedDict(), "_lock": None}
 
-    def __setstate__(self, state):
+    def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state, _lock=threading.Lock())
 
 
 class ArrayBatches(OrderedBatches):
-    """Batches of arrays in memory, in an order that can be continued.
+    """Batches of arrays in memory, in an order that is a pure function of the seed and the epoch.
 
     Args:
         x: array, or nested dicts and lists of arrays, with the images along the first axis.
-        y: the instance index of each, ``(n,)``.
+        y: the instance index of each image, ``(n,)``.
         sample_weight: ``(n,)``, or None.
-        batch_size, seed: see ``OrderedBatches``.
+        batch_size: images per batch; the last batch of an epoch holds the rest.
+        seed: of the order, an integer; None keeps the order of the arrays in every epoch.
+
+    Attributes:
+        epoch: the epoch of the batches, from 0; a training loop of your own sets it.
+
+    Raises:
+        ValueError: arrays of different lengths.
+
+    Example:
+    ```python
+    batches = ArrayBatches(images, indices, batch_size=8, seed=0)
+    for epoch in range(2):
+        batches.epoch = epoch
+        for some_images, their_indices in batches:
+            print(their_indices)  # or train
+    ```
     """
 
-    def __init__(self, x, y, sample_weight=None, batch_size: int = 32, seed: int | None = None):
-        super().__init__(len(y), batch_size, seed)
+    def __init__(
+        self,
+        x: Any,
+        y: ArrayLike,
+        sample_weight: ArrayLike | None = None,
+        batch_size: int = 32,
+        seed: int | None = None,
+    ) -> None:
         parts = [x, np.asarray(y)] + ([] if sample_weight is None else [np.asarray(sample_weight)])
+        super().__init__(len(parts[1]), batch_size, seed)
         self._arrays = tuple(keras.tree.map_structure(_on_host, part) for part in parts)
         lengths = {len(array) for array in keras.tree.flatten(self._arrays)}
         require(
@@ -185,7 +226,7 @@ class ArrayBatches(OrderedBatches):
             "as many indices, and sample weights, as images",
         )
 
-    def __getitem__(self, number):
+    def __getitem__(self, number: int) -> tuple[Any, ...]:
         """``(x, y)`` or ``(x, y, sample_weight)`` of one batch of this epoch."""
         indices = self.indices(self.epoch, self._step(number))
         return keras.tree.map_structure(lambda array: array[indices], self._arrays)
@@ -200,6 +241,6 @@ class ArrayBatches(OrderedBatches):
         return digest.hexdigest()
 
 
-def _on_host(array):
-    """A NumPy array, of a tensor on any device too."""
+def _on_host(array: Tensor) -> np.ndarray:
+    """The values of an array or of a tensor on any device, as NumPy."""
     return array if isinstance(array, np.ndarray) else keras.ops.convert_to_numpy(array)

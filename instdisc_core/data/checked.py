@@ -1,4 +1,4 @@
-"""What training data must be before a step is compiled: there, finite, and numbered in 32 bits."""
+"""Checks of training data: there are images, they are finite, and indices fit 32 bits."""
 
 from collections.abc import Iterator
 from types import GeneratorType
@@ -8,6 +8,7 @@ import keras
 import numpy as np
 from keras import ops
 
+from instdisc_core.types import Tensor
 from instdisc_core.validation import require, require_finite
 
 INT32 = np.iinfo("int32")
@@ -16,8 +17,8 @@ INT32 = np.iinfo("int32")
 def with_narrow_indices(data: Any) -> Any:
     """The same data, with indices that keep their meaning in 32 bits.
 
-    JAX cuts integers to 32 bits, so that index 2**32 + 1 would train row 1. What does not fit
-    becomes the nearest integer that does, which names no row: training counts and reports it.
+    JAX cuts integers to 32 bits, so that index 2**32 + 1 would train row 1. An index that does not
+    fit becomes the nearest integer that does. No row has it, so training counts and reports it.
 
     Args:
         data: what ``fit`` takes. A ``PyDataset`` or a generator of ``(images, indices)`` is
@@ -34,27 +35,27 @@ class NarrowIndices(keras.utils.PyDataset):
     """A ``PyDataset`` whose indices are int32; see ``with_narrow_indices``.
 
     Args:
-        dataset: the one to wrap.
+        dataset: the data set to wrap.
     """
 
-    def __init__(self, dataset: keras.utils.PyDataset):
+    def __init__(self, dataset: keras.utils.PyDataset) -> None:
         super().__init__(dataset.workers, dataset.use_multiprocessing, dataset.max_queue_size)
         self.dataset = dataset
 
     @property
-    def num_batches(self):
-        """As many as the wrapped one has."""
+    def num_batches(self) -> int | None:
+        """That of the wrapped data set."""
         return self.dataset.num_batches
 
-    def __getitem__(self, number):
+    def __getitem__(self, number: int) -> Any:
         return narrow(self.dataset[number])
 
-    def on_epoch_begin(self):
-        """Tell the wrapped one."""
+    def on_epoch_begin(self) -> None:
+        """Call that of the wrapped data set."""
         self.dataset.on_epoch_begin()
 
-    def on_epoch_end(self):
-        """Tell the wrapped one."""
+    def on_epoch_end(self) -> None:
+        """Call that of the wrapped data set."""
         self.dataset.on_epoch_end()
 
 
@@ -68,13 +69,13 @@ def narrow(batch: Any) -> Any:
     return (batch[0], np.clip(indices, INT32.min, INT32.max).astype("int32"), *batch[2:])
 
 
-def _narrowed(generator: Iterator) -> Iterator:
+def _narrowed(generator: Iterator[Any]) -> Iterator[Any]:
     for batch in generator:
         yield narrow(batch)
 
 
 def require_images(data: Any) -> None:
-    """Raise if arrays, or a ``PyDataset``, hold nothing."""
+    """Raise if arrays, or a ``PyDataset``, hold no images."""
     if isinstance(data, keras.utils.PyDataset):
         empty = data.num_batches == 0
     else:
@@ -89,32 +90,36 @@ def require_finite_images(data: Any) -> None:
             require_finite("data", array, unit="images")
 
 
-def finite_images(images: Any) -> Any:
-    """Which images of a batch, a tensor or nested ones, are finite; None where all must be.
+def finite_images(images: Any) -> Tensor | None:
+    """Which images of a batch are finite.
+
+    Args:
+        images: a tensor, or nested dicts and lists of tensors.
 
     Returns:
-        A boolean tensor ``(batch,)``, or None for integer pixels.
+        A boolean tensor ``(batch,)``, or None for integer pixels, which are always finite.
     """
     finite = None
     for part in keras.tree.flatten(images):
         if keras.backend.is_float_dtype(keras.backend.standardize_dtype(part.dtype)):
             axes = tuple(range(1, len(part.shape)))
-            mine = ops.all(ops.isfinite(part), axis=axes)
-            finite = mine if finite is None else ops.logical_and(finite, mine)
+            these = ops.all(ops.isfinite(part), axis=axes)
+            finite = these if finite is None else ops.logical_and(finite, these)
     return finite
 
 
 def without_non_finite(images: Any) -> Any:
-    """The images of a batch, those that are not finite replaced by the first that is, or by zeros.
+    """Replace each image that is not finite by the first finite image of the batch.
 
-    A NaN would make the statistics of the whole batch NaN.
+    If no image is finite, zeros replace them. A NaN would make the statistics of the whole batch
+    NaN.
     """
     finite = finite_images(images)
     if finite is None:
         return images
     first = ops.argmax(finite)
 
-    def cleaned(part):
+    def cleaned(part: Tensor) -> Tensor:
         keep = ops.reshape(finite, (-1,) + (1,) * (len(part.shape) - 1))
         instead = ops.where(keep[first], part[first], ops.zeros_like(part[first]))
         return ops.where(keep, part, instead)
@@ -122,5 +127,5 @@ def without_non_finite(images: Any) -> Any:
     return keras.tree.map_structure(cleaned, images)
 
 
-def _arrays(data):
+def _arrays(data: Any) -> list[np.ndarray]:
     return [part for part in keras.tree.flatten(data) if isinstance(part, np.ndarray)]

@@ -1,57 +1,69 @@
-"""From the bytes of an image file, of whatever kind, to pixels of one size."""
+"""From an image file, a Pillow image or an array to pixels of one size."""
 
 import io
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from instdisc_core.data.reading import reason
 
+if TYPE_CHECKING:
+    import PIL.Image
+
 SUFFIXES = {".avif", ".bmp", ".dib", ".gif", ".j2k", ".jfif", ".jp2", ".jpe", ".jpeg", ".jpg"}
 SUFFIXES |= {".pbm", ".pgm", ".png", ".pnm", ".ppm", ".tga", ".tif", ".tiff", ".webp"}
-# Pillow's names of their formats. Others are never opened: EPS, for one, starts Ghostscript.
-# TGA is last because its files have no mark by which to know them.
+# Pillow's names of their formats. Others are never opened: EPS, for example, starts Ghostscript.
+# TGA is last because its files have no mark that identifies them.
 FORMATS = ("JPEG", "PNG", "WEBP", "TIFF", "GIF", "BMP", "DIB", "PPM", "JPEG2000", "AVIF", "TGA")
 ORIENTATION = 0x0112  # of EXIF; from 5 on, width and height are swapped
 DEEP_MODES = {"I", "I;16", "I;16B", "I;16L", "I;16N"}  # 16 bits a pixel, kept in up to 32
 
 
-def decode(image, size: tuple[int, int] | None) -> np.ndarray:
+def decode(
+    image: "bytes | np.ndarray | PIL.Image.Image", size: tuple[int, int] | None
+) -> np.ndarray:
     """Pixels ``(height, width, 3)``, uint8, of one image.
 
-    What Pillow opens is turned upright as its EXIF says; the first frame of an animation is taken;
-    gray, palette and CMYK become RGB; transparency is laid on white; 16 bits become 8. The largest
-    central part of the wanted shape is then resized, and no image is distorted.
+    A file or a Pillow image is turned upright as its EXIF says. The first frame of an animation is
+    taken. Gray, palette and CMYK become RGB; transparent pixels become white; 16 bits become 8. The
+    largest central part of the wanted shape is then resized, so that no image is distorted.
 
-    The formats are those of ``FORMATS``, as far as this Pillow reads them. Files and Pillow images
-    have at most ``PIL.Image.MAX_IMAGE_PIXELS`` pixels, where Pillow begins to warn of files that
-    are made to fill the memory; set that to read larger ones.
+    The formats are JPEG, PNG, WebP, TIFF, GIF, BMP, DIB, PPM, JPEG 2000, AVIF and TGA, as far as
+    the installed Pillow reads them. A file or a Pillow image may have at most
+    ``PIL.Image.MAX_IMAGE_PIXELS`` pixels: above that, Pillow warns of files that are made to fill
+    the memory. Set it to read larger images.
 
     Args:
         image: the bytes of a file, a Pillow image, or an array ``(height, width)`` or ``(height,
             width, channels)`` with 1, 3 or 4 channels, uint8 in 0 to 255 or floats in 0 to 1.
-        size: ``(height, width)`` in pixels; None keeps an image's own.
+        size: ``(height, width)`` in pixels; None keeps the size of the image.
 
     Raises:
-        ValueError: what is no image, or a broken one, or one of another format or with too many
-            pixels; the message is the reason alone.
+        ValueError: not an image, a broken one, one of another format, or one with too many pixels.
+            The message is the reason alone.
+
+    Example: ``pixels = decode(images[0], (16, 16))``
     """
     from PIL import Image, ImageOps
 
-    if _is_done(image, size):
-        return image
-    image = _from_array(image) if isinstance(image, np.ndarray) else _upright(image, size)
-    if not all(image.size):
-        raise ValueError(f"{image.width} x {image.height} pixels, which is none")
+    if isinstance(image, np.ndarray):
+        if _is_done(image, size):
+            return image
+        found = _from_array(image)
+    else:
+        found = _upright(image, size)
+    if not all(found.size):
+        raise ValueError(f"{found.width} x {found.height} pixels, which is none")
     try:
-        image = _rgb(image)
-        if size is not None and image.size != tuple(size[::-1]):
-            image = ImageOps.fit(image, size[::-1], Image.Resampling.BILINEAR)
-        return np.asarray(image)
+        found = _rgb(found)
+        if size is not None and found.size != size[::-1]:
+            found = ImageOps.fit(found, size[::-1], Image.Resampling.BILINEAR)
+        return np.asarray(found)
     except (MemoryError, OSError) as error:
         raise ValueError(reason(error)) from error
 
 
-def _upright(image, size):
+def _upright(image: "bytes | PIL.Image.Image", size: tuple[int, int] | None) -> "PIL.Image.Image":
     """The pixels of a file or of a Pillow image, read and turned as its EXIF says."""
     from PIL import Image, ImageOps
 
@@ -67,11 +79,11 @@ def _upright(image, size):
         raise ValueError(reason(error)) from error
 
 
-def _opened(data, size):
-    """A Pillow image of the bytes of a file, of which no pixel is decoded yet."""
+def _opened(data: bytes, size: tuple[int, int] | None) -> "PIL.Image.Image":
+    """A Pillow image of the bytes of a file, before any pixel is decoded."""
     from PIL import Image
 
-    Image.init()  # or OPEN holds the commonest formats alone
+    Image.init()  # without it, OPEN holds only the most common formats
     known = [name for name in FORMATS if name in Image.OPEN]
     image = Image.open(io.BytesIO(data), formats=known)
     _require_allowed(image)
@@ -81,7 +93,7 @@ def _opened(data, size):
     return image
 
 
-def _require_allowed(image):
+def _require_allowed(image: object) -> None:
     """Raise unless this is a Pillow image of a format and a size that may be decoded."""
     from PIL import Image
 
@@ -89,7 +101,7 @@ def _require_allowed(image):
         raise ValueError(
             f"a {type(image).__name__}, not the bytes of a file, an array, or a Pillow image"
         )
-    # MPO is what Pillow calls a JPEG of several images; what was made in memory has no format.
+    # MPO is Pillow's name of a JPEG with several images; an image made in memory has no format.
     if image.format not in (*FORMATS, "MPO", None):
         raise ValueError(
             f"the format {image.format}, not one of {', '.join(FORMATS)}; "
@@ -102,13 +114,12 @@ def _require_allowed(image):
         )
 
 
-def _is_done(image, size):
-    """Whether this is an array of pixels of the wanted size already."""
-    is_pixels = isinstance(image, np.ndarray) and image.dtype == np.uint8
-    return is_pixels and image.shape == (*(size or image.shape[:2]), 3)
+def _is_done(image: np.ndarray, size: tuple[int, int] | None) -> bool:
+    """Whether this array already holds pixels of the wanted size."""
+    return image.dtype == np.uint8 and image.shape == (*(size or image.shape[:2]), 3)
 
 
-def _rgb(image):
+def _rgb(image: "PIL.Image.Image") -> "PIL.Image.Image":
     """A Pillow image of any mode in RGB."""
     from PIL import Image
 
@@ -125,7 +136,7 @@ def _rgb(image):
     return image.convert("RGB")
 
 
-def _from_array(pixels):
+def _from_array(pixels: np.ndarray) -> "PIL.Image.Image":
     from PIL import Image
 
     if pixels.dtype.kind == "f":

@@ -1,58 +1,64 @@
-"""Images in a folder: what is broken or a copy is left out, and what has changed is named."""
+"""Images in a folder as a source."""
 
 import os
 import sys
-import warnings
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
 from instdisc_core.data.decoding import decode
-from instdisc_core.data.listing import classes, image_files, with_reasons
-from instdisc_core.data.manifest import Manifest, digest, listed, printable
-from instdisc_core.data.reading import contents
+from instdisc_core.data.labels import Labels, by_folder
+from instdisc_core.data.listing import image_files
+from instdisc_core.data.names import printable
+from instdisc_core.data.reading import contents, digest
 from instdisc_core.data.scanning import scan
-from instdisc_core.data.sources import ImageSource, fits, threads
+from instdisc_core.data.selection import (
+    names_of_manifest,
+    require_readable,
+    saved_manifest,
+    without_problems,
+)
+from instdisc_core.data.source import ImageSource, fits, threads
 from instdisc_core.validation import require, require_count, require_size
 
 
 class ImageFolder(ImageSource):
     """The images in a folder and its subfolders, in the order of their names.
 
-    If every image is in a subfolder, and there are several, the first part of a path is an
-    image's class; else the folder is flat and there are no labels. Files are read if they are
-    regular, not larger than ``max_bytes``, and of a format that ``decode`` lists; whatever else has
-    the name of an image counts as broken.
+    If there are several subfolders and every image is in one, the first part of its path is its
+    class. Otherwise there are no labels. A file is read if it is a regular file, not larger than
+    ``max_bytes``, and of a format that ``decode`` lists. Any other file with the name of an image
+    counts as broken.
 
     Args:
         folder: its path.
-        size: height and width in pixels to which images are brought, one integer or a pair: the
-            largest central part of that shape, resized.
-        corrupt: what to do about broken files, and about subfolders that cannot be listed:
+        size: height and width of the images in pixels, one integer or a pair. The largest central
+            part of that shape is resized to it.
+        corrupt: what to do with broken files, and with subfolders that cannot be listed:
             ``"raise"`` raises an error that names them; ``"skip"`` leaves them out and lists them
             in ``manifest.skipped``.
-        duplicates: about files with equal bytes: ``"warn"``, ``"drop"`` (all but the first of
-            each, listed in ``manifest.skipped``) or ``"keep"``. The objective would push an image
-            from its copy.
-        manifest: path of a CSV file. If it is there, the folder is checked against it, its order
-            holds, and files that are new are left out with a warning; otherwise it is written.
-        cache: keep the decoded images in memory; ``"auto"`` where that takes at most 2 GiB.
-            Without a cache broken files are found at the start only with ``corrupt="skip"``; else
-            when their turn comes. A file whose content is then not what it was at the start is an
-            error; one that changed without a new size or time is not noticed.
+        duplicates: what to do with files of equal bytes: ``"warn"``, ``"drop"`` (keep the first,
+            and list the others in ``manifest.skipped``) or ``"keep"``. The objective pushes an
+            image away from its copy.
+        manifest: path of a CSV file. If it exists, the folder is checked against it, its order is
+            taken, and new files are left out with a warning. Otherwise it is written.
+        cache: keep the decoded images in memory; ``"auto"`` if that takes at most 2 GiB. Without a
+            cache, broken files are found at the start only with ``corrupt="skip"``; otherwise when
+            they are decoded. A file whose content has changed since the start is then an error. A
+            change that keeps both size and time of a file is not noticed.
         workers: threads that decode; None is one for each core.
         class_names: the classes in the order of their labels, such as another folder's
             ``class_names``; None is the sorted names of the subfolders.
-        labels: ``"inferred"`` takes the classes from the subfolders; None says that there are no
-            classes, as for folders by year.
+        labels: ``"inferred"`` takes the classes from the subfolders; None means that there are no
+            classes, for example if the subfolders are years.
         follow_links: read the folders behind links as well, each folder once, so that links in a
-            circle end; with False such a link counts as a subfolder that cannot be listed. Links
-            to files are always read.
-        max_bytes: the largest size of a file in bytes; a larger one counts as broken.
-        verbose: print how many images were found and skipped, and show a progress bar where there
-            are at least 1,000 files to read.
+            circle do no harm. If False, such a link counts as a subfolder that cannot be listed.
+            Links to files are always read.
+        max_bytes: the largest size of a file in bytes; a larger file counts as broken.
+        verbose: print how many images were found and skipped, and show a progress bar for 1,000 or
+            more files.
 
     Raises:
         ValueError: the folder does not exist or holds no images, a file is broken, or the folder
@@ -60,8 +66,8 @@ class ImageFolder(ImageSource):
 
     Example:
     ```python
-    photos = ImageFolder("photos", size=64, corrupt="skip")
-    model.fit(photos.batches(128, seed=0), epochs=200)
+    photos = ImageFolder("photos", size=32, corrupt="skip")
+    model.fit(photos.batches(10, seed=0), epochs=1)
     embeddings = model.predict(photos.ordered())
     ```
     """
@@ -88,13 +94,14 @@ class ImageFolder(ImageSource):
         require(
             labels is not None or class_names is None,
             "class_names for images without labels",
-            "labels='inferred' where there are classes",
+            "labels='inferred' if there are classes",
         )
         require_count("max_bytes", max_bytes)
         self.folder, self.max_bytes, shape = Path(folder), max_bytes, require_size(size)
         listing = image_files(self.folder, follow_links)
-        known = _known(Path(manifest)) if manifest else None
-        names = listing.names if known is None else self._names_of(known, listing)
+        place = printable(str(self.folder))
+        known = saved_manifest(Path(manifest)) if manifest else None
+        names = listing.names if known is None else names_of_manifest(known, listing, place)
         cached = fits(len(names), shape) if cache == "auto" else cache
         pixels = np.empty((len(names), *shape, 3), "uint8") if cached else None
         unseen = corrupt == "skip" and known is None
@@ -110,20 +117,24 @@ class ImageFolder(ImageSource):
         )
         if known is None:
             problems = {**listing.problems, **problems}
-            found, pixels = self._chosen(found, pixels, problems, corrupt, duplicates)
+            if corrupt == "raise":
+                require_readable(problems, place)
+            found, pixels = without_problems(found, pixels, problems, duplicates, place)
             if manifest:
                 found.save(manifest)
         else:
-            self._reject(problems, "Restore them; or delete the manifest, and train a new model.")
-            known.check(found, self._place)
+            require_readable(
+                problems, place, "Restore them; or delete the manifest, and train a new model."
+            )
+            known.check(found, place)
         self._modified = found.modified  # in the manifest they may be those of a copied folder
         kept = found if known is None else known
-        numbers, class_names = classes(kept.names, class_names) if labels else (None, None)
-        super().__init__(kept, shape, numbers, class_names, workers, pixels)
+        numbers, found_names = by_folder(kept.names, class_names) if labels else Labels(None, None)
+        super().__init__(kept, shape, numbers, found_names, workers, pixels)
         if verbose:
-            self._print_summary(manifest)
+            self._print_summary(place, manifest)
 
-    def _decode(self, index):
+    def _decode(self, index: int) -> np.ndarray:
         path = self.folder / self.names[index]
         try:
             data, status = contents(path, self.max_bytes)
@@ -139,102 +150,16 @@ class ImageFolder(ImageSource):
                 "it; or list the folder again with corrupt='skip', and train a new model."
             ) from error
 
-    def _names_of(self, known, listing):
-        """The names in the manifest's order, without files that came later."""
-        there = {*listing.names, *listing.problems}
-        gone = [name for name in known.names if name not in there]
-        unlisted = f"; not listed: {with_reasons(listing.problems)}" if listing.problems else ""
-        require(
-            not gone,
-            f"{self._place}, in which {len(gone)} of the manifest's {len(known)} files are "
-            f"missing: {listed(gone)}{unlisted}",
-            "the files that the manifest lists",
-            "Restore them; or delete the manifest, and train a new model on what is there now.",
-        )
-        new = there - set(known.names) - set(known.skipped)
-        if new:
-            warnings.warn(
-                f"{len(new)} files or folders in {self._place} are not in its manifest and are "
-                f"left out: {listed(sorted(new))}. To train on them, delete the manifest and train "
-                "a new model.",
-                stacklevel=3,
-            )
-        return list(known.names)
-
-    def _reject(self, problems, remedy):
-        """Raise if there are files or folders with problems."""
-        require(
-            not problems,
-            f"{self._place}, in which {len(problems)} files or folders cannot be read: "
-            + with_reasons(problems),
-            "images",
-            remedy,
-        )
-
-    def _chosen(self, found, pixels, problems, corrupt, duplicates):
-        """Manifest and pixels without the files that are broken or, if so wished, copies."""
-        if corrupt == "raise":
-            self._reject(problems, "Repair or remove them, or leave them out by corrupt='skip'.")
-        first: dict[str, str] = {}
-        copies = {
-            name: f"a copy of {printable(first[content])}"
-            for name, content in zip(found.names, found.digests, strict=True)
-            if name not in problems and first.setdefault(content, name) != name
-        }
-        if copies and duplicates == "warn":
-            warnings.warn(
-                f"{len(copies)} of {len(found)} files in {self._place} are copies: "
-                f"{with_reasons(copies)}. Training pushes an image from its copy; leave copies "
-                "out by duplicates='drop', or say duplicates='keep'.",
-                stacklevel=3,
-            )
-        skipped = {**problems, **(copies if duplicates == "drop" else {})}
-        keep = [i for i, name in enumerate(found.names) if name not in skipped]
-        require(
-            bool(keep),
-            f"{self._place}, all of whose {len(found)} image files are broken: "
-            + with_reasons(problems),
-            "at least one image",
-        )
-        if not skipped:
-            return found, pixels
-        return found.subset(keep, skipped), None if pixels is None else _moved(pixels, keep)
-
-    @property
-    def _place(self):
-        return printable(str(self.folder))
-
-    def _print_summary(self, manifest):
+    def _print_summary(self, place: str, manifest: str | os.PathLike | None) -> None:
         """One line on what was found and what was left out."""
         skipped = len(self.manifest.skipped)
         kinds = f" in {len(self.class_names)} classes" if self.class_names else ""
         places = ".manifest.skipped" + (f" and {printable(str(manifest))}" if manifest else "")
-        line = f"Found {len(self)} images{kinds} in {self._place}; skipped {skipped}"
+        line = f"Found {len(self)} images{kinds} in {place}; skipped {skipped}"
         line += f", listed in {places}." if skipped else "."
         encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
         print(line.encode(encoding, "backslashreplace").decode(encoding))
 
 
-def _known(path):
-    """The manifest in a file, or None where it can be written; before any image is read."""
-    if path.exists():
-        return Manifest.load(path)
-    parent = path.resolve().parent
-    require(
-        parent.is_dir(),
-        f"manifest={printable(str(path))!r}, in a folder that is not there",
-        "a path in a folder that exists",
-        f"Create {printable(str(parent))} first.",
-    )
-    return None
-
-
-def _moved(pixels, keep):
-    """The images of these indices, which rise, moved to the front of the array: no second one."""
-    for place, i in enumerate(keep):
-        pixels[place] = pixels[i]
-    return pixels[: len(keep)]
-
-
-def _require_choice(name, value, choices):
+def _require_choice(name: str, value: Any, choices: tuple[Any, ...]) -> None:
     require(value in choices, f"{name}={value!r}", f"one of {', '.join(map(repr, choices))}")

@@ -1,21 +1,20 @@
-"""Which files in a folder are images by their names, in which order, and of which classes."""
+"""Which files in a folder are images by their names, and in which order."""
 
 import os
 import re
 from collections import Counter, deque
-from pathlib import Path, PurePosixPath
+from collections.abc import Iterator
+from pathlib import Path
 from typing import NamedTuple
 
-import numpy as np
-
 from instdisc_core.data.decoding import SUFFIXES
-from instdisc_core.data.manifest import listed, printable
+from instdisc_core.data.names import printable, with_reasons
 from instdisc_core.data.reading import reason
 from instdisc_core.validation import require
 
 
 class Listing(NamedTuple):
-    """What there is below a folder; names are paths from there with ``/`` between the parts.
+    """What is in a folder; names are paths from there with ``/`` between the parts.
 
     Attributes:
         names: of the image files, in their order: ``9.jpg`` before ``10.jpg``.
@@ -27,20 +26,20 @@ class Listing(NamedTuple):
 
 
 def image_files(folder: Path, follow_links: bool) -> Listing:
-    """List the image files in a folder and its subfolders, but for hidden ones.
+    """List the image files in a folder and its subfolders, without hidden ones.
 
     Args:
         folder: its path.
-        follow_links: list the folders behind links as well. No folder is listed twice, so that
-            links in a circle end; files of the folder itself are listed under its own name.
+        follow_links: list the folders behind links as well. No folder is listed twice, so links
+            in a circle do no harm. A file in the folder itself is listed by its own path there.
 
     Raises:
-        ValueError: the folder is not there, no folder, or has no images.
+        ValueError: the folder does not exist, is not a folder, or has no images.
     """
     place = printable(str(folder))
     require(
         folder.is_dir(),
-        f"{place!r}, which is {'no folder' if folder.exists() else 'not there'}",
+        f"{place!r}, which {'is not a folder' if folder.exists() else 'does not exist'}",
         "a folder of images",
     )
     names: list[str] = []
@@ -62,35 +61,11 @@ def image_files(folder: Path, follow_links: bool) -> Listing:
     return Listing(sorted(names, key=_natural), problems)
 
 
-def classes(names, wanted=None):
-    """Labels and class names by the first part of each path, or None twice.
-
-    Args:
-        names: of the images.
-        wanted: the class names in the order of their labels; None is all there are, sorted.
-    """
-    parts = [PurePosixPath(name).parts for name in names]
-    found = sorted({p[0] for p in parts})
-    if wanted is None and (any(len(p) == 1 for p in parts) or len(found) == 1):
-        return None, None
-    classes = found if wanted is None else list(wanted)
-    unknown = [name for name in found if name not in classes]
-    expected = f"some of {', '.join(map(printable, classes))}"
-    require(not unknown, f"classes {listed(unknown)}", expected)
-    numbers = {name: i for i, name in enumerate(classes)}
-    return np.array([numbers[p[0]] for p in parts]), classes
-
-
-def with_reasons(problems: dict[str, str]) -> str:
-    """The first names with their reasons, and how many more there are."""
-    return listed([f"{name} ({why})" for name, why in problems.items()])
-
-
-def _walk(folder, follow_links, problems):
+def _walk(folder: Path, follow_links: bool, problems: dict[str, str]) -> Iterator[str]:
     """Yield the name of each file that is not hidden; add to ``problems`` what cannot be listed."""
-    folders, links, seen = deque([""]), deque[str](), set()
+    folders, links, seen = deque([""]), deque[str](), set[str]()
     while folders or links:
-        place = (folders or links).popleft()  # links last: a folder's own name comes first
+        place = (folders or links).popleft()  # links last: a folder is listed by its own path
         if follow_links:
             real = os.path.realpath(folder / place)
             if real in seen:
@@ -109,7 +84,7 @@ def _walk(folder, follow_links, problems):
             try:
                 is_folder, is_link = entry.is_dir(), _is_link(entry)
                 if is_link:
-                    os.stat(folder / name)  # raises where the link leads nowhere
+                    os.stat(folder / name)  # raises if the target does not exist
             except OSError as error:
                 if _suffix(name) in {"", *SUFFIXES}:  # it may have been a folder, or an image
                     problems[name] = reason(error)
@@ -122,16 +97,16 @@ def _walk(folder, follow_links, problems):
                 yield name
 
 
-def _suffix(name):
+def _suffix(name: str) -> str:
     return os.path.splitext(name)[1].lower()
 
 
-def _is_link(entry):
-    """Whether an entry of a folder stands for another place, on Windows also by a junction."""
+def _is_link(entry: os.DirEntry[str]) -> bool:
+    """Whether an entry is a link, or on Windows a junction."""
     return entry.is_symlink() or getattr(entry, "is_junction", bool)()
 
 
-def _natural(name):
-    """A key by which ``10.jpg`` comes after ``9.jpg``."""
+def _natural(name: str) -> tuple[list[int | str], str]:
+    """A key that sorts ``10.jpg`` after ``9.jpg``."""
     parts = re.split(r"([0-9]+)", name)  # every second part is a number
     return [int(part) if i % 2 else part for i, part in enumerate(parts)], name

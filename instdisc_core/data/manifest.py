@@ -1,33 +1,29 @@
 """Which image is instance 1234: the list that a memory bank's rows belong to."""
 
-import csv
 import hashlib
-import io
 import os
 import re
 import sys
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
+from instdisc_core.data.manifest_csv import Columns, from_csv, to_csv
+from instdisc_core.data.names import ENCODING, NAMED, listed, printable
 from instdisc_core.data.packing import pack, unpack
-from instdisc_core.data.reading import contents
+from instdisc_core.data.reading import contents, digest
 from instdisc_core.files import replacing
 from instdisc_core.validation import require
 
-COLUMNS = ("index", "name", "bytes", "modified", "blake2b")
-END = "end"  # first in the last line, before the counts and the digest of all lines above
-ENCODING = ("utf-8", "surrogateescape")  # a name need not be valid UTF-8
 LONGEST = 2**16  # characters of a name or a reason; a CSV reader takes up to 2**17
 TEXT = f"texts of 1 to {LONGEST} characters, none of them NUL, in UTF-8 or from a file name"
-NAMED = 5  # how many files an error names before it counts the others
 DIGEST = re.compile("(?:[0-9a-f]{32})?")
-# Control codes, ends of lines and paragraphs, turns of the direction of text, half characters.
-UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 
 
 @dataclass(frozen=True)
@@ -38,11 +34,11 @@ class Manifest:
     that was cut or changed is rejected.
 
     Attributes:
-        names: of each image, all different; in a folder, its path from there with ``/`` between
-            the parts.
-        sizes: in bytes.
-        modified: when a file last changed, in nanoseconds; 0 where that means nothing. No part of
-            the fingerprint: a copied folder is the same data.
+        names: of each image, all different. In a folder it is the path from there, with ``/``
+            between the parts.
+        sizes: of each image in bytes.
+        modified: when a file was last changed, in nanoseconds; 0 for images in memory. It is not
+            part of the fingerprint: a copied folder is the same data.
         digests: of each image's bytes, 32 hexadecimal digits, or ``""`` where they are not known.
         skipped: dict from the name of each file or folder that is left out to the reason.
 
@@ -55,7 +51,7 @@ class Manifest:
     ```python
     manifest = ImageFolder("photos", 64).manifest
     manifest.save("photos.csv")
-    print(manifest.names[1234])
+    print(manifest.names[12])
     ```
     """
 
@@ -65,7 +61,7 @@ class Manifest:
     digests: tuple[str, ...]
     skipped: dict[str, str] = field(default_factory=dict)
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         for column in ("sizes", "modified", "digests"):
             count = len(getattr(self, column))
             require(count == len(self), f"{count} {column} for {len(self)} names", "one for each")
@@ -88,44 +84,49 @@ class Manifest:
         return hash(self.fingerprint)
 
     @classmethod
-    def of_pixels(cls, names, images):
-        """The manifest of images ``(n, height, width, 3)`` in memory."""
+    def of_pixels(cls, names: tuple[str, ...], images: np.ndarray) -> "Manifest":
+        """The manifest of images in memory, uint8 ``(n, height, width, 3)``."""
         n = len(images)
         digests = tuple(digest(np.ascontiguousarray(image).data) for image in images)
         return cls(names, (images[0].nbytes,) * n, (0,) * n, digests)
 
     @property
-    def is_complete(self):
+    def is_complete(self) -> bool:
         """Whether the digests of all images are known."""
         return all(self.digests)
 
     @property
-    def fingerprint(self):
+    def fingerprint(self) -> str:
         """32 hexadecimal digits of names, sizes and digests in their order.
 
         Where the manifest is complete, two data sets share it if and only if they are equal.
         """
-        lines = zip(self.names, self.sizes, self.digests, strict=True)
-        digest = hashlib.blake2b(digest_size=16)
-        for name, size, content in lines:  # no name holds NUL, so that one ends where it says
-            digest.update(f"{name}\0{size}\0{content}\n".encode(*ENCODING))
-        return digest.hexdigest()
+        lines = hashlib.blake2b(digest_size=16)
+        for name, size, content in self._content():  # no name holds NUL: it marks where one ends
+            lines.update(f"{name}\0{size}\0{content}\n".encode(*ENCODING))
+        return lines.hexdigest()
 
-    def subset(self, indices, skipped=None):
+    def subset(self, indices: Iterable[int], skipped: dict[str, str] | None = None) -> "Manifest":
         """The manifest of some of the images, in the order of these indices.
 
         Args:
             indices: of the images that stay.
-            skipped: the reasons of those that don't, see ``skipped``.
+            skipped: the reasons of those that are left out, by name; None is none.
         """
-        names, sizes, modified, digests = (
-            tuple(column[i] for i in indices)
-            for column in (self.names, self.sizes, self.modified, self.digests)
+        chosen = list(indices)
+        return Manifest(
+            tuple(self.names[i] for i in chosen),
+            tuple(self.sizes[i] for i in chosen),
+            tuple(self.modified[i] for i in chosen),
+            tuple(self.digests[i] for i in chosen),
+            skipped or {},
         )
-        return Manifest(names, sizes, modified, digests, skipped or {})
 
-    def differences(self, other):
-        """What is not in ``other`` as it is here: sentences, none where both are equal."""
+    def differences(self, other: "Manifest") -> list[str]:
+        """How ``other`` differs from this manifest, one sentence for each kind of difference.
+
+        Both are equal if there is no sentence.
+        """
         ours, theirs = (
             {name: (i, *rest) for i, (name, *rest) in enumerate(m._content())}
             for m in (self, other)
@@ -135,16 +136,16 @@ class Manifest:
         both = [name for name in ours if name in theirs]
         changed = [name for name in both if ours[name][1:] != theirs[name][1:]]
         moved = [name for name in both if ours[name][0] != theirs[name][0]]
-        if missing or added:  # then indices have shifted, and that says nothing more
+        if missing or added:  # then indices have shifted, which tells nothing
             moved = []
         kinds = {"missing": missing, "added": added, "changed": changed, "renumbered": moved}
         return [f"{len(names)} {kind}: {listed(names)}" for kind, names in kinds.items() if names]
 
-    def check(self, other, whose="the data set"):
-        """Raise unless ``other`` is the same data: the same names, contents and order.
+    def check(self, other: "Manifest", whose: str = "the data set") -> None:
+        """Raise unless ``other`` has the same names, contents and order.
 
         Args:
-            other: the Manifest of the data at hand.
+            other: the Manifest of the data that are used now.
             whose: what ``other`` is, for the message.
 
         Raises:
@@ -162,17 +163,17 @@ class Manifest:
         """Write it as CSV: index, name, bytes, modified, blake2b; skipped files have no index.
 
         The last line holds ``end``, the count of images, the count of skipped files, and the
-        BLAKE2b digest of all lines above. A file that is there is replaced whole or not at all.
+        BLAKE2b digest of all lines above. An existing file is replaced whole or not at all.
         """
         with replacing(path) as part:
-            part.write_bytes(self._text().encode(*ENCODING))
+            part.write_bytes(self._csv())
 
     @classmethod
     def load(cls, path: str | os.PathLike) -> "Manifest":
         """Read what ``save`` wrote.
 
         Raises:
-            ValueError: the file cannot be read, is no manifest, or is not as ``save`` left it.
+            ValueError: the file cannot be read, is not a manifest, or is not as ``save`` left it.
         """
         what = printable(str(path))
         try:
@@ -182,19 +183,16 @@ class Manifest:
                 f"Received: {what}, which cannot be read ({error}). Expected a file that "
                 "Manifest.save wrote. Give the path of such a file."
             ) from error
-        return cls._read(
-            data,
-            what,
-            "Restore it; or delete it, and train a new model on what is there now.",
-        )
+        with _called(what, "Restore it; or delete it, and train a new model on what is there now."):
+            return cls(*from_csv(data))
 
     def to_array(self) -> np.ndarray:
         """The manifest compressed into a uint8 array ``(length,)``, as a checkpoint holds it."""
         return self._packed
 
     @cached_property
-    def _packed(self):  # once: a run may save itself every minute
-        return pack(self._text().encode(*ENCODING))
+    def _packed(self) -> np.ndarray:  # once: a run may save itself every minute
+        return pack(self._csv())
 
     @classmethod
     def from_array(cls, array: np.ndarray) -> "Manifest":
@@ -203,73 +201,32 @@ class Manifest:
         Raises:
             ValueError: the array is not as ``to_array`` returned it.
         """
-        what = "the array of a manifest"
         remedy = "The file that it is from is damaged: take another copy, or another checkpoint."
-        try:
-            data = unpack(array)
-        except ValueError as error:
-            raise _damaged(what, str(error), remedy) from error
-        return cls._read(data, what, remedy)
+        with _called("the array of a manifest", remedy):
+            return cls(*from_csv(unpack(array)))
 
-    @classmethod
-    def _read(cls, data, what, remedy):
-        """The manifest that a text holds; an error says that ``what`` is damaged."""
-        text = data.decode(*ENCODING)
-        header = ",".join(COLUMNS)
-        if not text.startswith(header):
-            raise _damaged(what, f"it does not begin with {header!r}", remedy)
-        try:
-            manifest = cls._parsed(text)
-            written = manifest._text()
-        except (ValueError, csv.Error) as error:
-            raise _damaged(what, str(error), remedy) from error
-        if text not in (written, written.replace("\r\n", "\n")):  # git may change line ends
-            why = "it was cut or changed: its last line does not fit those above"
-            raise _damaged(what, why, remedy)
-        return manifest
+    def _csv(self) -> bytes:
+        columns = (self.names, self.sizes, self.modified, self.digests)
+        return to_csv(Columns(*columns, self.skipped))
 
-    def _content(self):
+    def _content(self) -> Iterator[tuple[str, int, str]]:
         return zip(self.names, self.sizes, self.digests, strict=True)
 
-    def _text(self):
-        text = io.StringIO(newline="")
-        writer = csv.writer(text)
-        writer.writerow(COLUMNS)
-        columns = (self.names, self.sizes, self.modified, self.digests)
-        writer.writerows(zip(range(len(self)), *columns, strict=True))
-        writer.writerows(("", name, "", "", reason) for name, reason in self.skipped.items())
-        content = digest(text.getvalue().encode(*ENCODING))
-        writer.writerow((END, len(self), len(self.skipped), "", content))
-        return text.getvalue()
 
-    @classmethod
-    def _parsed(cls, text):
-        """What the lines say, up to the last one, which is not looked at."""
-        rows = csv.reader(io.StringIO(text, newline=""))
-        next(rows)
-        names, sizes, modified, digests = [], [], [], []
-        skipped = {}
-        for index, name, size, changed, content in rows:  # or a ValueError, at once
-            if index == END:
-                break
-            if index:
-                names.append(name)
-                sizes.append(int(size))
-                modified.append(int(changed))
-                digests.append(content)
-            else:
-                skipped[name] = content
-        return cls(tuple(names), tuple(sizes), tuple(modified), tuple(digests), skipped)
+@contextmanager
+def _called(what: str, remedy: str) -> Iterator[None]:
+    """Raise errors of the block as those of something damaged, and say what it is."""
+    try:
+        yield
+    except ValueError as error:
+        raise ValueError(
+            f"Received: {what}, which is damaged ({error}). Expected it as Manifest wrote it. "
+            f"{remedy}"
+        ) from error
 
 
-def _damaged(what, why, remedy):
-    return ValueError(
-        f"Received: {what}, which is damaged ({why}). Expected it as Manifest wrote it. {remedy}"
-    )
-
-
-def _is_text(text):
-    """Whether this can be written and read again as it is."""
+def _is_text(text: Any) -> bool:
+    """Whether this can be written and read back as it is."""
     if not isinstance(text, str) or not 0 < len(text) <= LONGEST or "\0" in text:
         return False
     try:
@@ -278,31 +235,13 @@ def _is_text(text):
         return False
 
 
-def _is_digest(text):
-    return isinstance(text, str) and DIGEST.fullmatch(text)
+def _is_digest(text: Any) -> bool:
+    return isinstance(text, str) and DIGEST.fullmatch(text) is not None
 
 
-def _require_all(column, values, is_right, expected):
+def _require_all(
+    column: str, values: Sequence[Any], is_right: Callable[[Any], bool], expected: str
+) -> None:
     wrong = [value for value in values if not is_right(value)]
     shown = ", ".join(ascii(value)[:80] for value in wrong[:NAMED])
     require(not wrong, f"{len(wrong)} {column} such as {shown}", expected)
-
-
-def digest(data: bytes | memoryview) -> str:
-    """32 hexadecimal digits for the bytes."""
-    return hashlib.blake2b(data, digest_size=16).hexdigest()
-
-
-def printable(name: str) -> str:
-    """The name as one line of text that every screen, page and file in UTF-8 can hold.
-
-    A name in a folder is bytes; what is not UTF-8 in it, and control codes, become the replacement
-    character.
-    """
-    return UNPRINTABLE.sub("\ufffd", name)
-
-
-def listed(names: Sequence[str]) -> str:
-    """The first names, and how many more there are."""
-    shown, more = [printable(name) for name in list(names)[:NAMED]], len(names) - NAMED
-    return ", ".join(shown) + (f" and {more} more" if more > 0 else "")

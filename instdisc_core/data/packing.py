@@ -1,4 +1,4 @@
-"""Bytes compressed into an array, which unpacks to a bounded multiple of its size."""
+"""Bytes compressed into an array, which unpacks to at most 64 times its size."""
 
 import zlib
 
@@ -8,15 +8,15 @@ RATIO = 64  # text of a manifest compresses to about a third
 
 
 def pack(data: bytes) -> np.ndarray:
-    """Compress into uint8 ``(length,)``, of which ``unpack`` accepts every one."""
+    """Compress into a uint8 array ``(length,)`` that ``unpack`` accepts."""
     packed = zlib.compress(data)
     if len(data) > RATIO * len(packed):
-        packed = zlib.compress(data, level=0)  # as it is
+        packed = zlib.compress(data, level=0)  # stored, not compressed
     return np.frombuffer(packed, "uint8")
 
 
 def unpack(array: np.ndarray) -> bytes:
-    """Undo ``pack``, without ever holding more than ``RATIO`` times the array's size.
+    """Undo ``pack``; at most ``RATIO`` times the size of the array is held in memory.
 
     Raises:
         ValueError: the array is not what ``pack`` returned; the message is the reason alone.

@@ -1,10 +1,11 @@
-"""The bytes of a file that may be anything: hostile, endless, or no file at all."""
+"""The bytes of a file that may be anything: hostile, endless, or not a regular file."""
 
+import hashlib
 import os
 import stat
 from pathlib import Path
 
-# Without waiting for a pipe's writer, and with bytes as they are on Windows.
+# Do not wait for the writer of a pipe; on Windows, do not convert line ends.
 FLAGS = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
 KINDS = {
     stat.S_IFDIR: "a folder",
@@ -16,7 +17,7 @@ KINDS = {
 
 
 def status(path: Path, max_bytes: int) -> os.stat_result:
-    """What the system knows of a regular file; links are followed.
+    """Size, time and type of a regular file; links are followed.
 
     Raises:
         ValueError: it is not there, not a regular file, or larger than ``max_bytes``. The message
@@ -34,9 +35,9 @@ def contents(path: Path, max_bytes: int) -> tuple[bytes, os.stat_result]:
     It waits for no other process, and reads no more than ``max_bytes``.
 
     Raises:
-        ValueError: as ``status``; or the file cannot be read, or changes meanwhile.
+        ValueError: as ``status``; or the file cannot be read, or changes while it is read.
     """
-    status(path, max_bytes)  # first, because opening a device can set it to work
+    status(path, max_bytes)  # first, because opening a device can start it
     try:
         with open(os.open(path, FLAGS), "rb") as file:
             opened = _regular(os.fstat(file.fileno()), max_bytes)
@@ -48,8 +49,13 @@ def contents(path: Path, max_bytes: int) -> tuple[bytes, os.stat_result]:
     return data, opened
 
 
+def digest(data: bytes | memoryview) -> str:
+    """32 hexadecimal digits for the bytes."""
+    return hashlib.blake2b(data, digest_size=16).hexdigest()
+
+
 def reason(error: BaseException) -> str:
-    """What went wrong: the kind of an exception and what it says."""
+    """What went wrong: the type of an exception and its text."""
     said = getattr(error, "strerror", None) or str(error)
     return f"{type(error).__name__}: {said or 'no details'}"
 

@@ -1,24 +1,33 @@
-"""What an embedding is worth: by its neighbors, by linear classifiers, by clusters, by eye."""
+"""How good an embedding is: neighbors, linear classifiers, clusters, few labels, and pictures."""
 
 from instdisc_core.evaluation.clustering import cluster, clustering_scores
-from instdisc_core.evaluation.linear import linear_accuracy
+from instdisc_core.evaluation.evaluate_model import evaluate
+from instdisc_core.evaluation.linear import LinearAccuracy, linear_accuracy
 from instdisc_core.evaluation.low_shot import fine_tuned_accuracy
-from instdisc_core.evaluation.report import MEASURES, Report, evaluate
+from instdisc_core.evaluation.measures import MEASURES
+from instdisc_core.evaluation.neighbors import knn_accuracy, weighted_knn
+from instdisc_core.evaluation.pictures import draw_neighbors
+from instdisc_core.evaluation.positions import positions_in
+from instdisc_core.evaluation.report import Report
 from instdisc_core.evaluation.retrieval import Retrieval, retrieve
-from instdisc_core.evaluation.tsne import plot_tsne
-from instdisc_core.neighbors import knn_accuracy, weighted_knn
+from instdisc_core.evaluation.tsne import TSNEPositions, draw_tsne, plot_tsne
 
 __all__ = [
     "MEASURES",
+    "LinearAccuracy",
     "Report",
     "Retrieval",
+    "TSNEPositions",
     "cluster",
     "clustering_scores",
+    "draw_neighbors",
+    "draw_tsne",
     "evaluate",
     "fine_tuned_accuracy",
     "knn_accuracy",
     "linear_accuracy",
     "plot_tsne",
+    "positions_in",
     "retrieve",
     "weighted_knn",
 ]

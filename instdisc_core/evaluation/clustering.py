@@ -1,18 +1,21 @@
 """Clusters of embeddings, and how well they agree with classes."""
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from instdisc_core.validation import require, require_count, require_finite
 
 
-def cluster(embeddings, num_clusters, seed=0, restarts=10):
+def cluster(
+    embeddings: ArrayLike, num_clusters: int, seed: int = 0, restarts: int = 10
+) -> np.ndarray:
     """The cluster of each embedding, by k-means: integers ``(n,)`` from 0.
 
     Args:
         embeddings: unit rows ``(n, embedding_dim)``.
         num_clusters: at least 1, at most ``n``.
-        seed: of the starts.
-        restarts: how many starts there are; the tightest result is taken.
+        seed: of the random starts.
+        restarts: number of random starts; the result with the smallest squared distances is kept.
 
     Raises:
         ValueError: ``num_clusters`` out of its range, or embeddings that are not finite.
@@ -22,21 +25,21 @@ def cluster(embeddings, num_clusters, seed=0, restarts=10):
     from sklearn.cluster import KMeans
 
     require_count("num_clusters", num_clusters)
+    embeddings = np.asarray(embeddings)
     require(
         num_clusters <= len(embeddings),
         f"num_clusters={num_clusters}",
         f"at most the {len(embeddings)} embeddings",
     )
-    embeddings = np.asarray(embeddings)
     require_finite("embeddings", embeddings)
     return KMeans(num_clusters, n_init=restarts, random_state=seed).fit_predict(embeddings)
 
 
-def clustering_scores(clusters, labels):
+def clustering_scores(clusters: ArrayLike, labels: ArrayLike) -> dict[str, float]:
     """Agreement of clusters with classes.
 
     Args:
-        clusters, labels: ``(n,)``; equal values belong together, whatever they are.
+        clusters, labels: ``(n,)``, integers or strings.
 
     Returns:
         Dict with ``"accuracy"``, the share of images in the right cluster when clusters are matched
@@ -59,7 +62,7 @@ def clustering_scores(clusters, labels):
     require(
         clusters.shape == labels.shape and clusters.ndim == 1,
         f"clusters of shape {clusters.shape} and labels of shape {labels.shape}",
-        "one of each for every image",
+        "one cluster and one label for each image",
     )
     counts = contingency_matrix(labels, clusters)
     matched = linear_sum_assignment(counts, maximize=True)

@@ -1,14 +1,24 @@
-"""What is evaluated: the embedding, the encoder's features, and the maps of its stages."""
+"""The features that are evaluated: embedding, encoder features, feature maps, and pixels."""
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, NamedTuple
 
 import keras
 import numpy as np
 from keras import ops
 
+from instdisc_core.data import ImageSource
 from instdisc_core.encoders import STAGES
+from instdisc_core.types import Tensor
 from instdisc_core.validation import require, require_finite
 
+if TYPE_CHECKING:
+    from instdisc_core.model import InstanceDiscrimination
 
-def embeddings(model, source, batch_size=256):
+
+def embeddings(
+    model: "InstanceDiscrimination", source: ImageSource, batch_size: int = 256
+) -> np.ndarray:
     """Unit embeddings ``(n, embedding_dim)``, float32, of all images of a source, not augmented.
 
     Raises:
@@ -19,34 +29,58 @@ def embeddings(model, source, batch_size=256):
     return rows
 
 
-def encoder_features(model, source, batch_size=256):
-    """The encoder's features ``(n, features)``, float32, before the projection."""
+def encoder_features(
+    model: "InstanceDiscrimination", source: ImageSource, batch_size: int = 256
+) -> np.ndarray:
+    """The encoder's features ``(n, features)``, float32, before the projection.
+
+    Raises:
+        ValueError: features that are not finite.
+    """
     return _computed(lambda images: model.encoder(images, training=False), source, batch_size)
 
 
-def stage_names(model):
-    """Those of ``conv1`` to ``conv5`` that the encoder has as layers."""
+def stage_names(model: "InstanceDiscrimination") -> list[str]:
+    """The stages ``conv1`` to ``conv5`` that the encoder has as layers."""
     layers = getattr(model.encoder, "layers", [])
     return [name for name in STAGES if name in {layer.name for layer in layers}]
 
 
-def stage_features(model, source, stage, max_features=2048, batch_size=256):
-    """The map of one stage, averaged over squares until it is small enough, as ``(n, features)``.
+def stage_features(
+    model: "InstanceDiscrimination",
+    source: ImageSource,
+    stage: str,
+    max_features: int = 2048,
+    batch_size: int = 256,
+) -> np.ndarray:
+    """The feature map of one stage, average-pooled until it is small enough.
 
     Args:
         model: an InstanceDiscrimination whose encoder is a functional Keras model.
-        source: the ImageSource.
-        stage: name of a layer of the encoder whose output is a map.
-        max_features: the most features that are kept; the smallest squares that reach it are taken.
+        source: the images.
+        stage: name of a layer of the encoder whose output is a feature map.
+        max_features: at most this many features; the pooling window is the smallest square that
+            reaches it.
         batch_size: images at a time.
 
+    Returns:
+        Array ``(n, features)``, float32.
+
     Raises:
-        ValueError: the encoder has no layer of that name.
+        ValueError: the encoder has no layer of that name, ``max_features`` is below the number of
+            channels, or features that are not finite.
 
     Source:
         Zhang et al., ECCV 2016, the protocol that Wu et al. follow, with about 9,000 features.
 
-    Example: ``features = stage_features(model, source, "conv3")``
+    Example:
+    ```python
+    from instdisc_core.evaluation.features import stage_features
+
+    encoder = resnet(10, (32, 32, 3), stem="patch", width=4, include_preprocessing=True)
+    model = InstanceDiscrimination(encoder, num_instances=len(photos))
+    features = stage_features(model, photos, "conv3")
+    ```
     """
     names = [layer.name for layer in getattr(model.encoder, "layers", [])]
     require(
@@ -56,7 +90,7 @@ def stage_features(model, source, stage, max_features=2048, batch_size=256):
     )
     layer = keras.Model(model.encoder.inputs, model.encoder.get_layer(stage).output)
 
-    def pooled(images):
+    def pooled(images: Tensor) -> Tensor:
         maps = ops.cast(layer(images, training=False), "float32")
         side, channels = max(maps.shape[1:3]), maps.shape[3]
         square = next(s for s in range(1, side + 1) if _cells(maps, s) * channels <= max_features)
@@ -72,28 +106,52 @@ def stage_features(model, source, stage, max_features=2048, batch_size=256):
     return _computed(pooled, source, batch_size)
 
 
-def pixels(source, mean=None):
-    """The pixels themselves, less the mean of the training images, as unit rows.
+class Pixels(NamedTuple):
+    """Pixels as features.
 
-    Returns:
-        The rows ``(n, height * width * 3)``, float32, and the mean.
+    Attributes:
+        rows: unit rows ``(n, height * width * 3)``, float32.
+        mean: what was subtracted from each image, ``(height * width * 3,)``.
+    """
+
+    rows: np.ndarray
+    mean: np.ndarray
+
+
+def pixels(source: ImageSource, mean: np.ndarray | None = None) -> Pixels:
+    """The pixels of all images, minus a mean image, as unit rows.
+
+    Args:
+        source: the images.
+        mean: of the training images; None is the mean of these images.
+
+    Example:
+    ```python
+    from instdisc_core.evaluation.features import pixels
+
+    rows, mean = pixels(train)
+    test_rows = pixels(test, mean).rows
+    ```
     """
     rows = source.images().reshape(len(source), -1).astype("float32")
     mean = rows.mean(axis=0) if mean is None else mean
-    return unit(rows - mean), mean
+    return Pixels(unit(rows - mean), mean)
 
 
-def unit(rows):
-    """The rows divided by their lengths; a row of zeros stays."""
+def unit(rows: np.ndarray) -> np.ndarray:
+    """The rows divided by their lengths; a row of zeros stays zero."""
     return rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-12)
 
 
-def _cells(maps, square):
+def _cells(maps: Tensor, square: int) -> int:
+    """How many squares of this side cover a feature map."""
     return -(-maps.shape[1] // square) * -(-maps.shape[2] // square)
 
 
-def _computed(function, source, batch_size):
-    """``function`` of all images, a batch at a time, as a float32 array of finite numbers."""
+def _computed(
+    function: Callable[[Tensor], Tensor], source: ImageSource, batch_size: int
+) -> np.ndarray:
+    """``function`` of all images, computed in batches: a float32 array of finite numbers."""
     rows = np.asarray(_Function(function).predict(source.ordered(batch_size), verbose=0))
     require_finite("features", rows)
     return rows
@@ -102,10 +160,10 @@ def _computed(function, source, batch_size):
 class _Function(keras.Model):
     """A function as a model, so that ``predict`` compiles it and keeps no gradients."""
 
-    def __init__(self, function):
+    def __init__(self, function: Callable[[Tensor], Tensor]) -> None:
         super().__init__(name="function", dtype="float32", autocast=False)
         self.function = function
 
-    def call(self, images):
+    def call(self, images: Tensor) -> Tensor:
         """The function's result in float32."""
         return ops.cast(self.function(images), "float32")

@@ -1,18 +1,33 @@
 """Labels of two sources that mean the same."""
 
+from typing import NamedTuple
+
 import numpy as np
 
+from instdisc_core.data import ImageSource
 from instdisc_core.validation import require
 
 
-def common_labels(train, test):
-    """The labels of two ImageSources, comparable: by the classes' names where they have names.
+class CommonLabels(NamedTuple):
+    """Labels of training and test images: equal values are equal classes.
 
-    Two folders number their classes each by its own subfolders, so equal numbers need not be equal
+    Attributes:
+        train: class names or integers ``(n,)``.
+        test: the same of the test images, ``(q,)``.
+    """
+
+    train: np.ndarray
+    test: np.ndarray
+
+
+def common_labels(train: ImageSource, test: ImageSource) -> CommonLabels | None:
+    """The labels of two sources in one numbering: class names, where the sources have them.
+
+    Each folder numbers its own subfolders, so equal integers in two folders can be different
     classes.
 
     Returns:
-        Two arrays, of strings or of integers; None twice where neither source has labels.
+        The labels; None where neither source has any.
 
     Raises:
         ValueError: labels or class names on one side only, or a test class that training lacks.
@@ -29,12 +44,13 @@ def common_labels(train, test):
             "both or none",
             "A folder with a single class has them by ImageFolder(..., class_names=...).",
         )
-    if train.labels is None:
-        return None, None
-    labels = train.labels, test.labels
-    if train.class_names is not None:
-        pairs = zip((train, test), labels, strict=True)
-        labels = tuple(np.asarray(source.class_names)[own] for source, own in pairs)
-    unseen = np.setdiff1d(labels[1], labels[0]).tolist()
+    if train.labels is None or test.labels is None:
+        return None
+    labels = CommonLabels(_named(train.labels, train), _named(test.labels, test))
+    unseen = np.setdiff1d(labels.test, labels.train).tolist()
     require(not unseen, f"test labels {unseen}", "labels that the training images have too")
     return labels
+
+
+def _named(labels: np.ndarray, source: ImageSource) -> np.ndarray:
+    return labels if source.class_names is None else np.asarray(source.class_names)[labels]

@@ -1,40 +1,58 @@
 """Linear classifiers on frozen features: the paper's SVM, and logistic regression."""
 
 import warnings
+from collections.abc import Sequence
+from typing import Any, Literal, NamedTuple, TypeAlias
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from instdisc_core.validation import require, require_finite
 
 STRENGTHS = (1e-3, 1e-2, 0.1, 1.0)
 HELD_OUT = 0.2
 
+Classifier: TypeAlias = Literal["svm", "logistic"]
+
+
+class LinearAccuracy(NamedTuple):
+    """What ``linear_accuracy`` measures.
+
+    Attributes:
+        accuracy: on the test images, in ``[0, 1]``.
+        strength: the value of scikit-learn's ``C`` that was chosen.
+    """
+
+    accuracy: float
+    strength: float
+
 
 def linear_accuracy(
-    train_features,
-    train_labels,
-    features,
-    labels,
-    classifier="svm",
-    strengths=STRENGTHS,
-    seed=0,
-):
+    train_features: ArrayLike,
+    train_labels: ArrayLike,
+    features: ArrayLike,
+    labels: ArrayLike,
+    classifier: Classifier = "svm",
+    strengths: Sequence[float] = STRENGTHS,
+    seed: int = 0,
+) -> LinearAccuracy:
     """The accuracy of a linear classifier that is trained on frozen features.
 
-    Features are brought to mean 0 and variance 1 as in training. The strength of the regularizer is
-    the one that does best on a fifth of the *training* images, held out for that; the classifier is
-    then trained on all of them. The test images are looked at once.
+    Features are shifted and scaled so that those of the training images have mean 0 and variance 1.
+    The strength of the regularizer is the one with the best accuracy on a fifth of the *training*
+    images, held out for that; the classifier is then trained on all training images. The test
+    images are used once, for the accuracy.
 
     Args:
         train_features, train_labels: ``(n, features)`` and ``(n,)``.
         features, labels: the same of the test images.
-        classifier: ``"svm"``, linear with squared hinge loss, one class against the rest; or
-            ``"logistic"``.
-        strengths: values of scikit-learn's ``C`` to choose from; a single one is taken as it is.
-        seed: of the split.
+        classifier: ``"svm"``, a linear SVM with squared hinge loss, one class against the rest; or
+            ``"logistic"``, logistic regression.
+        strengths: values of scikit-learn's ``C`` to choose from; a single value is used directly.
+        seed: of the split into fitted and held-out training images.
 
     Returns:
-        The accuracy in ``[0, 1]``, and the ``C`` that was chosen.
+        A LinearAccuracy: the accuracy in ``[0, 1]``, and the ``C`` that was chosen.
 
     Raises:
         ValueError: features and labels that don't fit, features that are not finite, an unknown
@@ -45,23 +63,25 @@ def linear_accuracy(
 
     Example:
     ```python
-    accuracy, strength = linear_accuracy(train_embeddings, train_labels, embeddings, labels)
+    train_rows, test_rows = (model.predict(source.ordered()) for source in (train, test))
+    accuracy, strength = linear_accuracy(train_rows, train.labels, test_rows, test.labels)
     ```
     """
     from sklearn.model_selection import train_test_split
     from sklearn.preprocessing import StandardScaler
 
+    train_features, features = np.asarray(train_features), np.asarray(features)
     train_labels, labels = np.asarray(train_labels), np.asarray(labels)
     for name, rows, of in (
         ("train_features", train_features, train_labels),
         ("features", features, labels),
     ):
         require(
-            np.ndim(rows) == 2 and len(rows) == len(of) and of.ndim == 1,
-            f"{name} of shape {np.shape(rows)} and labels of shape {of.shape}",
+            rows.ndim == 2 and of.shape == rows.shape[:1],
+            f"{name} of shape {rows.shape} and labels of shape {of.shape}",
             "shapes (n, features) and (n,)",
         )
-        require_finite(name, np.asarray(rows))
+        require_finite(name, rows)
     require(classifier in ("svm", "logistic"), f"classifier={classifier!r}", "'svm' or 'logistic'")
     counts = np.unique(train_labels, return_counts=True)[1]
     require(len(counts) > 1, "training labels of one class", "at least two classes")
@@ -83,11 +103,13 @@ def linear_accuracy(
         }
         strength = max(strengths, key=lambda c: scores[c])
     fitted = _fitted(classifier, strength, train, train_labels, seed)
-    return float(fitted.score(test, labels)), strength
+    return LinearAccuracy(float(fitted.score(test, labels)), strength)
 
 
-def _fitted(classifier, strength, features, labels, seed):
-    """The classifier, trained; one that has not quite converged is as good as it is."""
+def _fitted(
+    classifier: Classifier, strength: float, features: np.ndarray, labels: np.ndarray, seed: int
+) -> Any:
+    """The trained classifier; one that has not fully converged is used as it is."""
     from sklearn.exceptions import ConvergenceWarning
     from sklearn.linear_model import LogisticRegression
     from sklearn.svm import LinearSVC

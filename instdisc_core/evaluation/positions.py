@@ -1,4 +1,4 @@
-"""Where the images of one source are in another."""
+"""Which images of one source are also in another."""
 
 import numpy as np
 
@@ -8,7 +8,7 @@ from instdisc_core.data import ImageSource
 def positions_in(gallery: ImageSource, queries: ImageSource) -> np.ndarray:
     """The index in ``gallery`` of each image of ``queries``: integers ``(q,)``, -1 if it has none.
 
-    The data decide, not the objects: two images are the same if their names and the digests of
+    Images are compared by their data: two images are the same if their names and the digests of
     their bytes are equal. So a second source of the same folder, and a subset of it, have all
     their images in the first. Images without digests (those of an ``ImageDataset`` without a
     cache) are found only if ``queries`` is ``gallery`` itself.

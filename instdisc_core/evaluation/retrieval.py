@@ -1,22 +1,26 @@
-"""The nearest images of a few queries, as a list, as a picture and as a page to click through."""
+"""The nearest images of each query."""
 
-import base64
-import html
-import io
+import os
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 from keras import ops
+from numpy.typing import ArrayLike
 
+from instdisc_core.bank_ops import BankOps
 from instdisc_core.data import ImageSource
 from instdisc_core.data.manifest import printable
+from instdisc_core.evaluation.html_page import neighbor_page
 from instdisc_core.evaluation.labels import common_labels
+from instdisc_core.evaluation.pictures import Tile, draw_neighbors
 from instdisc_core.evaluation.positions import positions_in
 from instdisc_core.memory_bank import MemoryBank
 from instdisc_core.quantized_rows import QuantizedRows
 from instdisc_core.registry import get_bank_ops
+from instdisc_core.types import Tensor
 from instdisc_core.validation import (
     check_features,
     check_indices,
@@ -24,8 +28,6 @@ from instdisc_core.validation import (
     require_count,
     require_finite,
 )
-
-AGREEING, DIFFERING = "#029E73", "#D55E00"
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,6 +40,8 @@ class Retrieval:
         indices: of the queries in their source, ``(q,)``.
         neighbors: indices in the gallery, ``(q, k)``.
         similarities: cosines, ``(q, k)``.
+
+    Example: ``found = retrieve(embeddings, photos, embeddings, photos, k=5)``
     """
 
     queries: ImageSource
@@ -47,78 +51,75 @@ class Retrieval:
     similarities: np.ndarray
 
     @property
-    def agreement(self):
-        """The share of each query's neighbors with its label, ``(q,)``; None without labels."""
-        return None if self._same is None else self._same.mean(axis=1)
+    def agreement(self) -> np.ndarray | None:
+        """The share of each query's neighbors that have its label, ``(q,)``, or None."""
+        return None if self._same_class is None else self._same_class.mean(axis=1)
 
     @cached_property
-    def _same(self):
+    def _same_class(self) -> np.ndarray | None:
         """Whether each neighbor has its query's label, ``(q, k)``; None without labels."""
         if self.queries.labels is None or self.gallery.labels is None:
             return None
-        theirs, ours = common_labels(self.gallery, self.queries)
-        return theirs[self.neighbors] == ours[self.indices][:, None]
+        labels = common_labels(self.gallery, self.queries)
+        return labels and labels.train[self.neighbors] == labels.test[self.indices][:, None]
 
-    def best(self, count):
-        """The queries that fare best, first; by agreement, and then by similarity."""
+    def best(self, count: int) -> "Retrieval":
+        """The queries with the best neighbors, best first: by agreement, then by similarity."""
         return self._ranked(count, -1)
 
-    def worst(self, count):
-        """The queries that fare worst, the worst first."""
+    def worst(self, count: int) -> "Retrieval":
+        """The queries with the worst neighbors, worst first: by agreement, then by similarity."""
         return self._ranked(count, 1)
 
-    def names(self):
-        """Of each query, its name and the names found: a list of pairs."""
+    def names(self) -> list[tuple[str, list[str]]]:
+        """A pair for each query: its name, and the names of its neighbors."""
         return [
             (self.queries.names[i], [self.gallery.names[j] for j in found])
             for i, found in zip(self.indices, self.neighbors, strict=True)
         ]
 
-    def plot(self, path, title=""):
-        """Draw a query a row, its neighbors to the right, with names and similarities, as PNG.
+    def tiles(self) -> Iterator[list[Tile]]:
+        """What is drawn for each query: the query, then its neighbors."""
+        for row, (i, found) in enumerate(zip(self.indices, self.neighbors, strict=True)):
+            tiles = [Tile(self.queries.image(i), printable(self.queries.names[i]))]
+            for column, j in enumerate(found):
+                cosine = float(self.similarities[row, column])
+                same = None if self._same_class is None else bool(self._same_class[row, column])
+                tiles.append(
+                    Tile(self.gallery.image(j), printable(self.gallery.names[j]), cosine, same)
+                )
+            yield tiles
 
-        Where labels are known a frame says whether a neighbor has the query's.
+    def plot(self, path: str | os.PathLike, title: str = "") -> None:
+        """Draw one row for each query, its neighbors to the right of it, as PNG.
+
+        Names and cosines are written below the images. Where labels are known, the color of a
+        frame says whether a neighbor has the query's label.
+
+        Args:
+            path: of the PNG file.
+            title: of the picture.
         """
         from matplotlib.figure import Figure
 
         queries, k = self.neighbors.shape
         figure = Figure((1.3 * (k + 1), 1.55 * queries + 0.5), layout="constrained")
-        figure.suptitle(printable(title), parse_math=False)
-        axes = figure.subplots(queries, k + 1, squeeze=False)
-        for row, (i, found, cosines) in enumerate(self._rows()):
-            _show(axes[row, 0], self.queries.image(i), printable(self.queries.names[i]), "#000000")
-            for column, (j, cosine) in enumerate(zip(found, cosines, strict=True)):
-                name = f"{printable(self.gallery.names[j])}\n{cosine:.2f}"
-                color = self._color(row, column)
-                _show(axes[row, column + 1], self.gallery.image(j), name, color)
+        draw_neighbors(figure, self.tiles(), title)
         figure.savefig(path, dpi=110)
 
-    def save_html(self, path, title="Nearest neighbors"):
-        """Write one HTML file, pictures and all, with a row for each query.
+    def save_html(self, path: str | os.PathLike, title: str = "Nearest neighbors") -> None:
+        """Write one HTML file, images included, with one row for each query.
 
         A name that is not valid UTF-8 is shown with replacement characters.
+
+        Args:
+            path: of the HTML file.
+            title: of the page.
         """
-        rows = []
-        for row, (i, found, cosines) in enumerate(self._rows()):
-            cells = [_figure(self.queries.image(i), self.queries.names[i], "", "query")]
-            for column, (j, cosine) in enumerate(zip(found, cosines, strict=True)):
-                style = f"border-color: {self._color(row, column)}"
-                name = self.gallery.names[j]
-                cells.append(_figure(self.gallery.image(j), name, f"{cosine:.3f}", "", style))
-            rows.append(f'<div class="row">{"".join(cells)}</div>')
-        note = "" if self.agreement is None else _LEGEND
-        text = _PAGE.format(title=html.escape(printable(title)), rows="\n".join(rows), legend=note)
+        text = neighbor_page(self.tiles(), title, legend=self._same_class is not None)
         Path(path).write_text(text, encoding="utf-8")
 
-    def _rows(self):
-        return zip(self.indices, self.neighbors, self.similarities, strict=True)
-
-    def _color(self, row, column):
-        if self._same is None:
-            return "#888888"
-        return AGREEING if self._same[row, column] else DIFFERING
-
-    def _ranked(self, count, sign):
+    def _ranked(self, count: int, sign: int) -> "Retrieval":
         require_count("count", count)
         agreement = np.zeros(len(self.indices)) if self.agreement is None else self.agreement
         order = np.lexsort((sign * self.similarities.mean(axis=1), sign * agreement))[:count]
@@ -131,19 +132,27 @@ class Retrieval:
         )
 
 
-def retrieve(features, queries, gallery_features, gallery, k=10, indices=None, backend=None):
+def retrieve(
+    features: Tensor,
+    queries: ImageSource,
+    gallery_features: Tensor,
+    gallery: ImageSource,
+    k: int = 10,
+    indices: ArrayLike | None = None,
+    backend: str | BankOps | None = None,
+) -> Retrieval:
     """Find the ``k`` nearest images of each query.
 
     Args:
         features: unit embeddings of all images in ``queries``, ``(q, embedding_dim)``.
         queries: their ImageSource.
         gallery_features: unit embeddings of the images in ``gallery``, ``(n, embedding_dim)``; or
-            their MemoryBank, which is better than its ``rows``: it knows which images they belong
+            their MemoryBank. Prefer the bank to its ``rows``: it knows which images they belong
             to, and ``gallery`` is checked against that.
-        gallery: their ImageSource. An image is not its own neighbor, where the gallery has it too:
-            where an image of the same name has the same bytes, see ``positions_in``.
-        k: how many to find, at most ``n``, or ``n - 1`` where the gallery has a query itself.
-        indices: which of the queries to look up, integers; None is all.
+        gallery: their ImageSource. A query that the gallery contains (same name and same bytes, see
+            ``positions_in``) is not returned as its own neighbor.
+        k: number of neighbors, at most ``n``, or ``n - 1`` where the gallery contains a query.
+        indices: which of the queries to search for, integers; None is all.
         backend: see ``registry.get_bank_ops``.
 
     Returns:
@@ -159,7 +168,7 @@ def retrieve(features, queries, gallery_features, gallery, k=10, indices=None, b
     Example:
     ```python
     found = retrieve(model.predict(photos.ordered()), photos, model.memory_bank, photos, k=5)
-    found.worst(10).plot("worst.png")
+    found.worst(3).plot("worst.png")
     found.save_html("neighbors.html")
     ```
     """
@@ -195,66 +204,8 @@ def retrieve(features, queries, gallery_features, gallery, k=10, indices=None, b
     similarities, neighbors = (ops.convert_to_numpy(part) for part in found)
     if itself:
         other = neighbors != own[:, None]
-        other[other.all(axis=1), -1] = False  # not among them: leave out the last
+        other[other.all(axis=1), -1] = False  # the query was not found: drop the last neighbor
         shape = len(indices), k
-        similarities, neighbors = (
-            similarities[other].reshape(shape),
-            neighbors[other].reshape(shape),
-        )
+        similarities = similarities[other].reshape(shape)
+        neighbors = neighbors[other].reshape(shape)
     return Retrieval(queries, gallery, indices, neighbors, similarities)
-
-
-def _show(axis, image, name, color):
-    axis.imshow(image)
-    axis.set_xticks([])
-    axis.set_yticks([])
-    axis.set_xlabel(_shortened(name), fontsize=6, parse_math=False)
-    for spine in axis.spines.values():
-        spine.set(color=color, linewidth=2)
-
-
-def _shortened(name, length=22):
-    """A name whose first line fits below a picture."""
-    first, *rest = name.split("\n")
-    first = first if len(first) <= length else "..." + first[3 - length :]
-    return "\n".join([first, *rest])
-
-
-def _figure(image, name, caption, kind, style=""):
-    from PIL import Image
-
-    data = io.BytesIO()
-    Image.fromarray(np.asarray(image)).save(data, "PNG")
-    source = base64.b64encode(data.getvalue()).decode()
-    name = html.escape(printable(name))
-    return (
-        f'<figure class="{kind}" style="{style}"><img src="data:image/png;base64,{source}" '
-        f'alt="{name}" title="{name}"><figcaption>{name}<br>{caption}</figcaption></figure>'
-    )
-
-
-_LEGEND = (
-    f'<p>Frames: <b style="color: {AGREEING}">the class of the query</b>, '
-    f'<b style="color: {DIFFERING}">another</b>.</p>'
-)
-_PAGE = """<!DOCTYPE html>
-<html lang="en">
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width">
-<title>{title}</title>
-<style>
-body {{ font: 14px/1.4 system-ui, sans-serif; margin: 2rem; color: #222; background: #fff; }}
-.row {{ display: flex; gap: .5rem; padding: .6rem 0; border-top: 1px solid #ddd; }}
-figure {{ margin: 0; padding: 2px; flex: 0 1 112px; min-width: 48px; border: 3px solid #888;
-  border-radius: 4px; }}
-figure.query {{ border-color: #000; margin-right: 1.5rem; }}
-img {{ width: 100%; display: block; image-rendering: auto; }}
-figcaption {{ font-size: 11px; overflow-wrap: anywhere; text-align: center; }}
-</style>
-<h1>{title}</h1>
-<p>The first image of a row is the query; its neighbors follow, the most similar first, with
-their cosines.</p>
-{legend}
-{rows}
-</html>
-"""

@@ -1,32 +1,57 @@
-"""The embedding as a picture."""
+"""The embedding as a picture: t-SNE."""
+
+import os
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
+from numpy.typing import ArrayLike
 
+from instdisc_core.data import ImageSource
 from instdisc_core.data.manifest import printable
+from instdisc_core.evaluation.pictures import COLORS
 from instdisc_core.validation import require, require_count, require_finite
 
-# Ten colors that stay apart in the common kinds of color blindness.
-COLORS = ["#0173B2", "#DE8F05", "#029E73", "#D55E00", "#CC78BC"]
-COLORS += ["#8C564B", "#F2A6D9", "#7F7F7F", "#B8A900", "#56B4E9"]
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import FigureBase
 
 
-def plot_tsne(embeddings, source, path, num_images=2000, seed=0, title=""):
-    """Draw a map of the embeddings by t-SNE, as PNG: points by class, or the images themselves.
+class TSNEPositions(NamedTuple):
+    """Where t-SNE puts the images.
+
+    Attributes:
+        positions: ``(m, 2)``, float32.
+        indices: which image each of them is, sorted integers ``(m,)``.
+    """
+
+    positions: np.ndarray
+    indices: np.ndarray
+
+
+def plot_tsne(
+    embeddings: ArrayLike,
+    source: ImageSource,
+    path: str | os.PathLike,
+    num_images: int = 2000,
+    seed: int = 0,
+    title: str = "",
+) -> TSNEPositions:
+    """Draw the embeddings in two dimensions by t-SNE, as PNG.
 
     Args:
         embeddings: unit rows ``(n, embedding_dim)``.
-        source: the ImageSource of the images. With labels for up to ten classes points are drawn;
-            otherwise thumbnails.
+        source: the ImageSource of the images. With labels of up to ten classes each image is a
+            point in the color of its class; otherwise thumbnails are drawn.
         path: of the PNG file.
-        num_images: at most so many are drawn, chosen at random.
-        seed: of the choice and of the map.
-        title: above the map.
+        num_images: at most this many are drawn, chosen at random.
+        seed: of the choice and of t-SNE.
+        title: of the picture.
 
     Returns:
-        The positions ``(m, 2)`` and the indices ``(m,)`` of what was drawn.
+        TSNEPositions of the images that were drawn.
 
     Raises:
-        ValueError: embeddings that are not those of the source or not finite, or fewer than 4
+        ValueError: embeddings of another number than the images or not finite, or fewer than 4
             images.
 
     Source:
@@ -35,51 +60,82 @@ def plot_tsne(embeddings, source, path, num_images=2000, seed=0, title=""):
     Example: ``plot_tsne(model.predict(photos.ordered()), photos, "tsne.png")``
     """
     from matplotlib.figure import Figure
+
+    figure = Figure((8, 8), layout="constrained")
+    found = draw_tsne(figure, embeddings, source, num_images, seed, title)
+    figure.savefig(path, dpi=110)
+    return found
+
+
+def draw_tsne(
+    figure: "FigureBase",
+    embeddings: ArrayLike,
+    source: ImageSource,
+    num_images: int = 2000,
+    seed: int = 0,
+    title: str = "",
+) -> TSNEPositions:
+    """Draw the picture of ``plot_tsne`` into a Matplotlib Figure or SubFigure.
+
+    Example:
+    ```python
+    from matplotlib.figure import Figure
+
+    draw_tsne(Figure(layout="constrained"), embeddings, photos)
+    ```
+    """
     from sklearn.manifold import TSNE
 
+    rows = np.asarray(embeddings)
     require(
-        len(embeddings) == len(source),
-        f"{len(embeddings)} embeddings of {len(source)} images",
+        len(rows) == len(source),
+        f"{len(rows)} embeddings of {len(source)} images",
         "one for each image",
     )
-    require(len(source) >= 4, f"{len(source)} images", "at least 4, for a map to mean something")
-    require_finite("embeddings", np.asarray(embeddings))
+    require(len(source) >= 4, f"{len(source)} images", "at least 4")
+    require_finite("embeddings", rows)
     require_count("num_images", num_images)
     require(num_images >= 4, f"num_images={num_images}", "at least 4")
     count = min(num_images, len(source))
     chosen = np.sort(np.random.default_rng(seed).permutation(len(source))[:count])
     perplexity = min(30.0, (count - 1) / 3)
     t_sne = TSNE(perplexity=perplexity, init="pca", random_state=seed)
-    positions = t_sne.fit_transform(np.asarray(embeddings)[chosen])
+    found = TSNEPositions(t_sne.fit_transform(rows[chosen]), chosen)
 
-    figure = Figure((8, 8), layout="constrained")
     axis = figure.subplots()
     axis.set(xticks=[], yticks=[], aspect="equal")
     axis.set_title(printable(title), parse_math=False)
-    classes = np.unique([] if source.labels is None else source.labels)
-    if 0 < len(classes) <= len(COLORS):
-        for label, color in zip(classes, COLORS, strict=False):
-            x, y = positions[source.labels[chosen] == label].T
-            axis.scatter(x, y, s=8, color=color, label=str(label), linewidths=0)
-        legend = figure.legend(loc="outside lower center", ncols=5, markerscale=2.5, frameon=False)
-        # Set afterwards: of labels Matplotlib leaves out those that begin with an underscore.
-        for label, text in zip(classes, legend.get_texts(), strict=True):
-            names = source.class_names
-            name = names[label] if names is not None and label < len(names) else label
-            text.set(text=printable(str(name)), parse_math=False)
+    if source.labels is not None and len(np.unique(source.labels)) <= len(COLORS):
+        _draw_points(figure, axis, found, source)
     else:
-        _draw_thumbnails(axis, positions, source, chosen)
-    figure.savefig(path, dpi=110)
-    return positions, chosen
+        _draw_thumbnails(axis, found, source)
+    return found
 
 
-def _draw_thumbnails(axis, positions, source, chosen):
-    """The images at their places, none on top of one that is there already."""
-    low, high = positions.min(axis=0), positions.max(axis=0)
+def _draw_points(
+    figure: "FigureBase", axis: "Axes", found: TSNEPositions, source: ImageSource
+) -> None:
+    """A point for each image, in the color of its class."""
+    labels = np.asarray(source.labels)
+    classes = np.unique(labels)
+    for label, color in zip(classes, COLORS, strict=False):
+        x, y = found.positions[labels[found.indices] == label].T
+        axis.scatter(x, y, s=8, color=color, label=str(label), linewidths=0)
+    legend = figure.legend(loc="outside lower center", ncols=5, markerscale=2.5, frameon=False)
+    # Matplotlib leaves out labels that begin with an underscore, so the names are set afterwards.
+    for label, text in zip(classes, legend.get_texts(), strict=True):
+        names = source.class_names
+        name = names[label] if names is not None and label < len(names) else label
+        text.set(text=printable(str(name)), parse_math=False)
+
+
+def _draw_thumbnails(axis: "Axes", found: TSNEPositions, source: ImageSource) -> None:
+    """The images on a grid; where two fall into one cell, only the first is drawn."""
+    low, high = found.positions.min(axis=0), found.positions.max(axis=0)
     side = (high - low).max() / 30
     axis.set(xlim=(low[0] - side, high[0] + side), ylim=(low[1] - side, high[1] + side))
     taken = set()
-    for (x, y), i in zip(positions, chosen, strict=True):
+    for (x, y), i in zip(found.positions, found.indices, strict=True):
         cell = int(x // side), int(y // side)
         if cell not in taken:
             taken.add(cell)

@@ -1,17 +1,18 @@
-"""What all objectives are: a loss for each image, with its gradient in closed form."""
+"""What all objectives are: a loss for each image, given the rows of a bank."""
 
 import math
+from typing import Any
 
 import keras
 from keras import ops
 
-from instdisc_core.gradients import attach_gradient
+from instdisc_core.embedding_table import EmbeddingTable
+from instdisc_core.types import Tensor
 from instdisc_core.validation import (
     check_features,
     check_indices,
     check_paired,
     require,
-    require_count,
     require_number,
     require_temperature,
 )
@@ -20,37 +21,51 @@ from instdisc_core.validation import (
 class Objective(keras.layers.Layer):
     """A loss for each image of a batch, given the memory bank.
 
-    Called as ``objective(features, indices, bank, negatives=None, training=True)``. It reads the
-    bank and never moves it: call ``bank.update(indices, features)`` afterwards. Subclasses
-    implement ``losses_and_gradient``; the proximal term and the checks are added here.
+    Called as ``objective(features, indices, bank, training=True)``. It reads the bank and never
+    moves it: call ``bank.update(indices, features)`` afterwards.
+
+    There are three kinds of objectives, by what a subclass implements:
+
+    - ``Objective``: ``image_losses``, in operations that the framework differentiates;
+    - ``ClosedFormObjective``: ``losses_and_gradient``, the gradient in closed form, so that
+      nothing that reads the bank is differentiated;
+    - ``SampledObjective``: ``contrast``, the same for a positive and sampled negatives.
+
+    Objectives can be added and scaled: ``NonParametricSoftmax(1.0) + 0.5 * other``.
 
     Args:
         temperature: ``tau``, at least 1e-6.
-        proximal_weight: ``lambda``, at least 0, of the term ``lambda |f_i - v_i|^2``, with ``v_i``
-            the row before this step's update. It keeps an embedding from jumping between two
-            visits: each image is seen once an epoch. The paper tries 0, 10, 30 and 50.
 
-    Source:
-        Wu et al., CVPR 2018; the proximal term is section 3.3, equation 10, which the official
-        code lacks.
+    Example:
+    ```python
+    class Alignment(Objective):
+        def image_losses(self, features, indices, bank, training):
+            own = bank.lookup(indices)
+            return -keras.ops.sum(features * own, axis=1) / self.temperature
+
+    losses = Alignment(0.1)(features, indices, bank)
+    ```
     """
 
-    def __init__(self, temperature, proximal_weight=0.0, **kwargs):
+    def __init__(self, temperature: float, **kwargs: Any):
         require_temperature(temperature)
-        require_number("proximal_weight", proximal_weight, 0)
         super().__init__(**{"name": "objective", "dtype": "float32", **kwargs})
         self.temperature = float(temperature)
-        self.proximal_weight = float(proximal_weight)
 
-    def __call__(self, features, indices, bank, negatives=None, training=True):
+    def __call__(
+        self,
+        features: Tensor,
+        indices: Tensor,
+        bank: EmbeddingTable,
+        training: bool = True,
+        **kwargs: Any,
+    ) -> Tensor:
         """The losses of a batch.
 
         Args:
             features: unit embeddings ``(batch, embedding_dim)``, differentiated through.
             indices: integers ``(batch,)``, which image each one is.
             bank: the MemoryBank; read, not moved.
-            negatives: integers ``(batch, m)``, or ``(m,)`` shared by the batch, instead of drawn
-                ones. Objectives over the whole bank take none.
             training: false evaluates: the noise is the same each time and no state moves.
 
         Returns:
@@ -63,64 +78,131 @@ class Objective(keras.layers.Layer):
                 the loss NaN and the gradient 0.
         """
         features = check_features(features, bank.embedding_dim, unit=True)
-        indices = check_indices(indices, bank.num_instances)
+        indices = check_indices(indices, bank.num_rows)
         check_paired(indices, features)
-        if negatives is not None:
-            negatives = check_indices(negatives, bank.num_instances, name="negatives", ranks=(1, 2))
-            require_count("num_negatives", negatives.shape[-1])
-            if len(negatives.shape) == 2:
-                check_paired(indices, negatives, name="negatives")
         if not self.built:
             self.build(bank.shape)
-        return super().__call__(
-            features, indices=indices, bank=bank, negatives=negatives, training=training
-        )
+        return super().__call__(features, indices=indices, bank=bank, training=training, **kwargs)
 
-    def call(self, features, indices, bank, negatives=None, training=True):
+    def call(
+        self, features: Tensor, indices: Tensor, bank: EmbeddingTable, training: bool = True
+    ) -> Tensor:
         """See ``__call__``, which checks the arguments first."""
-        valid = bank.contains(indices)
-        indices = ops.cast(ops.where(valid, indices, 0), "int32")
-        if negatives is not None:
-            drawable = ops.all(bank.contains(negatives), axis=-1)
-            valid = ops.logical_and(valid, drawable)
-            negatives = ops.cast(ops.clip(negatives, 0, bank.num_instances - 1), "int32")
-        f = ops.stop_gradient(features)
-        losses, gradient = self.losses_and_gradient(f, indices, bank, negatives, training)
-        if self.proximal_weight:
-            step = f - bank.lookup(indices)
-            losses = losses + self.proximal_weight * ops.sum(ops.square(step), axis=1)
-            gradient = gradient + 2 * self.proximal_weight * step
-        losses = ops.where(valid, losses, math.nan)
-        gradient = ops.where(valid[..., None], gradient, 0.0)
-        return attach_gradient(losses, features, gradient)
+        valid, indices = known(indices, bank)
+        return ops.where(valid, self.image_losses(features, indices, bank, training), math.nan)
 
-    def losses_and_gradient(self, features, indices, bank, negatives, training):
-        """The losses ``(batch,)`` and their gradient ``(batch, embedding_dim)``.
-
-        What is received has been checked and holds no gradient.
-        """
+    def image_losses(
+        self, features: Tensor, indices: Tensor, bank: EmbeddingTable, training: bool
+    ) -> Tensor:
+        """The losses ``(batch,)``, differentiable in ``features``. All indices are valid."""
         raise NotImplementedError
 
-    def get_config(self):
+    def report(self) -> dict[str, Tensor]:
+        """Numbers that training logs next to the loss: scalars by name. None by default."""
+        return {}
+
+    def __add__(self, other: "Objective") -> "ObjectiveSum":
+        return ObjectiveSum([self, other])
+
+    def __mul__(self, weight: float) -> "ObjectiveSum":
+        return ObjectiveSum([self], [weight])
+
+    __rmul__ = __mul__
+
+    def get_config(self) -> dict[str, Any]:
         """The arguments that rebuild this objective."""
-        return {
-            "name": self.name,
-            "temperature": self.temperature,
-            "proximal_weight": self.proximal_weight,
-        }
+        return {"name": self.name, "temperature": self.temperature}
 
     @classmethod
-    def from_config(cls, config):
+    def from_config(cls, config: dict[str, Any]) -> "Objective":
         """Rebuild an objective from its configuration."""
         nested = {k: v for k, v in config.items() if isinstance(v, dict)}
         restored = {k: keras.saving.deserialize_keras_object(v) for k, v in nested.items()}
         return cls(**{**config, **restored})
 
 
-def reject_negatives(objective, negatives):
-    """Raise if an objective over the whole bank was given negatives."""
-    require(
-        negatives is None,
-        f"negatives for {type(objective).__name__}",
-        "none: it runs over all instances",
-    )
+@keras.saving.register_keras_serializable(package="instdisc_core")
+class ObjectiveSum(Objective):
+    """A weighted sum of objectives, what ``first + second`` and ``0.5 * second`` return.
+
+        L_i = sum_t weight_t L_i^(t)
+
+    Its ``temperature`` is that of the first. What the objectives report, it reports.
+
+    Args:
+        objectives: at least one; sums among them are taken apart.
+        weights: a finite number for each; None is 1 for each.
+
+    Raises:
+        ValueError: no objectives, something else among them, or weights that do not fit them.
+
+    Example: ``losses = (NonParametricSoftmax(1.0) + 0.5 * InfoNCE(16))(features, indices, bank)``
+    """
+
+    def __init__(
+        self, objectives: list[Objective], weights: list[float] | None = None, **kwargs: Any
+    ):
+        weights = [1.0] * len(objectives) if weights is None else list(weights)
+        require(
+            len(objectives) > 0 and all(isinstance(o, Objective) for o in objectives),
+            f"objectives={objectives!r}",
+            "at least one Objective, and nothing else",
+        )
+        require(
+            len(weights) == len(objectives),
+            f"{len(weights)} weights of {len(objectives)} objectives",
+            "one for each",
+        )
+        terms: list[tuple[float, Objective]] = []
+        for weight, objective in zip(weights, objectives, strict=True):
+            require_number("weight", weight, -math.inf)
+            inner = getattr(objective, "terms", [(1.0, objective)])
+            terms += [(float(weight) * w, o) for w, o in inner]
+        super().__init__(terms[0][1].temperature, **kwargs)
+        self.objectives = [objective for _, objective in terms]
+        self.weights_of_objectives = [weight for weight, _ in terms]
+
+    @property
+    def terms(self) -> list[tuple[float, Objective]]:
+        """Weight and objective of each term."""
+        return list(zip(self.weights_of_objectives, self.objectives, strict=True))
+
+    def build(self, bank_shape: tuple[int, int]) -> None:
+        """Build each objective."""
+        for objective in self.objectives:
+            if not objective.built:
+                objective.build(bank_shape)
+
+    def image_losses(
+        self, features: Tensor, indices: Tensor, bank: EmbeddingTable, training: bool
+    ) -> Tensor:
+        """See ``Objective.image_losses``."""
+        return sum(w * o.image_losses(features, indices, bank, training) for w, o in self.terms)
+
+    def report(self) -> dict[str, Tensor]:
+        """What the objectives report; of two with the same name, that of the first."""
+        reports: dict[str, Tensor] = {}
+        for objective in self.objectives:
+            reports = objective.report() | reports
+        return reports
+
+    def get_config(self) -> dict[str, Any]:
+        """The arguments that rebuild this objective."""
+        serialize = keras.saving.serialize_keras_object
+        return {
+            "name": self.name,
+            "objectives": [serialize(objective) for objective in self.objectives],
+            "weights": self.weights_of_objectives,
+        }
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> "ObjectiveSum":
+        """Rebuild a sum from its configuration."""
+        deserialize = keras.saving.deserialize_keras_object
+        return cls(**{**config, "objectives": [deserialize(o) for o in config["objectives"]]})
+
+
+def known(integers: Tensor, bank: EmbeddingTable) -> tuple[Tensor, Tensor]:
+    """Which integers name a row, and the integers as int32 with 0 in the place of the others."""
+    valid = bank.contains(integers)
+    return valid, ops.cast(ops.where(valid, integers, 0), "int32")

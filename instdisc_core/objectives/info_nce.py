@@ -1,9 +1,13 @@
 """A softmax over the positive and sampled negatives."""
 
+from typing import Any
+
 import keras
 from keras import ops
 
-from instdisc_core.objectives.sampled import SampledObjective
+from instdisc_core.negative_sampler import NegativeSampler
+from instdisc_core.objectives.sampled import Candidates, SampledObjective
+from instdisc_core.types import Tensor
 
 
 @keras.saving.register_keras_serializable(package="instdisc_core")
@@ -16,7 +20,7 @@ class InfoNCE(SampledObjective):
     Args:
         num_negatives: ``m``, at least 1.
         temperature: at least 1e-6.
-        proximal_weight: see ``Objective``.
+        proximal_weight: see ``ClosedFormObjective``.
         sampler: the noise; None is ``UniformSampler()``. The scores are not corrected for it.
         shared_negatives: one set for the whole batch, by default: like a queue of keys. A set for
             each image means ``batch x m`` gathered rows.
@@ -30,21 +34,22 @@ class InfoNCE(SampledObjective):
 
     def __init__(
         self,
-        num_negatives=65536,
-        temperature=0.07,
-        proximal_weight=0.0,
-        sampler=None,
-        shared_negatives=True,
-        seed=None,
-        **kwargs,
+        num_negatives: int = 65536,
+        temperature: float = 0.07,
+        proximal_weight: float = 0.0,
+        sampler: NegativeSampler | None = None,
+        shared_negatives: bool = True,
+        seed: int | None = None,
+        **kwargs: Any,
     ):
         super().__init__(
             num_negatives, temperature, proximal_weight, sampler, shared_negatives, seed, **kwargs
         )
 
-    def losses_and_gradient(self, features, indices, bank, negatives, training):
-        """See ``Objective.losses_and_gradient``."""
-        candidates = self.candidates(indices, bank, negatives, training)
+    def contrast(
+        self, features: Tensor, candidates: Candidates, training: bool
+    ) -> tuple[Tensor, Tensor]:
+        """See ``SampledObjective.contrast``."""
         s_positive, s_negatives = candidates.scores(features, self.temperature)
         log_z = ops.logaddexp(s_positive[:, 0], ops.logsumexp(s_negatives, axis=1))
         p_positive = ops.exp(s_positive - log_z[:, None])

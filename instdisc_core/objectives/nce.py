@@ -1,13 +1,16 @@
 """Noise-contrastive estimation."""
 
 import math
+from typing import Any
 
 import keras
 from keras import ops
 
-from instdisc_core.objectives.sampled import SampledObjective
-from instdisc_core.partition import MovingAveragePartition
+from instdisc_core.negative_sampler import NegativeSampler
+from instdisc_core.objectives.sampled import Candidates, SampledObjective
+from instdisc_core.partition import MovingAveragePartition, PartitionName, PartitionPolicy
 from instdisc_core.partition import get as get_partition
+from instdisc_core.types import Tensor
 
 
 @keras.saving.register_keras_serializable(package="instdisc_core")
@@ -24,7 +27,7 @@ class NCE(SampledObjective):
     Args:
         num_negatives: ``m``, at least 1.
         temperature: at least 1e-6.
-        proximal_weight: see ``Objective``.
+        proximal_weight: see ``ClosedFormObjective``.
         sampler: the noise; None is ``UniformSampler()``, the paper's.
         partition: the policy for Z, or its name, see ``partition.get``; None is
             ``MovingAveragePartition(decay=0.9)``. Its state is readable as
@@ -46,14 +49,14 @@ class NCE(SampledObjective):
 
     def __init__(
         self,
-        num_negatives=4096,
-        temperature=0.07,
-        proximal_weight=0.0,
-        sampler=None,
-        partition=None,
-        shared_negatives=False,
-        seed=None,
-        **kwargs,
+        num_negatives: int = 4096,
+        temperature: float = 0.07,
+        proximal_weight: float = 0.0,
+        sampler: NegativeSampler | None = None,
+        partition: PartitionPolicy | PartitionName | None = None,
+        shared_negatives: bool = False,
+        seed: int | None = None,
+        **kwargs: Any,
     ):
         super().__init__(
             num_negatives, temperature, proximal_weight, sampler, shared_negatives, seed, **kwargs
@@ -61,14 +64,15 @@ class NCE(SampledObjective):
         default = MovingAveragePartition(decay=0.9)
         self.partition = default if partition is None else get_partition(partition)
 
-    def losses_and_gradient(self, features, indices, bank, negatives, training):
-        """See ``Objective.losses_and_gradient``."""
-        candidates = self.candidates(indices, bank, negatives, training)
+    def contrast(
+        self, features: Tensor, candidates: Candidates, training: bool
+    ) -> tuple[Tensor, Tensor]:
+        """See ``SampledObjective.contrast``."""
         s_positive, s_negatives = candidates.scores(features, self.temperature)
         log_p_positive, log_p_negatives = candidates.log_probabilities(self.sampler)
 
-        def exact_log_z():
-            return _log_mean_exp(bank.attend(features, self.temperature)[0])
+        def exact_log_z() -> Tensor:
+            return _log_mean_exp(candidates.bank.attend(features, self.temperature)[0])
 
         log_m = math.log(candidates.num_negatives)
         sampled_log_z = ops.logsumexp(s_negatives - log_p_negatives, axis=1) - log_m
@@ -82,13 +86,17 @@ class NCE(SampledObjective):
         gradient = candidates.combine(ops.sigmoid(l_positive) - 1, ops.sigmoid(l_negatives))
         return losses, gradient / self.temperature
 
-    def get_config(self):
+    def report(self) -> dict[str, Tensor]:
+        """``log_z``, the log Z in use."""
+        return {"log_z": self.partition.log_z}
+
+    def get_config(self) -> dict[str, Any]:
         """The arguments that rebuild this objective."""
         partition = keras.saving.serialize_keras_object(self.partition)
         return {**super().get_config(), "partition": partition}
 
 
-def _log_mean_exp(x):
+def _log_mean_exp(x: Tensor) -> Tensor:
     """``log mean exp x`` over the images whose ``x`` is finite; it never overflows."""
     finite = ops.isfinite(x)
     count = ops.sum(ops.cast(finite, "float32"))

@@ -1,13 +1,14 @@
 """The parametric baseline."""
 
-import math
+from typing import Any
 
 import keras
 from einops import rearrange
 from keras import ops
 
-from instdisc_core.objectives.base import Objective, reject_negatives
-from instdisc_core.validation import require
+from instdisc_core.embedding_table import EmbeddingTable
+from instdisc_core.objectives.base import Objective
+from instdisc_core.types import Tensor
 
 
 @keras.saving.register_keras_serializable(package="instdisc_core")
@@ -29,16 +30,11 @@ class ParametricSoftmax(Objective):
     Example: ``losses = ParametricSoftmax(temperature=0.1)(features, indices, bank)``
     """
 
-    def __init__(self, temperature=0.07, seed=None, **kwargs):
-        require(
-            not kwargs.get("proximal_weight"),
-            f"proximal_weight={kwargs.get('proximal_weight')}",
-            "none: ParametricSoftmax reads no row of the bank that an embedding could stay near",
-        )
+    def __init__(self, temperature: float = 0.07, seed: int | None = None, **kwargs: Any):
         super().__init__(temperature, **kwargs)
         self.seed = seed
 
-    def build(self, bank_shape):
+    def build(self, bank_shape: tuple[int, int]) -> None:
         """Create the weights, ``(num_instances, embedding_dim)``."""
         self.w = self.add_weight(
             name="w",
@@ -46,15 +42,14 @@ class ParametricSoftmax(Objective):
             initializer=keras.initializers.RandomNormal(bank_shape[1] ** -0.5, seed=self.seed),
         )
 
-    def call(self, features, indices, bank, negatives=None, training=True):
-        """See ``Objective.__call__``."""
-        reject_negatives(self, negatives)
-        valid = bank.contains(indices)
-        indices = ops.cast(ops.where(valid, indices, 0), "int32")
+    def image_losses(
+        self, features: Tensor, indices: Tensor, bank: EmbeddingTable, training: bool
+    ) -> Tensor:
+        """See ``Objective.image_losses``."""
         s = ops.matmul(features, ops.transpose(self.w)) / self.temperature
-        s_positive = ops.take_along_axis(s, rearrange(indices, "image -> image 1"), axis=1)[:, 0]
-        return ops.where(valid, ops.logsumexp(s, axis=1) - s_positive, math.nan)
+        own = ops.take_along_axis(s, rearrange(indices, "image -> image 1"), axis=1)
+        return ops.logsumexp(s, axis=1) - own[:, 0]
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         """The arguments that rebuild this objective."""
-        return {"name": self.name, "temperature": self.temperature, "seed": self.seed}
+        return {**super().get_config(), "seed": self.seed}

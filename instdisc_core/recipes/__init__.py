@@ -2,6 +2,5 @@
 
 from instdisc_core.recipes.named import get, names
 from instdisc_core.recipes.recipe import Recipe
-from instdisc_core.recipes.schedule import Schedule
 
-__all__ = ["Recipe", "Schedule", "get", "names"]
+__all__ = ["Recipe", "get", "names"]

@@ -1,22 +1,24 @@
 """The recipes that have names."""
 
 import dataclasses
+from typing import Any
 
 from instdisc_core.recipes.recipe import Recipe
 from instdisc_core.validation import require
 
 _FLOAT_COLORS = (
-    "Pixels are floats between the color changes; the official code rounds them to 8 bits, which "
-    "is a mean difference of 1.4 of 255 levels."
+    "Pixels are floats between the color changes; the official code rounds them to 8 bits. The "
+    "mean difference is 1.4 of 255 levels."
 )
 _BANK = "The bank starts from normalized Gaussian rows."
+_MOVING_Z = "Z follows the bank by a moving average instead of being fixed at the first batch."
 
 _MODERN = Recipe(
     name="modern-cifar10",
-    source="paper-cifar10, with what has been learned since",
+    source="paper-cifar10, with later findings",
     deviations=(
-        "Crops of 24 pixels: 0.56 of the work, and objects of the size they have in whole "
-        "images of 32.",
+        "Crops of 24 pixels: 0.56 of the work; objects are as large as in whole images of 32 "
+        "pixels.",
         "Milder color changes, with SimCLR's flip; AdamW; a cosine after a warm-up; bfloat16.",
     ),
     crop_size=24,
@@ -43,7 +45,7 @@ _RECIPES = (
         deviations=(
             _FLOAT_COLORS,
             _BANK,
-            "Z follows the bank by a moving average instead of being fixed at the first batch.",
+            _MOVING_Z,
         ),
         augmentation_settings=(("flip", False),),
         objective="nce",
@@ -55,9 +57,9 @@ _RECIPES = (
         deviations=(
             _FLOAT_COLORS,
             _BANK,
-            "Images are read at 256 x 256 pixels, their central square, and cropped from there; "
-            "the official code crops from the whole photograph.",
-            "Z follows the bank by a moving average instead of being fixed at the first batch.",
+            "Images are read as their central square, resized to 256 x 256 pixels, and cropped "
+            "from it; the official code crops from the whole photograph.",
+            _MOVING_Z,
         ),
         image_size=256,
         crop_size=224,
@@ -85,23 +87,30 @@ _RECIPES = (
 )
 
 
-def names():
-    """The names of all recipes."""
+def names() -> list[str]:
+    """The names of all recipes.
+
+    Example: ``recipes.names()``
+    """
     return [recipe.name for recipe in _RECIPES]
 
 
-def get(name, **changes):
+def get(name: str, **changes: Any) -> Recipe:
     """The recipe of this name, with changes.
 
     Args:
         name: one of ``names()``.
-        **changes: attributes of Recipe; each is added to ``deviations``. With other ``epochs``
-            the warm-up and the milestones, if they are not given too, move in proportion.
+        **changes: attributes of Recipe; each change is added to ``deviations``. With other
+            ``epochs`` the warm-up and the milestones change in proportion, unless they are given,
+            too.
+
+    Returns:
+        A Recipe.
 
     Raises:
-        ValueError: an unknown name or attribute.
+        ValueError: an unknown name or attribute, or a value that a recipe does not take.
 
-    Example: ``recipe = get("paper-cifar10", epochs=20)``
+    Example: ``recipe = recipes.get("paper-cifar10", epochs=20)``
     """
     found = {recipe.name: recipe for recipe in _RECIPES}
     require(name in found, f"recipe {name!r}", f"one of {', '.join(map(repr, found))}")

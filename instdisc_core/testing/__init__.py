@@ -1,17 +1,22 @@
-"""For those who write a backend or an objective: a float64 reference and a conformance suite.
+"""A float64 reference, and conformance suites for backends and objectives.
 
 Needs ``pip install 'instdisc-core[testing]'``. A backend passes when a subclass of
-``BankOpsConformance`` does:
+``BankOpsConformance`` does, an objective when a subclass of ``ObjectiveConformance`` does:
 
 ```python
-from instdisc_core.testing import BankOpsConformance
+from instdisc_core.testing import BankOpsConformance, ObjectiveConformance
 
 class TestMyBankOps(BankOpsConformance):
     bank_ops = MyBankOps()
+
+class TestMyObjective(ObjectiveConformance):
+    objective = MyObjective
+    reference = staticmethod(losses_and_gradient_in_numpy)
 ```
 """
 
 from instdisc_core.testing import reference, strategies
-from instdisc_core.testing.conformance import BankOpsConformance
+from instdisc_core.testing.bank_ops_conformance import BankOpsConformance
+from instdisc_core.testing.objective_conformance import ObjectiveConformance
 
-__all__ = ["BankOpsConformance", "reference", "strategies"]
+__all__ = ["BankOpsConformance", "ObjectiveConformance", "reference", "strategies"]

@@ -1,59 +1,74 @@
 """The method in float64 NumPy, written from the equations and nothing else.
 
-Slow and literal on purpose. It imports nothing from the rest of the package and shares no constant
-with it. All arrays are converted to float64.
+It is slow and literal on purpose. It imports nothing from the rest of the package and shares no
+constant with it. All arrays are converted to float64.
 """
 
+from typing import Any
+
 import numpy as np
+from numpy.typing import ArrayLike
 
 
-def _f64(*arrays):
-    converted = [np.asarray(array, dtype=np.float64) for array in arrays]
-    return converted[0] if len(converted) == 1 else converted
+def _f64(array: ArrayLike) -> np.ndarray:
+    return np.asarray(array, dtype=np.float64)
 
 
-def logsumexp(s):
+def logsumexp(s: np.ndarray) -> np.ndarray:
     """``log sum exp`` over the last axis of a finite array."""
     largest = s.max(axis=-1)
     return largest + np.log(np.exp(s - largest[..., None]).sum(axis=-1))
 
 
-def log_sigmoid(x):
+def log_sigmoid(x: np.ndarray) -> np.ndarray:
     """``log(1 / (1 + exp(-x)))``."""
     return -np.logaddexp(0.0, -x)
 
 
-def sigmoid(x):
+def sigmoid(x: np.ndarray) -> np.ndarray:
     """``1 / (1 + exp(-x))``."""
     return np.exp(log_sigmoid(x))
 
 
-def attend(features, bank, temperature):
-    """``log Z_i`` ``(B,)`` and ``sum_j p_ij v_j`` ``(B, d)``, by the ``B x n`` scores."""
-    features, bank = _f64(features, bank)
+def attend(
+    features: ArrayLike, bank: ArrayLike, temperature: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """``log Z_i`` ``(B,)`` and ``sum_j p_ij v_j`` ``(B, d)``, from all ``B x n`` scores."""
+    features, bank = _f64(features), _f64(bank)
     s = features @ bank.T / temperature
     log_z = logsumexp(s)
     return log_z, np.exp(s - log_z[:, None]) @ bank
 
 
-def softmax(features, indices, bank, temperature):
+def softmax(
+    features: ArrayLike, indices: np.ndarray, bank: ArrayLike, temperature: float
+) -> tuple[np.ndarray, np.ndarray]:
     """The non-parametric softmax: losses ``(B,)`` and gradient ``(B, d)``."""
-    features, bank = _f64(features, bank)
+    features, bank = _f64(features), _f64(bank)
     log_z, expected = attend(features, bank, temperature)
     own = bank[indices]
     losses = log_z - (features * own).sum(axis=1) / temperature
     return losses, (expected - own) / temperature
 
 
-def nce(features, indices, negatives, bank, temperature, log_z, noise):
+def nce(
+    features: ArrayLike,
+    indices: np.ndarray,
+    bank: ArrayLike,
+    temperature: float,
+    negatives: np.ndarray,
+    log_z: ArrayLike,
+    noise: ArrayLike | None = None,
+) -> tuple[np.ndarray, np.ndarray]:
     """NCE: losses ``(B,)`` and gradient ``(B, d)``.
 
     Args:
         negatives: ``(B, m)``.
         log_z: scalar or ``(B,)``.
-        noise: probabilities ``P_n``, ``(n,)``.
+        noise: probabilities ``P_n``, ``(n,)``; None is uniform.
     """
-    features, bank, noise = _f64(features, bank, noise)
+    features, bank = _f64(features), _f64(bank)
+    noise = np.full(len(bank), 1 / len(bank)) if noise is None else _f64(noise)
     m = negatives.shape[1]
     log_z = np.broadcast_to(_f64(log_z), indices.shape)
     losses, gradient = np.zeros(len(indices)), np.zeros_like(features)
@@ -67,9 +82,17 @@ def nce(features, indices, negatives, bank, temperature, log_z, noise):
     return losses, gradient
 
 
-def expected_nce(features, indices, bank, temperature, log_z, noise, m):
+def expected_nce(
+    features: ArrayLike,
+    indices: np.ndarray,
+    bank: ArrayLike,
+    temperature: float,
+    log_z: ArrayLike,
+    noise: ArrayLike,
+    m: int,
+) -> tuple[np.ndarray, np.ndarray]:
     """NCE averaged over the noise, a finite sum over all instances: losses and gradient."""
-    features, bank, noise = _f64(features, bank, noise)
+    features, bank, noise = _f64(features), _f64(bank), _f64(noise)
     logits = features @ bank.T / temperature - np.log(m * noise)
     logits -= np.broadcast_to(_f64(log_z), indices.shape)[:, None]
     own = logits[np.arange(len(indices)), indices]
@@ -78,9 +101,15 @@ def expected_nce(features, indices, bank, temperature, log_z, noise, m):
     return losses, gradient / temperature
 
 
-def info_nce(features, indices, negatives, bank, temperature):
+def info_nce(
+    features: ArrayLike,
+    indices: np.ndarray,
+    bank: ArrayLike,
+    temperature: float,
+    negatives: np.ndarray,
+) -> tuple[np.ndarray, np.ndarray]:
     """InfoNCE over the positive and ``negatives`` ``(B, m)``: losses and gradient."""
-    features, bank = _f64(features, bank)
+    features, bank = _f64(features), _f64(bank)
     losses, gradient = np.zeros(len(indices)), np.zeros_like(features)
     for i, (f, own, others) in enumerate(zip(features, indices, negatives, strict=True)):
         rows = bank[np.concatenate([[own], others])]
@@ -91,21 +120,29 @@ def info_nce(features, indices, negatives, bank, temperature):
     return losses, gradient
 
 
-def proximal(features, indices, bank, weight):
+def proximal(
+    features: ArrayLike, indices: np.ndarray, bank: ArrayLike, weight: float
+) -> tuple[np.ndarray, np.ndarray]:
     """``weight * |f_i - v_i|^2``: values and gradient."""
     step = _f64(features) - _f64(bank)[indices]
     return weight * (step**2).sum(axis=1), 2 * weight * step
 
 
-def sampled_log_z(features, negatives, bank, temperature, noise):
+def sampled_log_z(
+    features: ArrayLike,
+    negatives: np.ndarray,
+    bank: ArrayLike,
+    temperature: float,
+    noise: ArrayLike,
+) -> float:
     """``log mean_ik exp(s_ij_k) / P_n(j_k)``, one number for the batch."""
-    features, bank, noise = _f64(features, bank, noise)
+    features, bank, noise = _f64(features), _f64(bank), _f64(noise)
     s = np.einsum("bd,bkd->bk", features, bank[negatives]) / temperature
-    return np.log(np.mean(np.exp(s) / noise[negatives]))
+    return float(np.log(np.mean(np.exp(s) / noise[negatives])))
 
 
-def update(bank, indices, features, momentum):
-    """The bank after one update, a new array: one image at a time, by a loop."""
+def update(bank: ArrayLike, indices: ArrayLike, features: ArrayLike, momentum: float) -> np.ndarray:
+    """The bank after one update, as a new array; a loop over the images."""
     bank, features = _f64(bank).copy(), _f64(features)
     for i in set(np.asarray(indices).tolist()):
         mean = features[np.asarray(indices) == i].mean(axis=0)
@@ -114,13 +151,19 @@ def update(bank, indices, features, momentum):
     return bank
 
 
-def weighted_knn(features, train_features, train_labels, k, temperature):
+def weighted_knn(
+    features: ArrayLike,
+    train_features: ArrayLike,
+    train_labels: np.ndarray,
+    k: int,
+    temperature: float,
+) -> np.ndarray:
     """The label of each query, by a vote of its ``k`` nearest; ties go to the smaller label."""
-    features, train_features = _f64(features, train_features)
+    features, train_features = _f64(features), _f64(train_features)
     labels = []
     for f in features:
         cosines = train_features @ f
-        votes: dict = {}
+        votes: dict[Any, float] = {}
         for j in np.argsort(-cosines, kind="stable")[:k]:
             label = train_labels[j]
             votes[label] = votes.get(label, 0.0) + np.exp(cosines[j] / temperature)

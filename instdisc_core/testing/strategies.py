@@ -1,8 +1,9 @@
 """Hypothesis strategies for features, banks and indices.
 
-They draw few distinct shapes, since some frameworks compile again for each, and many values.
+They draw many values but few shapes, since some frameworks compile for each shape.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,13 +15,13 @@ SHAPES = ((1, 1, 1), (3, 7, 5), (16, 300, 32), (4, 20_001, 8))
 
 @dataclass(frozen=True)
 class Problem:
-    """A bank, a batch of unit features and the instances that they are.
+    """A bank, a batch of unit features and their instances.
 
     Attributes:
         bank: float32 ``(n, d)``, unit rows.
         features: float32 ``(batch, d)``, unit rows.
         indices: int32 ``(batch,)``, distinct.
-        rng: for whatever else a test draws.
+        rng: a generator for whatever else a test draws.
     """
 
     bank: np.ndarray
@@ -28,19 +29,22 @@ class Problem:
     indices: np.ndarray
     rng: np.random.Generator
 
-    def negatives(self, *shape):
+    def negatives(self, *shape: int) -> np.ndarray:
         """Int32 instances of this shape, drawn uniformly."""
         return self.rng.integers(0, len(self.bank), shape).astype("int32")
 
 
-def unit_rows(rng, rows, embedding_dim):
-    """Float32 random points of the unit sphere, ``(rows, embedding_dim)``."""
+def unit_rows(rng: np.random.Generator, rows: int, embedding_dim: int) -> np.ndarray:
+    """Float32 random points of the unit sphere, ``(rows, embedding_dim)``.
+
+    Example: ``instdisc_core.testing.strategies.unit_rows(np.random.default_rng(0), 4, 8)``
+    """
     points = rng.standard_normal((rows, embedding_dim))
     return (points / np.linalg.norm(points, axis=1, keepdims=True)).astype("float32")
 
 
 @st.composite
-def problems(draw, shapes=SHAPES):
+def problems(draw: st.DrawFn, shapes: Sequence[tuple[int, int, int]] = SHAPES) -> Problem:
     """Problems of these shapes, some with features close to their own row."""
     batch, instances, embedding_dim = draw(st.sampled_from(shapes))
     rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
@@ -54,6 +58,6 @@ def problems(draw, shapes=SHAPES):
     return Problem(bank, features.astype("float32"), indices, rng)
 
 
-def temperatures(low=0.01, high=10.0):
-    """Temperatures, spread evenly over the orders of magnitude."""
+def temperatures(low: float = 0.01, high: float = 10.0) -> st.SearchStrategy[float]:
+    """Temperatures between these limits, uniform in their logarithm."""
     return st.floats(np.log(low), np.log(high)).map(lambda t: float(np.exp(t)))

@@ -1,0 +1,20 @@
+"""The names under which results are stored, for the benchmarks and for the documents.
+
+Imports nothing, so that the documents can be rendered without Keras.
+"""
+
+FRAMEWORKS = {"torch": "PyTorch", "tensorflow": "TensorFlow", "jax": "JAX"}
+
+# The candidates of benchmarks.objectives and benchmarks.step.
+PUBLIC = "NCE, public implementations"
+BUFFERED = "the same, gathering into a buffer that is kept"
+PRODUCT = "softmax by product and cross-entropy"
+EXACT, NCE, SHARED_NCE = OBJECTIVES = ("exact softmax", "NCE", "NCE, shared negatives")
+
+# The candidates of benchmarks.search.
+FAISS = "FAISS IndexFlatIP"
+WHOLE = "product, then one top-k over all scores"
+SEARCH = "MemoryBank.search"
+
+# The rows of the bank in benchmarks.bank.
+KINDS_OF_ROWS = ("random rows", "clustered rows")

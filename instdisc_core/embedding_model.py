@@ -1,0 +1,282 @@
+"""What every method shares: from images to unit embeddings, and the training of it."""
+
+from collections.abc import Mapping
+from typing import Any, Literal
+
+import keras
+import numpy as np
+from keras import ops
+
+from instdisc_core.data import ImageBatches, Manifest
+from instdisc_core.data.checked import with_narrow_indices, without_non_finite
+from instdisc_core.encoders import TorchPreprocessing
+from instdisc_core.fitting import NonFiniteImages, calls
+from instdisc_core.persistent_model import PersistentModel
+from instdisc_core.types import Tensor
+from instdisc_core.validation import require, require_count
+
+SMALLEST_SQUARE = 1e-14  # of a length; below, a row has no direction
+
+
+class EmbeddingModel(PersistentModel):
+    """An encoder with a head, trained without labels; subclasses implement ``compute_loss``.
+
+    In training, each image is augmented ``views`` times: the model then returns the embeddings of
+    all first views, followed by those of all second views, and so on.
+
+    Args:
+        encoder: from a batch of images to ``(batch, features)``: any Keras model or layer, or,
+            on the torch backend, any ``torch.nn.Module``; see ``preprocessing``.
+        embedding_dim: width of the embedding, ``d``.
+        projector: from the encoder's features to ``(batch, embedding_dim)``; None is a dense
+            layer, the paper's linear head. The L2 norm is always taken after it.
+        augmenter: applied to the images in training only; any Keras layer or model.
+        preprocessing: applied to the images before the encoder, always; any Keras layer or model,
+            or ``"torch"`` for an encoder that expects ``(batch, channels, height, width)``,
+            normalized as torchvision's are; see ``encoders.TorchPreprocessing``. Keras, and the
+            batches of an ImageSource, have ``(batch, height, width, channels)``.
+        non_finite: what to do about training images that hold NaN or an infinity, which would
+            otherwise ruin all weights: ``"raise"`` an error (arrays are checked before the first
+            step; for other data ``fit`` raises at the end of the epoch), or ``"skip"`` them with
+            one warning for each epoch. In neither case do they train anything.
+        views: how many times each image is augmented in a training step, at least 1.
+
+    Attributes:
+        manifest: the Manifest of the images that the model is trained on, or None.
+        rejected_images: variable ``()``, int32: training images so far that were not finite.
+
+    Raises:
+        ValueError: an argument out of its range, or several views and no augmenter.
+    """
+
+    parts: tuple[str, ...] = ("augmenter", "preprocessing", "encoder", "projector")
+    manifest: Manifest | None = None
+
+    def __init__(
+        self,
+        encoder: Any,
+        embedding_dim: int = 128,
+        projector: keras.layers.Layer | None = None,
+        augmenter: keras.layers.Layer | None = None,
+        preprocessing: keras.layers.Layer | Literal["torch"] | None = None,
+        non_finite: Literal["raise", "skip"] = "raise",
+        views: int = 1,
+        **kwargs: Any,
+    ):
+        require_count("embedding_dim", embedding_dim)
+        require_count("views", views)
+        require(
+            views == 1 or augmenter is not None,
+            f"views={views} and no augmenter",
+            "an augmenter, so that the views of an image differ",
+            "Pass one, such as instdisc_core.augmentation.simclr_augmentation(32).",
+        )
+        require(non_finite in ("raise", "skip"), f"non_finite={non_finite!r}", "'raise' or 'skip'")
+        require(
+            isinstance(preprocessing, keras.layers.Layer) or preprocessing in (None, "torch"),
+            f"preprocessing={preprocessing!r}",
+            "a Keras layer, 'torch', or None",
+        )
+        super().__init__(**kwargs)
+        self.embedding_dim = int(embedding_dim)
+        self.encoder = encoder
+        self.projector = keras.layers.Dense(embedding_dim) if projector is None else projector
+        self.augmenter = augmenter
+        self.preprocessing = TorchPreprocessing() if preprocessing == "torch" else preprocessing
+        self.non_finite = non_finite
+        self.views = int(views)
+        self.rejected_images = self.add_weight(
+            name="rejected_images", shape=(), dtype="int32", initializer="zeros", trainable=False
+        )
+
+    def build(self, images_shape: Any) -> None:
+        """Build all parts for images of this shape, whose first axis is the batch.
+
+        ``fit`` and the first call do it by themselves.
+        """
+        images = keras.tree.map_shape_structure(
+            lambda shape: keras.KerasTensor((None, *shape[1:])), images_shape
+        )
+        if self.augmenter is not None:
+            images = self.augmenter(images, training=True)
+        self.compute_output_spec(images, training=False)  # training would move running means
+
+    def call(self, images: Tensor, training: bool | None = None) -> Tensor:
+        """Unit embeddings ``(batch, embedding_dim)``, float32, of a batch of images.
+
+        In training ``(views * batch, embedding_dim)``.
+        """
+        if training:
+            images = self.repeated(without_non_finite(images))
+            if self.augmenter is not None:
+                images = self.augmenter(images, training=True)
+        return unit(self.project(self.encode(images, training), training))
+
+    def repeated(self, rows: Tensor) -> Tensor:
+        """A batch, or nested ones, ``views`` times: all of it, and then all of it again."""
+        if self.views == 1:
+            return rows
+
+        def stacked(x: Tensor | None) -> Tensor | None:
+            return None if x is None else ops.concatenate([x] * self.views)
+
+        return keras.tree.map_structure(stacked, rows)
+
+    def encode(self, images: Tensor, training: bool | None = None) -> Tensor:
+        """The encoder's features ``(batch, features)`` of images that are augmented already."""
+        if self.preprocessing is not None:
+            images = self.preprocessing(images)
+        try:
+            features = self.encoder(images, training=training)
+        except RuntimeError as error:
+            require(
+                type(error) is not RuntimeError  # out of memory, say
+                or self.preprocessing is not None
+                or not isinstance(self.encoder, keras.layers.TorchModuleWrapper),
+                f"images of shape {tuple(images.shape)}, on which the torch.nn.Module fails: "
+                f"{error}",
+                "images as the module expects them",
+                "preprocessing='torch' gives it (batch, channels, height, width), normalized.",
+            )
+            raise
+        require(
+            len(features.shape) == 2,
+            f"an encoder whose output has shape {tuple(features.shape)}",
+            "shape (batch, features)",
+            "Pool it: pooling='avg' in keras.applications, or a GlobalAveragePooling2D layer.",
+        )
+        return features
+
+    def project(self, features: Tensor, training: bool | None = None) -> Tensor:
+        """The projector's output ``(batch, embedding_dim)``, in float32."""
+        embeddings = self.projector(features, training=training)
+        require(
+            tuple(embeddings.shape[1:]) == (self.embedding_dim,),
+            f"a projector whose output has shape {tuple(embeddings.shape)}",
+            f"shape (batch, {self.embedding_dim}), as embedding_dim says",
+        )
+        return ops.cast(embeddings, "float32")
+
+    def own_callbacks(self) -> list[keras.callbacks.Callback]:
+        """The callbacks that every ``fit`` of this model needs."""
+        return [NonFiniteImages()]
+
+    def fit(
+        self,
+        x: Any = None,
+        y: Any = None,
+        batch_size: int | None = None,
+        epochs: int = 1,
+        verbose: Any = "auto",
+        callbacks: Any = None,
+        **kwargs: Any,
+    ) -> keras.callbacks.History:
+        """Train; see ``keras.Model.fit``.
+
+        With ``Checkpoints`` among the callbacks, training continues where it was killed.
+        """
+        arguments = {
+            "x": x,
+            "y": self.checked_targets(y),
+            "batch_size": batch_size,
+            "epochs": epochs,
+            "verbose": verbose,
+            "callbacks": callbacks,
+            **kwargs,
+        }
+        with calls(self, arguments) as calls_of_fit:
+            for arguments in calls_of_fit:
+                history = super().fit(**arguments)
+        return history
+
+    def evaluate(
+        self,
+        x: Any = None,
+        y: Any = None,
+        batch_size: int | None = None,
+        verbose: Any = "auto",
+        **kwargs: Any,
+    ) -> Any:
+        """The loss; see ``keras.Model.evaluate``. Nothing moves."""
+        if isinstance(x, ImageBatches):
+            self.check_data(x.manifest)
+        x = with_narrow_indices(x)
+        return super().evaluate(x, self.checked_targets(y), batch_size, verbose, **kwargs)
+
+    def predict(self, x: Any, *args: Any, **kwargs: Any) -> np.ndarray:
+        """Unit embeddings ``(n, embedding_dim)``; see ``keras.Model.predict``."""
+        require(
+            not isinstance(x, ImageBatches) or x.seed is None,
+            "batches in the order of training",
+            "images in the order of their indices",
+            "Give predict source.ordered().",
+        )
+        return super().predict(x, *args, **kwargs)
+
+    def train_on_batch(self, x: Any, y: Any = None, *args: Any, **kwargs: Any) -> Any:
+        """One step; see ``keras.Model.train_on_batch``."""
+        return super().train_on_batch(x, self.checked_targets(y), *args, **kwargs)
+
+    def test_on_batch(self, x: Any, y: Any = None, *args: Any, **kwargs: Any) -> Any:
+        """The loss of one batch; see ``keras.Model.test_on_batch``."""
+        return super().test_on_batch(x, self.checked_targets(y), *args, **kwargs)
+
+    def checked_targets(self, y: Any) -> Any:
+        """The targets that ``fit`` and the others were given; subclasses check them."""
+        return y
+
+    def check_data(self, manifest: Manifest) -> None:
+        """Raise unless the data are those that the model was trained on.
+
+        ``fit`` remembers the manifest of the first ImageSource that it trains on, and it is saved
+        with the model. Until then any data will do.
+
+        Args:
+            manifest: the Manifest of the data at hand.
+
+        Raises:
+            ValueError: it names the images that differ.
+        """
+        if self.manifest is not None:
+            self.manifest.check(manifest)
+
+    def get_config(self) -> dict[str, Any]:
+        """The arguments that rebuild this model."""
+        serialize = keras.saving.serialize_keras_object
+        return {
+            "name": self.name,
+            "dtype": serialize(self.dtype_policy),
+            "embedding_dim": self.embedding_dim,
+            "non_finite": self.non_finite,
+            "views": self.views,
+            **{part: serialize(getattr(self, part)) for part in self.parts},
+        }
+
+    @classmethod
+    def from_config(
+        cls, config: dict[str, Any], custom_objects: Mapping[str, Any] | None = None
+    ) -> "EmbeddingModel":
+        """Rebuild a model from its configuration."""
+        nested = {k: v for k, v in config.items() if isinstance(v, dict)}
+        restored = {
+            k: keras.saving.deserialize_keras_object(v, custom_objects) for k, v in nested.items()
+        }
+        return cls(**{**config, **restored})
+
+    def load_weights(self, filepath: Any, skip_mismatch: bool = False, **kwargs: Any) -> None:
+        """Load weights; see ``PersistentModel.load_weights``. The manifest stays with the rows."""
+        manifest = self.manifest
+        try:
+            super().load_weights(filepath, skip_mismatch, **kwargs)
+        except Exception:
+            self.manifest = manifest
+            raise
+
+
+def unit(rows: Tensor) -> Tensor:
+    """The rows divided by their lengths; a row of zeros stays and has a finite gradient.
+
+    ``ops.normalize`` gives NaN gradients there under PyTorch.
+    """
+    squares = ops.sum(ops.square(rows), axis=-1, keepdims=True)
+    return rows * ops.rsqrt(ops.maximum(squares, SMALLEST_SQUARE))

@@ -1,0 +1,259 @@
+"""What every owner of rows shares: storage, reads, search, configuration and saving."""
+
+import math
+from collections.abc import MutableMapping
+from typing import Any, Literal, NamedTuple
+
+import keras
+import numpy as np
+from keras import ops
+
+from instdisc_core.bank_ops import Bank, BankOps, parts
+from instdisc_core.quantized_rows import QuantizedRows
+from instdisc_core.registry import get_bank_ops
+from instdisc_core.types import Tensor
+from instdisc_core.validation import (
+    UNIT_TOLERANCE,
+    check_features,
+    check_indices,
+    require,
+    require_count,
+    widened,
+)
+
+StorageDtype = Literal["float32", "bfloat16", "float16", "int8"]
+STORAGE = ("float32", "bfloat16", "float16", "int8")
+
+
+class SearchResult(NamedTuple):
+    """The rows most similar to each query, best first.
+
+    Attributes:
+        scores: float32 ``(queries, k)``, inner products; cosines of unit rows.
+        indices: int32 ``(queries, k)``, which rows.
+    """
+
+    scores: Tensor
+    indices: Tensor
+
+
+class EmbeddingTable(keras.layers.Layer):
+    """Rows of one width that are read and searched through a ``BankOps``.
+
+    A subclass adds how its rows move: it computes the new rows, and ``update_rows`` of its
+    ``BankOps`` writes them. ``MemoryBank`` has a row for each image and moves it by averaging. A
+    queue, or class weights that an optimizer moves, are other owners.
+
+    Args:
+        num_rows: at least 1.
+        embedding_dim: width of a row, ``d``, at least 1.
+        dtype: storage of the rows: ``"float32"``, ``"bfloat16"``, ``"float16"``, or ``"int8"``
+            with a float32 scale for each row. Whatever it is, what is computed from the rows is
+            float32.
+        seed: integer that makes the starting rows repeatable. The same seed gives the same rows
+            on every framework. None draws fresh ones.
+        backend: which primitives to use, see ``registry.get_bank_ops``. It says how the rows are
+            read, not what they are, and is not saved with them.
+
+    Attributes:
+        rows: the variable ``(num_rows, embedding_dim)``, or ``QuantizedRows`` of two.
+            ``rows.assign(array)`` restores all of it; ``lookup`` reads some.
+
+    Raises:
+        ValueError: an argument is out of its range.
+    """
+
+    unit_rows = True
+    """Whether every row has length 1: checked when rows are loaded."""
+
+    def __init__(
+        self,
+        num_rows: int,
+        embedding_dim: int,
+        dtype: StorageDtype = "float32",
+        seed: int | None = None,
+        backend: str | BankOps | None = None,
+        **kwargs: Any,
+    ):
+        require_count("num_rows", num_rows)
+        require_count("embedding_dim", embedding_dim)
+        require(dtype in STORAGE, f"dtype={dtype!r}", f"one of {STORAGE}")
+        super().__init__(dtype="float32", trainable=False, **kwargs)
+        self.num_rows = int(num_rows)
+        self.embedding_dim = int(embedding_dim)
+        self.seed = seed
+        self.bank_ops = get_bank_ops(backend)
+        self.rows = self._random_rows(dtype)
+        self._load_error: ValueError | None = None
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """``(num_rows, embedding_dim)``."""
+        return (self.num_rows, self.embedding_dim)
+
+    def lookup(self, indices: Tensor) -> Tensor:
+        """Chosen rows.
+
+        Args:
+            indices: integers ``(batch,)`` in ``[0, num_rows)``.
+
+        Returns:
+            Float32 tensor ``(batch, embedding_dim)``.
+
+        Raises:
+            ValueError: indices that are not integers, not one-dimensional, or out of range.
+
+        Example: ``bank.lookup([0, 7]).shape  # (2, 128)``
+        """
+        indices = ops.cast(check_indices(indices, self.num_rows), "int32")
+        return self.bank_ops.rows(self.rows, indices)
+
+    def search(self, features: Tensor, k: int) -> SearchResult:
+        """The rows that are most similar to these embeddings.
+
+        Args:
+            features: ``(queries, embedding_dim)``; unit embeddings make the scores cosines.
+            k: how many, in ``[1, num_rows]``.
+
+        Returns:
+            A SearchResult: ``scores`` and ``indices``, each ``(queries, k)``, best first. A query
+            that is not finite, where its values could not be checked, has the scores NaN and the
+            indices -1.
+
+        Raises:
+            ValueError: features of the wrong shape, or k out of range; and, where the values are
+                in the host's memory, features that are not finite.
+
+        Example: ``bank.search(features, k=3).indices[0]  # of the first query``
+        """
+        features = check_features(features, self.embedding_dim, finite=True)
+        require_count("k", k)
+        require(k <= self.num_rows, f"k={k}", f"at most the {self.num_rows} rows")
+        features = stopped(features)
+        finite = ops.all(ops.isfinite(features), axis=1, keepdims=True)
+        scores, indices = self.bank_ops.top_k(ops.where(finite, features, 0.0), self.rows, k)
+        return SearchResult(ops.where(finite, scores, math.nan), ops.where(finite, indices, -1))
+
+    def scores(self, features: Tensor, indices: Tensor) -> Tensor:
+        """Inner products ``v_j . f_i`` with chosen rows; see ``BankOps.scores``."""
+        return self.bank_ops.scores(stopped(features), self.rows, indices)
+
+    def combine(self, weights: Tensor, indices: Tensor) -> Tensor:
+        """Weighted sums of chosen rows; see ``BankOps.combine``."""
+        return self.bank_ops.combine(stopped(weights), self.rows, indices)
+
+    def attend(self, features: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
+        """``log Z_i`` and the expected row under the softmax; see ``BankOps.attend``."""
+        return self.bank_ops.attend(stopped(features), self.rows, temperature)
+
+    def contains(self, indices: Tensor) -> Tensor:
+        """Which of these integers name a row: a boolean tensor of their shape."""
+        indices = ops.convert_to_tensor(widened(indices))
+        return ops.logical_and(indices >= 0, indices < self.num_rows)
+
+    def require_writable(self) -> None:
+        """Raise where an update would be lost; see ``BankOps.require_writable``.
+
+        Raises:
+            RuntimeError: a step that JAX compiles, outside a ``keras.StatelessScope``.
+        """
+        self.bank_ops.require_writable()
+
+    def save_own_variables(self, store: MutableMapping[str, Any]) -> None:
+        """Save the rows and what else the owner has."""
+        arrays = self.bank_ops.dump(self.rows)
+        arrays += [ops.convert_to_numpy(variable) for variable in self._other_variables()]
+        for i, array in enumerate(arrays):
+            store[str(i)] = array
+
+    def load_own_variables(self, store: MutableMapping[str, Any]) -> None:
+        """Restore what ``save_own_variables`` saved, all of it or nothing.
+
+        Raises:
+            ValueError: the file's rows have another shape, are not finite, or are not of length 1
+                where they must be. The rows are then unchanged.
+        """
+        arrays = {name: np.asarray(store[name]) for name in store.keys()}  # noqa: SIM118
+        error, self._load_error = self._load_error, None
+        if not arrays and error:  # Keras tries once more, where nothing is saved
+            raise error
+        try:
+            self.restore(arrays)
+        except ValueError as error:
+            self._load_error = error
+            raise
+
+    def restore(self, arrays: dict[str, np.ndarray]) -> None:
+        """Check what a file holds, and take it over; see ``load_own_variables``."""
+        others = self._other_variables()
+        variables = [*parts(self.rows), *others]
+        shapes = {str(i): tuple(variable.shape) for i, variable in enumerate(variables)}
+        found = {name: array.shape for name, array in arrays.items() if name in shapes}
+        require(
+            found == shapes,
+            f"a file whose {self.name} has the shapes {found}",
+            f"{shapes}",
+            "Build it with the number of rows, width and storage that it was saved with.",
+        )
+        values = [arrays[name] for name in shapes]
+        stored, rest = values[: -len(others) or None], values[len(values) - len(others) :]
+        self._check_rows(stored)
+        self.bank_ops.load(self.rows, stored)
+        for variable, value in zip(others, rest, strict=True):
+            variable.assign(value)
+
+    def get_config(self) -> dict[str, Any]:
+        """The arguments that rebuild this layer."""
+        return {
+            "name": self.name,
+            "num_rows": self.num_rows,
+            "embedding_dim": self.embedding_dim,
+            "dtype": keras.backend.standardize_dtype(self.rows.dtype),
+            "seed": self.seed,
+        }
+
+    def _other_variables(self) -> list[keras.Variable]:
+        """The variables that are not rows, in the order in which they were added."""
+        rows = {id(variable) for variable in parts(self.rows)}
+        return [variable for variable in self.weights if id(variable) not in rows]
+
+    def _check_rows(self, stored: list[np.ndarray]) -> None:
+        """Raise unless the rows of a file are finite, and of length 1 where they must be."""
+        values = stored[0].astype("float32")
+        lengths = np.linalg.norm(values, axis=1)
+        if len(stored) > 1:
+            lengths = lengths * np.abs(stored[1][:, 0])
+        right = np.abs(lengths - 1) < UNIT_TOLERANCE if self.unit_rows else np.isfinite(lengths)
+        wrong = int(np.sum(~right))
+        require(
+            wrong == 0,
+            f"a file in which {wrong} of {len(lengths)} rows are not "
+            f"{'of length 1' if self.unit_rows else 'finite'}",
+            "unit rows, as update leaves them" if self.unit_rows else "finite rows",
+            "The file is damaged, or such rows were assigned.",
+        )
+
+    def _random_rows(self, dtype: StorageDtype) -> Bank:
+        rows = np.random.default_rng(self.seed).standard_normal(self.shape, dtype="float32")
+        rows /= np.linalg.norm(rows, axis=1, keepdims=True)
+        if dtype != "int8":
+            return self._storage("rows", rows, dtype)
+        values, scale = QuantizedRows.of(rows)
+        return QuantizedRows(
+            self._storage("values", values, "int8"), self._storage("scale", scale, "float32")
+        )
+
+    def _storage(self, name: str, start: Tensor, dtype: str) -> keras.Variable:
+        return self.add_weight(
+            name=name,
+            shape=start.shape,
+            dtype=dtype,
+            initializer=lambda shape, dtype: ops.convert_to_tensor(start, dtype=dtype),
+            trainable=False,
+            autocast=False,
+        )
+
+
+def stopped(array: Tensor) -> Tensor:
+    """A float32 tensor through which no gradient flows."""
+    return ops.cast(ops.stop_gradient(ops.convert_to_tensor(array)), "float32")

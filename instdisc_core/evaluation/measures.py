@@ -1,0 +1,125 @@
+"""The measures of a report: each function adds the rows of one measure."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal, TypeAlias
+
+import numpy as np
+
+from instdisc_core.data import ImageSource
+from instdisc_core.evaluation.clustering import cluster, clustering_scores
+from instdisc_core.evaluation.features import (
+    encoder_features,
+    pixels,
+    stage_features,
+    stage_names,
+    unit,
+)
+from instdisc_core.evaluation.labels import CommonLabels
+from instdisc_core.evaluation.linear import Classifier, linear_accuracy
+from instdisc_core.evaluation.low_shot import fine_tuned_accuracy
+from instdisc_core.evaluation.neighbors import DEFAULT_K, knn_accuracy
+from instdisc_core.evaluation.report import Report
+from instdisc_core.types import Tensor
+
+if TYPE_CHECKING:
+    from instdisc_core.model import InstanceDiscrimination
+
+Measure: TypeAlias = Literal[
+    "knn", "linear", "stages", "clustering", "low_shot", "retrieval", "tsne"
+]
+MEASURES: tuple[Measure, ...] = (
+    "knn",
+    "linear",
+    "stages",
+    "clustering",
+    "low_shot",
+    "retrieval",
+    "tsne",
+)
+PIXEL_BYTES = 2**32  # above which the pixels of the training images are not measured
+CLASSIFIERS: tuple[Classifier, ...] = ("svm", "logistic")
+
+
+@dataclass(frozen=True)
+class Evaluated:
+    """What is measured: a model on training and test images with labels.
+
+    Attributes:
+        model: an InstanceDiscrimination.
+        train, test: ImageSources.
+        labels: of both.
+        train_rows, test_rows: unit embeddings of both.
+        owns_bank: whether the rows of the model's bank are those of the training images.
+    """
+
+    model: "InstanceDiscrimination"
+    train: ImageSource
+    test: ImageSource
+    labels: CommonLabels
+    train_rows: np.ndarray
+    test_rows: np.ndarray
+    owns_bank: bool
+
+
+def measure_knn(report: Report, it: Evaluated, k: int | None, temperature: float) -> None:
+    """Add weighted kNN and 1-NN accuracies of bank rows, embeddings, encoder features, pixels."""
+    encoded = [unit(encoder_features(it.model, source)) for source in (it.train, it.test)]
+    candidates: dict[str, tuple[Tensor, np.ndarray]] = {
+        "embedding": (it.train_rows, it.test_rows),
+        "encoder": (encoded[0], encoded[1]),
+    }
+    fits = 4 * 3 * len(it.train) * math.prod(it.train.size) <= PIXEL_BYTES
+    if fits and it.train.size == it.test.size:
+        rows, mean = pixels(it.train)
+        candidates["pixels"] = rows, pixels(it.test, mean).rows
+    if it.owns_bank:
+        candidates = {"bank rows": (it.model.memory_bank.rows, it.test_rows), **candidates}
+    votes = min(int(k or DEFAULT_K), len(it.train))
+    for name, (train_rows, rows) in candidates.items():
+        for measure, count in (("kNN", votes), ("1-NN", 1)):
+            value = knn_accuracy(
+                rows,
+                it.labels.test,
+                train_rows,
+                it.labels.train,
+                k=count,
+                temperature=temperature,
+            )
+            report.add(measure, name, value, k=count, temperature=float(temperature))
+
+
+def measure_linear(report: Report, it: Evaluated, seed: int) -> None:
+    """Add the accuracies of an SVM and of logistic regression on the embedding."""
+    for classifier in CLASSIFIERS:
+        accuracy, strength = linear_accuracy(
+            it.train_rows, it.labels.train, it.test_rows, it.labels.test, classifier, seed=seed
+        )
+        report.add(f"linear, {classifier}", "embedding", accuracy, C=strength)
+
+
+def measure_stages(report: Report, it: Evaluated, seed: int) -> None:
+    """Add the accuracy of logistic regression on the feature map of each stage of the encoder."""
+    for stage in stage_names(it.model):
+        train, test = (stage_features(it.model, s, stage) for s in (it.train, it.test))
+        accuracy, strength = linear_accuracy(
+            train, it.labels.train, test, it.labels.test, "logistic", seed=seed
+        )
+        report.add("linear, logistic", stage, accuracy, C=strength, dimensions=train.shape[1])
+
+
+def measure_clustering(report: Report, it: Evaluated, num_clusters: int | None, seed: int) -> None:
+    """Add the agreement of k-means clusters of the test embeddings with their classes."""
+    clusters = cluster(it.test_rows, num_clusters or len(np.unique(it.labels.train)), seed)
+    for name, value in clustering_scores(clusters, it.labels.test).items():
+        report.add(f"clustering {name}", "embedding", value, images="test")
+
+
+def measure_low_shot(
+    report: Report, it: Evaluated, shares: Sequence[float], epochs: int, seed: int
+) -> None:
+    """Add the accuracy after fine-tuning with each share of the training labels."""
+    for share in shares:
+        value = fine_tuned_accuracy(it.model, it.train, it.test, share, epochs, seed=seed)
+        report.add(f"fine-tuned, {share:.0%} of labels", "encoder", value)

@@ -1,0 +1,7 @@
+"""What ``fit`` does around Keras's ``fit``: checks, callbacks of its own, resuming."""
+
+from instdisc_core.fitting.calls import build_for, calls
+from instdisc_core.fitting.data_order import DataOrder
+from instdisc_core.fitting.rejections import NonFiniteImages, RejectedIndices
+
+__all__ = ["DataOrder", "NonFiniteImages", "RejectedIndices", "build_for", "calls"]

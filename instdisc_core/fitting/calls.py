@@ -1,0 +1,111 @@
+"""What ``fit`` does before Keras's ``fit``: checks, callbacks of its own, resuming."""
+
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+import keras
+
+from instdisc_core.checkpoints import Checkpoints, Position
+from instdisc_core.data.batches import ArrayBatches, OrderedBatches
+from instdisc_core.data.checked import require_finite_images, require_images, with_narrow_indices
+from instdisc_core.fitting.data_order import DataOrder
+from instdisc_core.fitting.resuming import resumed
+from instdisc_core.validation import require
+
+
+@contextmanager
+def calls(model: Any, arguments: dict[str, Any]) -> Iterator[Iterable[dict[str, Any]]]:
+    """The arguments of each call of Keras's ``fit`` that a training needs: usually one.
+
+    Data are checked. The callbacks that every training needs are added. With ``Checkpoints`` among
+    the callbacks, arrays get an order that can be resumed, and the newest checkpoint is loaded into
+    the model. If that checkpoint is in the middle of an epoch, the rest of the epoch is a call of
+    its own.
+
+    Args:
+        model: the EmbeddingModel.
+        arguments: the arguments of its ``fit``, by name. They are changed.
+
+    Yields:
+        The arguments of each call, one after the other.
+
+    Raises:
+        ValueError: data that cannot be trained on, or checkpoints that do not fit.
+    """
+    require_images(arguments["x"])
+    if model.non_finite == "raise":
+        require_finite_images(arguments["x"])
+    given = arguments["callbacks"]
+    listed = keras.tree.flatten(getattr(given, "callbacks", given) or [])
+    savers = [callback for callback in listed if isinstance(callback, Checkpoints)]
+    require(len(savers) < 2, f"{len(savers)} Checkpoints", "one")
+    if savers and arguments["y"] is not None:
+        _batch_arrays(arguments, model.seed or 0)
+    others = [*model.own_callbacks(), *(c for c in listed if c not in savers)]
+    ordered = arguments["x"] if isinstance(arguments["x"], OrderedBatches) else None
+    if ordered is None:
+        arguments["x"] = with_narrow_indices(arguments["x"])
+    else:
+        _require_whole_epochs(arguments)
+        others.insert(0, DataOrder(ordered))
+        arguments["shuffle"] = False  # the batches have an order of their own
+    build_for(model, arguments["x"])
+    start = Position(arguments.get("initial_epoch", 0), 0)
+    with ExitStack() as stack:
+        for saver in savers:
+            start = stack.enter_context(saver.running(model, ordered, others, start))
+        callbacks = [*others, *savers]
+        if isinstance(given, keras.callbacks.CallbackList):
+            for callback in callbacks:
+                callback.set_model(model)
+            stack.callback(setattr, given, "callbacks", given.callbacks)
+            given.callbacks, callbacks = callbacks, given
+        arguments |= {"callbacks": callbacks, "initial_epoch": start.epoch}
+        if ordered is not None and start.step and start.epoch < arguments["epochs"]:
+            stack.callback(setattr, ordered, "start", 0)
+            yield resumed(model, ordered, arguments, start.step)
+        else:
+            yield [arguments]
+
+
+def _batch_arrays(arguments: dict[str, Any], seed: int) -> None:
+    """Replace arrays by batches of them, in an order that a checkpoint can resume."""
+    split = arguments.get("validation_split")
+    require(
+        not split,
+        f"validation_split={split} with Checkpoints",
+        "validation_data",
+        "Split the arrays before fit.",
+    )
+    order = seed if arguments.get("shuffle", True) else None
+    weights = arguments.pop("sample_weight", None)
+    batch_size = arguments["batch_size"] or 32
+    arrays = ArrayBatches(arguments["x"], arguments["y"], weights, batch_size, order)
+    arguments |= {"x": arrays, "y": None, "batch_size": None}
+
+
+def _require_whole_epochs(arguments: dict[str, Any]) -> None:
+    steps, batches = arguments.get("steps_per_epoch"), arguments["x"]
+    require(
+        steps is None,
+        f"steps_per_epoch={steps} with {type(batches).__name__}",
+        "whole epochs, in which every image is seen once",
+        "Leave it out; for shorter epochs train on source.subset(...).",
+    )
+
+
+def build_for(model: keras.Model, x: Any) -> None:
+    """Build a model and its optimizer, if the data show the shape of the input."""
+    if model.built and (model.optimizer is None or model.optimizer.built):
+        return
+    if isinstance(x, keras.utils.PyDataset):
+        batch = x[0]
+        x = batch[0] if isinstance(batch, (tuple, list)) else batch
+    arrays = keras.tree.flatten(x)
+    if not all(hasattr(array, "shape") for array in arrays):
+        return  # a stream: Keras builds the model on its first batch
+    if not model.built:
+        model.build(keras.tree.map_structure(lambda array: (None, *array.shape[1:]), x))
+    if model.optimizer is not None and not model.optimizer.built:
+        model.optimizer.build(model.trainable_variables)

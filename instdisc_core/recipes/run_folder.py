@@ -1,0 +1,63 @@
+"""The folder that a run writes to: one run in it, and one process at a time."""
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from instdisc_core.checkpoints import FolderLock
+from instdisc_core.data import Manifest
+from instdisc_core.files import remove_parts, replacing
+from instdisc_core.recipes.settings import Settings
+from instdisc_core.validation import require
+
+RECORD = "recipe.json"
+
+
+@contextmanager
+def run_folder(
+    output: Path, settings: Settings, seed: int | None, manifest: Manifest
+) -> Iterator[None]:
+    """Hold the folder for this run.
+
+    Raises:
+        ValueError: the folder holds another run, or another process is using it.
+    """
+    with FolderLock(output):
+        remove_parts(output)
+        claim(output, settings, seed, manifest)
+        yield
+
+
+def claim(output: Path, settings: Settings, seed: int | None, manifest: Manifest) -> None:
+    """Write down which run the folder is for.
+
+    Args:
+        output: the folder.
+        settings: of the training.
+        seed: of everything that is drawn.
+        manifest: of the training images.
+
+    Raises:
+        ValueError: the folder holds another run, or what is written there is damaged.
+    """
+    path = output / RECORD
+    run = {"recipe": settings.to_dict(), "seed": seed, "data": manifest.fingerprint}
+    if not path.exists():
+        with replacing(path) as part:
+            part.write_text(json.dumps(run, indent=1) + "\n")
+        return
+    try:
+        stored = dict(json.loads(path.read_bytes()))
+    except (ValueError, TypeError, RecursionError) as error:
+        raise ValueError(
+            f"Received: {path}, which is damaged ({error}). Expected what an earlier run wrote "
+            "there. Remove the file if this is the same recipe, seed and data set."
+        ) from error
+    other = [name for name in run if run[name] != stored.get(name)]
+    require(
+        not other,
+        f"output={str(output)!r}, that holds another run: its {', '.join(other)} differs",
+        "an empty folder, or the one of the same recipe, seed and data",
+        "Choose another folder, or remove this one.",
+    )

@@ -1,0 +1,103 @@
+"""The settings of a training."""
+
+import dataclasses
+import json
+from dataclasses import dataclass
+from typing import Any, Literal, get_args
+
+from instdisc_core.encoders import Depth, Stem
+from instdisc_core.objectives import ObjectiveName
+from instdisc_core.validation import require
+
+Augmentation = Literal["paper", "simclr"]
+Optimizer = Literal["sgd", "adamw"]
+DtypePolicy = Literal["float32", "mixed_bfloat16", "mixed_float16"]
+
+
+@dataclass(frozen=True)
+class Settings:
+    """All settings of a training, from the augmentation to the learning rate.
+
+    Attributes:
+        name: of the recipe.
+        source: where its settings come from.
+        deviations: what differs from there, a tuple of sentences.
+        image_size: side in pixels to which a source should resize images.
+        crop_size: side in pixels of the images that the encoder sees in training.
+        augmentation: ``"paper"`` or ``"simclr"``; see ``instdisc_core.augmentation``.
+        augmentation_settings: pairs of name and value, further arguments for it.
+        views: how many times each image is augmented in a step.
+        depth, stem, width: of the residual network; see ``encoders.resnet``.
+        embedding_dim: ``d``.
+        objective: a name that ``objectives.get`` knows.
+        temperature: ``tau``.
+        objective_settings: pairs of name and value, further arguments for the objective.
+        momentum: of the memory bank.
+        batch_size, epochs: of the training.
+        optimizer: ``"sgd"`` or ``"adamw"``.
+        optimizer_momentum: of SGD.
+        learning_rate: the largest one, after the warm-up.
+        weight_decay: for SGD the factor of an L2 term as PyTorch's SGD has it; for AdamW the
+            decoupled one.
+        warmup_epochs: number of epochs in which the learning rate rises linearly.
+        milestones: epochs at which it is divided by 10; with none it falls to 0 along a cosine.
+            Not together with a warm-up.
+        num_neighbors, knn_temperature: of the nearest-neighbor classifier in evaluations.
+        dtype_policy: Keras's; the bank, scores and losses are float32 in any.
+
+    Raises:
+        ValueError: an unknown augmentation, stem or optimizer, or a warm-up with milestones.
+    """
+
+    name: str
+    source: str
+    deviations: tuple[str, ...] = ()
+    image_size: int = 32
+    crop_size: int = 32
+    augmentation: Augmentation = "paper"
+    augmentation_settings: tuple[tuple[str, Any], ...] = ()
+    views: int = 1
+    depth: Depth = 18
+    stem: Stem = "cifar"
+    width: int = 64
+    embedding_dim: int = 128
+    objective: ObjectiveName = "non_parametric_softmax"
+    temperature: float = 0.1
+    objective_settings: tuple[tuple[str, Any], ...] = ()
+    momentum: float = 0.5
+    batch_size: int = 128
+    epochs: int = 200
+    optimizer: Optimizer = "sgd"
+    optimizer_momentum: float = 0.9
+    learning_rate: float = 0.03
+    weight_decay: float = 5e-4
+    warmup_epochs: int = 0
+    milestones: tuple[int, ...] = (120, 160)
+    num_neighbors: int = 200
+    knn_temperature: float = 0.1
+    dtype_policy: DtypePolicy = "float32"
+
+    def __post_init__(self) -> None:
+        options = {"augmentation": Augmentation, "stem": Stem, "optimizer": Optimizer}
+        for name, allowed in options.items():
+            value = getattr(self, name)
+            expected = f"one of {', '.join(map(repr, get_args(allowed)))}"
+            require(value in get_args(allowed), f"{name}={value!r}", expected)
+        require(
+            not (self.warmup_epochs and self.milestones),
+            f"warmup_epochs={self.warmup_epochs} and milestones={self.milestones}",
+            "a warm-up, which a cosine follows, or milestones",
+            "Set warmup_epochs=0, or milestones=().",
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """All settings, as JSON holds them."""
+        return json.loads(json.dumps(dataclasses.asdict(self)))
+
+    def __str__(self) -> str:
+        settings = self.to_dict()
+        source, deviations = settings.pop("source"), settings.pop("deviations")
+        lines = [f"recipe {settings.pop('name')}, after {source}"]
+        lines += [f"  {name}: {value}" for name, value in settings.items()]
+        lines += ["  deviations:", *(f"  - {sentence}" for sentence in deviations)]
+        return "\n".join(lines if deviations else lines[:-1])

@@ -1,0 +1,280 @@
+"""The suite that every objective must pass."""
+
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
+from keras import ops
+
+from instdisc_core.memory_bank import MemoryBank
+from instdisc_core.objectives import Objective, SampledObjective
+from instdisc_core.testing.strategies import Problem, problems, unit_rows
+from instdisc_core.types import Tensor
+
+SHAPES = ((1, 2, 3), (4, 30, 8))  # batch, rows, width: some frameworks compile for each
+TEMPERATURES = (0.05, 1.0)
+NEGATIVES = 9
+
+
+class ObjectiveConformance:
+    """Subclass it, set ``objective`` and ``reference``, and let pytest collect it.
+
+    Losses and gradients are compared with the float64 reference, in eager execution and in a
+    compiled step of the active framework. Saving, configuration, evaluation and bad input are
+    checked too.
+
+    Attributes:
+        objective: the class, or any function of ``temperature=`` that builds the objective.
+        reference: function of ``features``, ``indices``, ``bank`` and ``temperature``, for a
+            ``SampledObjective`` also of ``negatives`` ``(batch, m)``, that returns the losses
+            ``(batch,)`` and their gradient ``(batch, embedding_dim)``; see ``testing.reference``.
+        tolerance: largest error allowed, relative to the largest number, at temperature 1.
+
+    Example:
+    ```python
+    from instdisc_core.testing import ObjectiveConformance, reference as in_float64
+
+    class TestNonParametricSoftmax(ObjectiveConformance):
+        objective = NonParametricSoftmax
+        reference = staticmethod(in_float64.softmax)
+    ```
+    """
+
+    objective: Callable[..., Objective]
+    reference: Callable[..., tuple[np.ndarray, np.ndarray]]
+    tolerance = 4e-6
+    _steps: dict[tuple[Any, ...], "_Step"]
+
+    def prepare(self, objective: Objective, problem: Problem) -> None:
+        """Set the weights of an objective to what the reference assumes, if it has some."""
+
+    @given(problems(SHAPES[1:]), st.sampled_from(TEMPERATURES), st.booleans())
+    def test_losses_and_gradient(self, problem: Problem, temperature: float, shared: bool) -> None:
+        """In eager execution, with a set of negatives for each image and a shared one."""
+        self._compare(problem, temperature, shared, run_eagerly=True)
+
+    @given(problems(SHAPES), st.sampled_from(TEMPERATURES), st.booleans())
+    def test_losses_and_gradient_in_a_compiled_step(
+        self, problem: Problem, temperature: float, shared: bool
+    ) -> None:
+        """As the framework compiles it in ``fit``."""
+        self._compare(problem, temperature, shared, run_eagerly=False)
+
+    def test_an_index_without_a_row(self) -> None:
+        """If it cannot be checked, it gets the loss NaN and the gradient 0; the others do not."""
+        problem = _problem()
+        step = self._built_step(problem, 1.0, False, run_eagerly=False, checked=False)
+        right = self._run(step, problem)
+        indices = problem.indices.copy()
+        indices[1] = len(problem.bank)
+        wrong = self._run(step, problem, indices)
+        others = [0, 2, 3]
+        assert np.isnan(wrong[0][1])
+        np.testing.assert_array_equal(wrong[1][1], 0)
+        for ours, theirs in zip(wrong, right, strict=True):
+            np.testing.assert_allclose(ours[others], theirs[others], rtol=1e-5, atol=1e-6)
+
+    def test_training_reads_the_bank_and_does_not_move_it(self) -> None:
+        """Only ``bank.update`` moves rows."""
+        objective, bank, problem = self._parts()
+        objective(problem.features, problem.indices, bank)
+        np.testing.assert_array_equal(ops.convert_to_numpy(bank.rows), problem.bank)
+
+    def test_evaluation_repeats_itself_and_moves_nothing(self) -> None:
+        """Nothing is drawn from the stream of training."""
+        objective, bank, problem = self._parts()
+        objective(problem.features, problem.indices, bank)
+        before = _values(objective)
+        evaluate = [
+            objective(problem.features, problem.indices, bank, training=False) for _ in range(2)
+        ]
+        np.testing.assert_array_equal(*map(ops.convert_to_numpy, evaluate))
+        _assert_equal(_values(objective), before)
+
+    def test_configuration(self) -> None:
+        """An objective is rebuilt from its configuration."""
+        objective = type(self).objective(temperature=0.5)
+        config = keras.saving.serialize_keras_object(objective)
+        again = keras.saving.deserialize_keras_object(config)
+        assert type(again) is type(objective)
+        assert keras.saving.serialize_keras_object(again) == config
+
+    def test_saving(self) -> None:
+        """What training changed is saved: a restored objective gives the same losses."""
+        objective, bank, problem = self._parts()
+        objective(problem.features, problem.indices, bank)
+        other = type(self).objective(temperature=1.0)
+        other.build(bank.shape)
+        with tempfile.TemporaryDirectory() as folder:
+            path = str(Path(folder, "objective.weights.h5"))
+            _Holder(objective).save_weights(path)
+            _Holder(other).load_weights(path)
+        batch = problem.features, problem.indices, bank
+        evaluate = [ops.convert_to_numpy(o(*batch, training=False)) for o in (objective, other)]
+        np.testing.assert_array_equal(*evaluate)
+
+    def test_bad_input(self) -> None:
+        """Errors say what was received and what was expected, and change nothing."""
+        objective, bank, problem = self._parts()
+        f, i = problem.features, problem.indices
+        before = _values(objective)
+        for features, indices in (
+            (f, i.astype("float32")),
+            (f, i[:, None]),
+            (f, i[:-1]),
+            (f, np.full_like(i, len(problem.bank))),
+            (f, np.full_like(i, -1)),
+            (f[:, :-1], i),
+            (np.zeros_like(f), i),
+        ):
+            try:
+                objective(features, indices, bank)
+            except ValueError as error:
+                message = str(error)
+            else:
+                raise AssertionError(f"accepted: {features!r}, {indices!r}")
+            assert message.startswith("Received")
+            assert "Expected" in message
+        _assert_equal(_values(objective), before)
+        np.testing.assert_array_equal(ops.convert_to_numpy(bank.rows), problem.bank)
+
+    def _compare(
+        self, problem: Problem, temperature: float, shared: bool, run_eagerly: bool
+    ) -> None:
+        step = self._built_step(problem, temperature, shared, run_eagerly)
+        arguments = {}
+        if self._is_sampled():
+            negatives = _negatives(problem, shared)
+            arguments["negatives"] = np.broadcast_to(negatives, (len(problem.indices), NEGATIVES))
+        expected = type(self).reference(
+            problem.features, problem.indices, problem.bank, temperature, **arguments
+        )
+        for actual, value in zip(self._run(step, problem), expected, strict=True):
+            size = (1 + np.abs(value).max()) * (1 + 1 / temperature)
+            np.testing.assert_allclose(actual, value, rtol=2e-5, atol=self.tolerance * size)
+
+    def _built_step(
+        self,
+        problem: Problem,
+        temperature: float,
+        shared: bool,
+        run_eagerly: bool,
+        checked: bool = True,
+    ) -> "_Step":
+        """The step for problems of this shape; built and compiled once for each."""
+        key = (problem.features.shape, temperature, shared, run_eagerly, checked)
+        if "_steps" not in type(self).__dict__:
+            type(self)._steps = {}
+        steps = type(self)._steps
+        if key not in steps:
+            objective = type(self).objective(temperature=temperature)
+            drawn = shared if self._is_sampled() else None
+            steps[key] = _Step(objective, problem, drawn, run_eagerly, checked)
+        return steps[key]
+
+    def _run(
+        self, step: "_Step", problem: Problem, indices: np.ndarray | None = None
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Losses and gradient of one step of training."""
+        self.prepare(step.objective, problem)
+        return step.run(problem, problem.indices if indices is None else indices)
+
+    def _is_sampled(self) -> bool:
+        return isinstance(type(self).objective(temperature=1.0), SampledObjective)
+
+    def _parts(self) -> tuple[Objective, MemoryBank, Problem]:
+        """The objective, built, with a bank and a batch."""
+        problem = _problem()
+        bank = MemoryBank(*problem.bank.shape)
+        bank.rows.assign(problem.bank)
+        objective = type(self).objective(temperature=1.0)
+        objective.build(bank.shape)
+        return objective, bank, problem
+
+
+class _Step(keras.Model):
+    """Losses and gradient from a step of training, so that the framework compiles both.
+
+    The features are the given ones plus an offset of zeros. After a step of gradient descent with
+    the learning rate 1, the offset is the negative gradient of the sum of the losses.
+    """
+
+    def __init__(
+        self,
+        objective: Objective,
+        problem: Problem,
+        shared: bool | None,
+        run_eagerly: bool,
+        checked: bool,
+    ):
+        super().__init__(name="step")
+        self.objective, self.shared, self.checked = objective, shared, checked
+        self.bank = MemoryBank(*problem.bank.shape)
+        batch, width = problem.features.shape
+        self.offset = self.add_weight(name="offset", shape=(batch, width), initializer="zeros")
+        self.values = self.add_weight(name="values", shape=(batch,), trainable=False)
+        self.objective.build(self.bank.shape)
+        self.compile(optimizer=keras.optimizers.SGD(1.0), run_eagerly=run_eagerly)
+
+    def call(self, batch: dict[str, Tensor]) -> Tensor:
+        """The features."""
+        return batch["features"] + self.offset
+
+    def compute_loss(
+        self, x: Any = None, y: Any = None, y_pred: Any = None, *args: Any, **kwargs: Any
+    ) -> Tensor:
+        """The sum of the losses; each is stored in ``values``."""
+        given = {name: value for name, value in x.items() if name != "features"}
+        run = self.objective if self.checked else self.objective.call
+        losses = run(y_pred, y, self.bank, training=True, **given)
+        self.values.assign(ops.stop_gradient(losses))
+        return ops.sum(ops.where(ops.isnan(losses), 0.0, losses))
+
+    def run(self, problem: Problem, indices: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Losses ``(batch,)`` and gradient ``(batch, embedding_dim)`` in float64."""
+        self.bank.rows.assign(problem.bank)
+        self.offset.assign(np.zeros(self.offset.shape))
+        batch = {"features": problem.features}
+        if self.shared is not None:
+            batch["negatives"] = _negatives(problem, self.shared)
+        self.train_on_batch(batch, indices)
+        results = self.values, self.offset
+        losses, offset = (ops.convert_to_numpy(v).astype("float64") for v in results)
+        return losses, -offset
+
+
+class _Holder(keras.Model):
+    """A model that holds an objective, to save its variables."""
+
+    def __init__(self, objective: Objective):
+        super().__init__(name="holder")
+        self.objective = objective
+        self.built = True
+
+
+def _problem() -> Problem:
+    """A batch of four distinct images out of thirty."""
+    rng = np.random.default_rng(0)
+    indices = rng.permutation(30)[:4].astype("int32")
+    return Problem(unit_rows(rng, 30, 8), unit_rows(rng, 4, 8), indices, rng)
+
+
+def _negatives(problem: Problem, shared: bool) -> np.ndarray:
+    """The negatives of a problem, the same in each call."""
+    rng = np.random.default_rng(int(problem.indices.sum()))
+    shape = (NEGATIVES,) if shared else (len(problem.indices), NEGATIVES)
+    return rng.integers(0, len(problem.bank), shape).astype("int32")
+
+
+def _values(objective: Objective) -> list[np.ndarray]:
+    return [ops.convert_to_numpy(variable) for variable in objective.variables]
+
+
+def _assert_equal(values: list[np.ndarray], others: list[np.ndarray]) -> None:
+    for ours, theirs in zip(values, others, strict=True):
+        np.testing.assert_array_equal(ours, theirs)

@@ -1,0 +1,15 @@
+"""Logs as a CSV file."""
+
+from instdisc_core.callbacks import LogFile, read_log
+
+
+def test_a_log_file_has_every_column_and_continues(tmp_path):
+    log = LogFile(tmp_path / "log.csv")
+    for epoch, logs in enumerate([{"loss": 3}, {"loss": 2, "late": 7}, {"loss": 1}]):
+        log.on_epoch_end(epoch, logs)
+    LogFile(tmp_path / "log.csv").on_epoch_end(2, {"loss": 0.5, "later": 1})
+    rows = read_log(tmp_path / "log.csv")
+    assert [row["epoch"] for row in rows] == ["0", "1", "2"]
+    assert [row["loss"] for row in rows] == ["3.0", "2.0", "0.5"]
+    assert [row["late"] for row in rows] == ["", "7.0", ""]
+    assert [row["later"] for row in rows] == ["", "", "1.0"]

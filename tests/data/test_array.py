@@ -1,0 +1,26 @@
+"""Images in memory as a source."""
+
+import numpy as np
+import pytest
+
+from instdisc_core.data import ImageArray, image_source
+
+
+def test_arrays_know_labels_by_name():
+    source = image_source(np.zeros((3, 4, 4, 3), "uint8"), labels=["cat", "dog", "cat"])
+    assert source.class_names == ["cat", "dog"]
+    assert source.labels.tolist() == [0, 1, 0]
+    assert source.names[2] == "image 2"
+
+
+@pytest.mark.parametrize(
+    ("images", "match"),
+    [
+        (np.zeros((3, 4, 4, 3), "float32"), "dtype float32"),
+        (np.zeros((3, 4, 4), "uint8"), r"shape \(3, 4, 4\)"),
+        (np.zeros((0, 4, 4, 3), "uint8"), "no images"),
+    ],
+)
+def test_what_is_no_array_of_images_is_rejected(images, match):
+    with pytest.raises(ValueError, match=match):
+        ImageArray(images)
