@@ -86,6 +86,15 @@ def test_an_index_of_64_bits_is_evaluated_as_no_other_row(model):
         assert np.isnan(model.evaluate(data, verbose=0))
 
 
+def test_what_an_earlier_fit_rejected_is_not_counted_again(model):
+    """As an earlier fit leaves the counters, whose compiled steps could only count."""
+    model.memory_bank.rejected_indices.assign(3)
+    model.rejected_images.assign(2)
+    model.fit(Batches(), verbose=0, shuffle=False)
+    assert int(numpy(model.memory_bank.rejected_indices)) == 3
+    assert int(numpy(model.rejected_images)) == 2
+
+
 def test_narrow_indices_are_equal_and_other_batches_stay():
     images, indices, weights = narrow((IMAGES, np.arange(N), np.ones(N)))
     assert indices.dtype == "int32"
@@ -253,24 +262,27 @@ def test_a_long_embedding_counts_by_its_direction_and_length():
 
 
 class Recording(BankOps):
-    """The reference, keeping what it was asked to write."""
+    """The reference, keeping which rows it was given, and which of them move."""
 
     def __init__(self):
-        self.written = []
+        self.given = []
 
     def update_rows(self, bank, indices, rows, moves):
-        self.written.append(numpy(indices).tolist())
+        self.given.append((numpy(indices), numpy(moves)))
         super().update_rows(bank, indices, rows, moves)
 
 
 @pytest.mark.parametrize("rejected", [0, 1, 2])
-def test_an_update_writes_to_rows_that_it_moves_and_to_no_other(rejected):
+def test_an_update_is_given_rows_that_it_moves_and_no_other(rejected):
+    """What is rejected joins one that is not: a backend may write every row that it is given."""
     features = UNIT.copy()
     features[rejected] = np.nan
     recording = Recording()
     bank = MemoryBank(N, D, seed=0, backend=recording)
     bank.update([5, 6, 7], features)
-    assert set(recording.written[0]) == {5, 6, 7} - {5 + rejected}
+    (indices, moves) = recording.given[0]
+    assert set(indices) == {5, 6, 7} - {5 + rejected}
+    assert np.all(moves)
 
 
 def test_queries_that_are_not_finite(monkeypatch):
@@ -297,7 +309,7 @@ def test_nothing_to_train_on(model):
 
 
 def test_a_term_that_would_be_ignored_is_rejected():
-    with pytest.raises(ValueError, match="proximal_weight"):
+    with pytest.raises(ValueError, match="'proximal_weight': 30"):
         ParametricSoftmax(proximal_weight=30)
 
 
