@@ -14,11 +14,10 @@ from keras import ops
 from instdisc_core.memory_bank import MemoryBank
 from instdisc_core.objectives import Objective, SampledObjective
 from instdisc_core.testing.strategies import Problem, problems, unit_rows
-from instdisc_core.types import Tensor
+from instdisc_core.testing.training_step import NEGATIVES, TrainingStep, negatives_of
 
 SHAPES = ((1, 2, 3), (4, 30, 8))  # batch, rows, width: some frameworks compile for each
 TEMPERATURES = (0.05, 1.0)
-NEGATIVES = 9
 
 
 class ObjectiveConformance:
@@ -48,7 +47,7 @@ class ObjectiveConformance:
     objective: Callable[..., Objective]
     reference: Callable[..., tuple[np.ndarray, np.ndarray]]
     tolerance = 4e-6
-    _steps: dict[tuple[Any, ...], "_Step"]
+    _steps: dict[tuple[Any, ...], TrainingStep]
 
     def prepare(self, objective: Objective, problem: Problem) -> None:
         """Set the weights of an objective to what the reference assumes, if it has some."""
@@ -149,7 +148,7 @@ class ObjectiveConformance:
         step = self._built_step(problem, temperature, shared, run_eagerly)
         arguments = {}
         if self._is_sampled():
-            negatives = _negatives(problem, shared)
+            negatives = negatives_of(problem, shared)
             arguments["negatives"] = np.broadcast_to(negatives, (len(problem.indices), NEGATIVES))
         expected = type(self).reference(
             problem.features, problem.indices, problem.bank, temperature, **arguments
@@ -165,7 +164,7 @@ class ObjectiveConformance:
         shared: bool,
         run_eagerly: bool,
         checked: bool = True,
-    ) -> "_Step":
+    ) -> TrainingStep:
         """The step for problems of this shape; built and compiled once for each."""
         key = (problem.features.shape, temperature, shared, run_eagerly, checked)
         if "_steps" not in type(self).__dict__:
@@ -174,11 +173,11 @@ class ObjectiveConformance:
         if key not in steps:
             objective = type(self).objective(temperature=temperature)
             drawn = shared if self._is_sampled() else None
-            steps[key] = _Step(objective, problem, drawn, run_eagerly, checked)
+            steps[key] = TrainingStep(objective, problem, drawn, run_eagerly, checked)
         return steps[key]
 
     def _run(
-        self, step: "_Step", problem: Problem, indices: np.ndarray | None = None
+        self, step: TrainingStep, problem: Problem, indices: np.ndarray | None = None
     ) -> tuple[np.ndarray, np.ndarray]:
         """Losses and gradient of one step of training."""
         self.prepare(step.objective, problem)
@@ -197,57 +196,6 @@ class ObjectiveConformance:
         return objective, bank, problem
 
 
-class _Step(keras.Model):
-    """Losses and gradient from a step of training, so that the framework compiles both.
-
-    The features are the given ones plus an offset of zeros. After a step of gradient descent with
-    the learning rate 1, the offset is the negative gradient of the sum of the losses.
-    """
-
-    def __init__(
-        self,
-        objective: Objective,
-        problem: Problem,
-        shared: bool | None,
-        run_eagerly: bool,
-        checked: bool,
-    ):
-        super().__init__(name="step")
-        self.objective, self.shared, self.checked = objective, shared, checked
-        self.bank = MemoryBank(*problem.bank.shape)
-        batch, width = problem.features.shape
-        self.offset = self.add_weight(name="offset", shape=(batch, width), initializer="zeros")
-        self.values = self.add_weight(name="values", shape=(batch,), trainable=False)
-        self.objective.build(self.bank.shape)
-        self.compile(optimizer=keras.optimizers.SGD(1.0), run_eagerly=run_eagerly)
-
-    def call(self, batch: dict[str, Tensor]) -> Tensor:
-        """The features."""
-        return batch["features"] + self.offset
-
-    def compute_loss(
-        self, x: Any = None, y: Any = None, y_pred: Any = None, *args: Any, **kwargs: Any
-    ) -> Tensor:
-        """The sum of the losses; each is stored in ``values``."""
-        given = {name: value for name, value in x.items() if name != "features"}
-        run = self.objective if self.checked else self.objective.call
-        losses = run(y_pred, y, self.bank, training=True, **given)
-        self.values.assign(ops.stop_gradient(losses))
-        return ops.sum(ops.where(ops.isnan(losses), 0.0, losses))
-
-    def run(self, problem: Problem, indices: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Losses ``(batch,)`` and gradient ``(batch, embedding_dim)`` in float64."""
-        self.bank.rows.assign(problem.bank)
-        self.offset.assign(np.zeros(self.offset.shape))
-        batch = {"features": problem.features}
-        if self.shared is not None:
-            batch["negatives"] = _negatives(problem, self.shared)
-        self.train_on_batch(batch, indices)
-        results = self.values, self.offset
-        losses, offset = (ops.convert_to_numpy(v).astype("float64") for v in results)
-        return losses, -offset
-
-
 class _Holder(keras.Model):
     """A model that holds an objective, to save its variables."""
 
@@ -262,13 +210,6 @@ def _problem() -> Problem:
     rng = np.random.default_rng(0)
     indices = rng.permutation(30)[:4].astype("int32")
     return Problem(unit_rows(rng, 30, 8), unit_rows(rng, 4, 8), indices, rng)
-
-
-def _negatives(problem: Problem, shared: bool) -> np.ndarray:
-    """The negatives of a problem, the same in each call."""
-    rng = np.random.default_rng(int(problem.indices.sum()))
-    shape = (NEGATIVES,) if shared else (len(problem.indices), NEGATIVES)
-    return rng.integers(0, len(problem.bank), shape).astype("int32")
 
 
 def _values(objective: Objective) -> list[np.ndarray]:
