@@ -27,8 +27,6 @@ def attach_gradient(value: Tensor, features: Tensor, gradient: Tensor) -> Tensor
 
     Example:
     ```python
-    from instdisc_core.gradients import attach_gradient
-
     f = keras.ops.ones((2, 3))
     losses = attach_gradient(keras.ops.zeros(2), f, 5 * f)  # value 0, gradient 5
     ```

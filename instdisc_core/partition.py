@@ -22,11 +22,7 @@ class PartitionPolicy(keras.layers.Layer):
         Z <- (1 - w) Z + w * estimate
 
     It is computed on logarithms, since Z overflows float16 and, at low temperature, float32. An
-    estimate that is not finite is left out. A subclass defines ``weight``, and ``estimate`` if it
-    does not use the sampled one.
-
-    Args:
-        log_z: the log Z to start from, in nats; minus infinity where there is none.
+    estimate that is not finite is left out. A subclass defines ``weight``, or ``estimate`` too.
 
     Attributes:
         log_z: variable ``()``, float32, log Z in nats; minus infinity until the first batch.
@@ -37,8 +33,6 @@ class PartitionPolicy(keras.layers.Layer):
     class EveryTenth(PartitionPolicy):
         def weight(self, num_batches_seen):
             return keras.ops.where(num_batches_seen % 10 == 0, 1.0, 0.0)
-
-    objective = NCE(partition=EveryTenth())
     ```
     """
 
@@ -111,12 +105,11 @@ class FirstBatches(PartitionPolicy):
 
     Source:
         Wu et al., section 3.2; the official code takes the first batch. Deviation: the official
-        code averages over the positive too, so its Z is larger by the share
-        ``(n exp(s_ii) / Z - 1) / (m + 1)`` on average. Measured with 50,000 random rows of width
-        128, 128 images per batch and temperature 0.07 (0.1 in brackets): if the features are random
-        too, as before training, Z differs by 0.004 % (0.002 %) with 4096 negatives and by 0.3 %
-        (0.1 %) with 64. If each feature has cosine 0.5 to its own row, Z is larger by 14 % (2.4 %)
-        and by 880 % (150 %).
+        code averages over the positive too, so its Z is larger by ``(n exp(s_ii) / Z - 1) / (m + 1)``
+        of itself on average. Measured with 50,000 random rows of width 128, 128 images per batch
+        and temperature 0.07 (0.1 in brackets): 0.004 % (0.002 %) with 4096 negatives and 0.3 %
+        (0.1 %) with 64, in either direction, if the features are random too, as before training;
+        14 % (2.4 %) and 880 % (150 %) more if each has cosine 0.5 to its own row.
 
     Example: ``NCE(partition=FirstBatches(num_batches=10))``
     """
@@ -243,7 +236,7 @@ def get(identifier: PartitionName | PartitionPolicy) -> PartitionPolicy:
         A PartitionPolicy.
 
     Raises:
-        ValueError: the name is unknown, or the argument is neither a name nor a policy.
+        ValueError: neither a known name nor a policy.
 
     Example: ``policy = instdisc_core.partition.get("exact")``
     """

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from scipy.stats import chisquare
 
 from instdisc_core import AliasSampler, UniformSampler
-from instdisc_core.negative_sampler import alias_tables
+from instdisc_core.alias_tables import alias_tables
 
 CHANCE = 1e-4  # of a false alarm, in each test
 

@@ -196,7 +196,8 @@ def test_a_folder_without_code_is_no_framework(start):
             None,
             "torch",
             "Received: KERAS_BACKEND='torch', but torch is not installed. Expected an installed "
-            "framework. Install it: pip install torch, or set KERAS_BACKEND=jax in the environment.",
+            "framework. Install it: pip install torch, or set KERAS_BACKEND=jax in the "
+            "environment.",
         ),
         (
             (),

@@ -14,7 +14,7 @@ from keras import ops
 from instdisc_core.memory_bank import MemoryBank
 from instdisc_core.objectives import Objective, SampledObjective
 from instdisc_core.testing.strategies import Problem, problems, unit_rows
-from instdisc_core.testing.training_step import NEGATIVES, Holder, TrainingStep, negatives_of
+from instdisc_core.testing.training_step import NEGATIVES, TrainingStep, negatives_of
 
 SHAPES = ((1, 2, 3), (4, 30, 8))  # batch, rows, width: some frameworks compile for each
 TEMPERATURES = (0.05, 1.0)
@@ -47,7 +47,7 @@ class ObjectiveConformance:
     objective: Callable[..., Objective]
     reference: Callable[..., tuple[np.ndarray, np.ndarray]]
     tolerance = 4e-6
-    _steps: dict[tuple[Any, ...], "TrainingStep"]
+    _steps: dict[tuple[Any, ...], TrainingStep]
 
     def prepare(self, objective: Objective, problem: Problem) -> None:
         """Set the weights of an objective to what the reference assumes, if it has some."""
@@ -111,8 +111,8 @@ class ObjectiveConformance:
         other.build(bank.shape)
         with tempfile.TemporaryDirectory() as folder:
             path = str(Path(folder, "objective.weights.h5"))
-            Holder(objective).save_weights(path)
-            Holder(other).load_weights(path)
+            _Holder(objective).save_weights(path)
+            _Holder(other).load_weights(path)
         batch = problem.features, problem.indices, bank
         evaluate = [ops.convert_to_numpy(o(*batch, training=False)) for o in (objective, other)]
         np.testing.assert_array_equal(*evaluate)
@@ -164,7 +164,7 @@ class ObjectiveConformance:
         shared: bool,
         run_eagerly: bool,
         checked: bool = True,
-    ) -> "TrainingStep":
+    ) -> TrainingStep:
         """The step for problems of this shape; built and compiled once for each."""
         key = (problem.features.shape, temperature, shared, run_eagerly, checked)
         if "_steps" not in type(self).__dict__:
@@ -177,7 +177,7 @@ class ObjectiveConformance:
         return steps[key]
 
     def _run(
-        self, step: "TrainingStep", problem: Problem, indices: np.ndarray | None = None
+        self, step: TrainingStep, problem: Problem, indices: np.ndarray | None = None
     ) -> tuple[np.ndarray, np.ndarray]:
         """Losses and gradient of one step of training."""
         self.prepare(step.objective, problem)
@@ -194,6 +194,15 @@ class ObjectiveConformance:
         objective = type(self).objective(temperature=1.0)
         objective.build(bank.shape)
         return objective, bank, problem
+
+
+class _Holder(keras.Model):
+    """A model that holds an objective, to save its variables."""
+
+    def __init__(self, objective: Objective):
+        super().__init__(name="holder")
+        self.objective = objective
+        self.built = True
 
 
 def _problem() -> Problem:

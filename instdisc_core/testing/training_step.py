@@ -1,4 +1,4 @@
-"""Losses and gradients as the active framework computes them in a step of training."""
+"""A step of training that keeps the losses and their gradient."""
 
 from typing import Any
 
@@ -63,15 +63,6 @@ class TrainingStep(keras.Model):
         results = self.values, self.offset
         losses, offset = (ops.convert_to_numpy(v).astype("float64") for v in results)
         return losses, -offset
-
-
-class Holder(keras.Model):
-    """A model that holds an objective, to save its variables."""
-
-    def __init__(self, objective: Objective):
-        super().__init__(name="holder")
-        self.objective = objective
-        self.built = True
 
 
 def negatives_of(problem: Problem, shared: bool) -> np.ndarray:

@@ -8,6 +8,7 @@ import pytest
 
 from instdisc_core import MemoryBank
 from instdisc_core.fitting import NonFiniteImages, RejectedIndices
+from instdisc_core.fitting.rejections import Rejections
 
 
 @pytest.fixture
@@ -47,6 +48,28 @@ def test_images_that_are_skipped_cause_a_warning(model):
     callback.report(0, epoch=0)  # a warning would be an error
     with pytest.warns(UserWarning, match="2 images in epoch 2 .* left out"):
         callback.report(2, epoch=1)
+
+
+class Reports(Rejections):
+    """Keeps what it is asked to report."""
+
+    def __init__(self):
+        super().__init__()
+        self.reports = []
+
+    def counter(self):
+        return self.model.rejected_images
+
+    def report(self, count, epoch):
+        self.reports.append((epoch, count))
+
+
+def test_each_epoch_is_counted_by_itself(model):
+    callback = begun(Reports(), model)
+    for epoch, count in enumerate([3, 5, 5, 6]):
+        model.rejected_images.assign(count)
+        callback.on_epoch_end(epoch)
+    assert callback.reports == [(0, 0), (1, 2), (2, 0), (3, 1)]
 
 
 def test_a_run_that_is_resumed_in_an_epoch_counts_what_that_epoch_left_out_before(model):
