@@ -106,10 +106,11 @@ class FirstBatches(PartitionPolicy):
     Source:
         Wu et al., section 3.2; the official code takes the first batch. Deviation: the official
         code averages over the positive too, so its Z is larger by the share
-        ``(n exp(s_ii) / Z - 1) / (m + 1)`` on average. Measured with 50,000 random rows of width 128, 128 images per batch
-        and temperature 0.07 (0.1 in brackets): 0.004 % (0.002 %) with 4096 negatives and 0.3 %
-        (0.1 %) with 64, in either direction, if the features are random too, as before training;
-        14 % (2.4 %) and 880 % (150 %) more if each has cosine 0.5 to its own row.
+        ``(n exp(s_ii) / Z - 1) / (m + 1)`` on average. Measured with 50,000 random rows of width
+        128, 128 images per batch and temperature 0.07 (0.1 in brackets): 0.004 % (0.002 %) with
+        4096 negatives and 0.3 % (0.1 %) with 64, in either direction, if the features are random
+        too, as before training; 14 % (2.4 %) and 880 % (150 %) more if each has cosine 0.5 to its
+        own row.
 
     Example: ``NCE(partition=FirstBatches(num_batches=10))``
     """
