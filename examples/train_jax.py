@@ -40,7 +40,7 @@ def main():
             layers.UnitNormalization(),
         ]
     )
-    # What the optimizer moves, and what moves besides: the bank, running means, random states.
+    # Everything that moves: by the optimizer, and the bank, running means, random states.
     variables = [v for part in (encoder, objective, augmenter, bank) for v in part.variables]
     weights = [v for v in variables if v.trainable]
     others = [v for v in variables if not v.trainable]

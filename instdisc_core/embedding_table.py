@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import MutableMapping
-from typing import Any, Literal, NamedTuple
+from typing import Any, get_args
 
 import keras
 import numpy as np
@@ -11,30 +11,16 @@ from keras import ops
 from instdisc_core.bank_ops import Bank, BankOps, parts
 from instdisc_core.quantized_rows import QuantizedRows
 from instdisc_core.registry import get_bank_ops
-from instdisc_core.types import Tensor
+from instdisc_core.types import SearchResult, StorageDtype, Tensor
 from instdisc_core.validation import (
     UNIT_TOLERANCE,
     check_features,
     check_indices,
     require,
+    require_choice,
     require_count,
     widened,
 )
-
-StorageDtype = Literal["float32", "bfloat16", "float16", "int8"]
-STORAGE = ("float32", "bfloat16", "float16", "int8")
-
-
-class SearchResult(NamedTuple):
-    """The rows most similar to each query, best first.
-
-    Attributes:
-        scores: float32 ``(queries, k)``, inner products; cosines of unit rows.
-        indices: int32 ``(queries, k)``, which rows.
-    """
-
-    scores: Tensor
-    indices: Tensor
 
 
 class EmbeddingTable(keras.layers.Layer):
@@ -77,7 +63,7 @@ class EmbeddingTable(keras.layers.Layer):
     ):
         require_count("num_rows", num_rows)
         require_count("embedding_dim", embedding_dim)
-        require(dtype in STORAGE, f"dtype={dtype!r}", f"one of {STORAGE}")
+        require_choice("dtype", dtype, get_args(StorageDtype))
         super().__init__(dtype="float32", trainable=False, **kwargs)
         self.num_rows = int(num_rows)
         self.embedding_dim = int(embedding_dim)

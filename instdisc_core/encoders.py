@@ -7,7 +7,7 @@ import keras
 from keras import layers, ops
 
 from instdisc_core.types import Tensor
-from instdisc_core.validation import require, require_count
+from instdisc_core.validation import require, require_choice, require_count
 
 Depth = Literal[10, 18, 50]
 Stem = Literal["imagenet", "cifar", "patch"]
@@ -87,10 +87,8 @@ def resnet(
 
     Example: ``encoder = resnet(10, (32, 32, 3), stem="patch", width=16)``
     """
-    require(depth in BLOCKS, f"depth={depth!r}", f"one of {sorted(BLOCKS)}")
-    require(
-        stem in get_args(Stem), f"stem={stem!r}", f"one of {', '.join(map(repr, get_args(Stem)))}"
-    )
+    require_choice("depth", depth, sorted(BLOCKS))
+    require_choice("stem", stem, get_args(Stem))
     require_count("width", width)
     blocks, bottleneck = BLOCKS[depth]
     images = x = keras.Input(input_shape)

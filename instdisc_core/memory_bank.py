@@ -10,8 +10,8 @@ from keras import ops
 
 from instdisc_core.bank_ops import BankOps
 from instdisc_core.data.manifest import Manifest
-from instdisc_core.embedding_table import EmbeddingTable, StorageDtype, stopped
-from instdisc_core.types import Tensor
+from instdisc_core.embedding_table import EmbeddingTable, stopped
+from instdisc_core.types import StorageDtype, Tensor
 from instdisc_core.validation import (
     check_features,
     check_indices,

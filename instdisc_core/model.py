@@ -11,11 +11,10 @@ from instdisc_core.bank_ops import BankOps
 from instdisc_core.data import Manifest
 from instdisc_core.data.checked import finite_images
 from instdisc_core.embedding_model import EmbeddingModel
-from instdisc_core.embedding_table import StorageDtype
 from instdisc_core.fitting import RejectedIndices
 from instdisc_core.memory_bank import MemoryBank
 from instdisc_core.objectives import Objective, ObjectiveName
-from instdisc_core.types import Tensor
+from instdisc_core.types import StorageDtype, Tensor
 from instdisc_core.validation import check_indices, require
 
 

@@ -8,7 +8,7 @@ import keras
 from keras import ops
 
 from instdisc_core.types import Tensor
-from instdisc_core.validation import require, require_count, require_number
+from instdisc_core.validation import require_choice, require_count, require_number
 
 PartitionName = Literal["first_batches", "moving_average", "exact"]
 
@@ -243,9 +243,5 @@ def get(identifier: PartitionName | PartitionPolicy) -> PartitionPolicy:
     """
     if isinstance(identifier, PartitionPolicy):
         return identifier
-    require(
-        isinstance(identifier, str) and identifier in NAMES,
-        f"partition={identifier!r}",
-        f"one of {', '.join(map(repr, NAMES))}, or a PartitionPolicy",
-    )
+    require_choice("partition", identifier, NAMES, ", or a PartitionPolicy")
     return NAMES[identifier]()

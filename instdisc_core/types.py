@@ -1,6 +1,6 @@
 """Types of the public face."""
 
-from typing import Any, TypeAlias
+from typing import Any, Literal, NamedTuple, TypeAlias
 
 Tensor: TypeAlias = Any
 """A tensor of the active framework, a ``keras.Variable``, or a NumPy array.
@@ -8,3 +8,17 @@ Tensor: TypeAlias = Any
 The three frameworks share no base class, and Keras names none: so shapes and dtypes stand in the
 docstrings, and a type checker takes anything.
 """
+
+StorageDtype = Literal["float32", "bfloat16", "float16", "int8"]
+
+
+class SearchResult(NamedTuple):
+    """The rows most similar to each query, best first.
+
+    Attributes:
+        scores: float32 ``(queries, k)``, inner products; cosines of unit rows.
+        indices: int32 ``(queries, k)``, which rows.
+    """
+
+    scores: Tensor
+    indices: Tensor

@@ -1,7 +1,7 @@
 """Checks at the public boundary: what was received, what was expected, how to fix it."""
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Collection, Hashable, Sequence
 from typing import Any
 
 import keras
@@ -18,6 +18,13 @@ def require(condition: bool | np.bool_, received: str, expected: str, remedy: st
     """Raise a ValueError unless ``condition``: what was received and expected, and a remedy."""
     if not condition:
         raise ValueError(f"Received: {received}. Expected {expected}. {remedy}".rstrip())
+
+
+def require_choice(name: str, value: Any, choices: Collection[Any], others: str = "") -> None:
+    """Raise unless ``value`` is one of ``choices``; ``others`` says what else is taken."""
+    hashable = isinstance(value, Hashable)
+    expected = f"one of {', '.join(map(repr, choices))}{others}"
+    require(hashable and value in choices, f"{name}={value!r}", expected)
 
 
 def require_count(name: str, value: Any) -> None:

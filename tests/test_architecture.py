@@ -4,6 +4,7 @@ import ast
 import importlib
 import inspect
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -154,6 +155,31 @@ def test_examples_and_benchmarks_use_the_public_api_only(path):
 )
 def test_what_is_public(module, name, is_public):
     assert (not_public(module, name) is None) == is_public
+
+
+@pytest.mark.parametrize("path", modules("instdisc_core"), ids=lambda p: str(p.relative_to(ROOT)))
+def test_a_file_of_the_core_is_short(path):
+    assert len(path.read_text().splitlines()) <= 250
+
+
+def words_to_avoid():
+    """The right-hand column of the list in CONTRIBUTING.md."""
+    rows = re.findall(r"^\| (.+) \| (.+) \|$", (ROOT / "CONTRIBUTING.md").read_text(), re.M)
+    start = [left for left, _ in rows].index("write")
+    return [word for _, right in rows[start + 1 :] for word in right.split(", ")]
+
+
+def test_plain_words():
+    """Words that mean one thing are searched for; others, such as "lies", need a reader."""
+    ambiguous = {"an image", "lies", "log partition", "goes on"}
+    words = [word for word in words_to_avoid() if word not in ambiguous]
+    assert {"neighbour", "refuse", "mend"} <= set(words)
+    pattern = re.compile(rf"\b({'|'.join(words)})(s|d|ed|ing)?\b", re.IGNORECASE)
+    texts = [ROOT / "README.md", *(ROOT / "docs").glob("*.md")]
+    for folder in ("instdisc_core", "backends", "examples", "benchmarks", "docs"):
+        texts += modules(folder)
+    found = {str(path.relative_to(ROOT)): pattern.search(path.read_text()) for path in texts}
+    assert not {path: match[0] for path, match in found.items() if match}
 
 
 def packages():

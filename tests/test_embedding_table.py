@@ -11,8 +11,9 @@ from keras import ops
 
 import instdisc_core
 from instdisc_core import NCE, InstanceDiscrimination, MemoryBank, get_bank_ops
-from instdisc_core.embedding_table import EmbeddingTable, SearchResult
+from instdisc_core.embedding_table import EmbeddingTable
 from instdisc_core.testing.strategies import unit_rows
+from instdisc_core.types import SearchResult
 
 ROWS, DIM = 5, 4
 STORED = ("float32", "bfloat16", "float16", "int8")
@@ -64,7 +65,7 @@ def test_rows_need_not_be_of_length_1():
     weights = Weights(ROWS, DIM)
     weights.load_own_variables({"0": np.full((ROWS, DIM), 7.0, "float32")})
     np.testing.assert_array_equal(numpy(weights.rows), 7)
-    with pytest.raises(ValueError, match="5 rows are not finite"):
+    with pytest.raises(ValueError, match="5 rows of weights are not finite"):
         weights.load_own_variables({"0": np.full((ROWS, DIM), np.nan, "float32")})
     np.testing.assert_array_equal(numpy(weights.rows), 7)
 

@@ -64,7 +64,7 @@ def test_a_change_is_a_deviation():
     assert recipe.deviations[-1] == "epochs is 20 instead of 200."
     with pytest.raises(ValueError, match="settings epoch that a recipe does not have"):
         recipes.get("paper-cifar10", epoch=20)
-    with pytest.raises(ValueError, match=r"recipe 'paper'\. Expected one of 'paper-cifar10'"):
+    with pytest.raises(ValueError, match=r"recipe='paper'\. Expected one of 'paper-cifar10'"):
         recipes.get("paper")
 
 

@@ -4,7 +4,7 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 
@@ -21,7 +21,7 @@ from instdisc_core.data.selection import (
     without_problems,
 )
 from instdisc_core.data.source import ImageSource, fits, threads
-from instdisc_core.validation import require, require_count, require_size
+from instdisc_core.validation import require, require_choice, require_count, require_size
 
 
 class ImageFolder(ImageSource):
@@ -87,10 +87,10 @@ class ImageFolder(ImageSource):
         max_bytes: int = 2**28,
         verbose: bool = True,
     ) -> None:
-        _require_choice("corrupt", corrupt, ("raise", "skip"))
-        _require_choice("duplicates", duplicates, ("warn", "drop", "keep"))
-        _require_choice("cache", cache, ("auto", True, False))
-        _require_choice("labels", labels, ("inferred", None))
+        require_choice("corrupt", corrupt, ("raise", "skip"))
+        require_choice("duplicates", duplicates, ("warn", "drop", "keep"))
+        require_choice("cache", cache, ("auto", True, False))
+        require_choice("labels", labels, ("inferred", None))
         require(
             labels is not None or class_names is None,
             "class_names for images without labels",
@@ -159,7 +159,3 @@ class ImageFolder(ImageSource):
         line += f", listed in {places}." if skipped else "."
         encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
         print(line.encode(encoding, "backslashreplace").decode(encoding))
-
-
-def _require_choice(name: str, value: Any, choices: tuple[Any, ...]) -> None:
-    require(value in choices, f"{name}={value!r}", f"one of {', '.join(map(repr, choices))}")

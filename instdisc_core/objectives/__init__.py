@@ -17,7 +17,7 @@ from instdisc_core.objectives.nce import NCE
 from instdisc_core.objectives.non_parametric_softmax import NonParametricSoftmax
 from instdisc_core.objectives.parametric_softmax import ParametricSoftmax
 from instdisc_core.objectives.sampled import Candidates, SampledObjective
-from instdisc_core.validation import require
+from instdisc_core.validation import require, require_choice
 
 __all__ = [
     "NCE",
@@ -73,10 +73,6 @@ def get(
     if isinstance(identifier, Objective):
         require(not settings, f"settings {settings} with an objective", "a name, or no settings")
         return identifier
-    require(
-        isinstance(identifier, str) and identifier in _NAMES,
-        f"objective={identifier!r}",
-        f"one of {tuple(_NAMES)}, or an Objective",
-    )
+    require_choice("objective", identifier, _NAMES, ", or an Objective")
     drawing = {} if identifier == "non_parametric_softmax" else {"seed": seed}
     return _NAMES[identifier](**drawing, **settings)

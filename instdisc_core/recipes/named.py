@@ -4,7 +4,7 @@ import dataclasses
 from typing import Any
 
 from instdisc_core.recipes.recipe import Recipe
-from instdisc_core.validation import require
+from instdisc_core.validation import require, require_choice
 
 _FLOAT_COLORS = (
     "Pixels are floats between the color changes; the official code rounds them to 8 bits. The "
@@ -113,7 +113,7 @@ def get(name: str, **changes: Any) -> Recipe:
     Example: ``recipe = recipes.get("paper-cifar10", epochs=20)``
     """
     found = {recipe.name: recipe for recipe in _RECIPES}
-    require(name in found, f"recipe {name!r}", f"one of {', '.join(map(repr, found))}")
+    require_choice("recipe", name, found)
     fields = {field.name for field in dataclasses.fields(Recipe)}
     unknown = sorted(set(changes) - fields)
     require(

@@ -7,7 +7,7 @@ from typing import Any, Literal, get_args
 
 from instdisc_core.encoders import Depth, Stem
 from instdisc_core.objectives import ObjectiveName
-from instdisc_core.validation import require
+from instdisc_core.validation import require, require_choice
 
 Augmentation = Literal["paper", "simclr"]
 Optimizer = Literal["sgd", "adamw"]
@@ -80,9 +80,7 @@ class Settings:
     def __post_init__(self) -> None:
         options = {"augmentation": Augmentation, "stem": Stem, "optimizer": Optimizer}
         for name, allowed in options.items():
-            value = getattr(self, name)
-            expected = f"one of {', '.join(map(repr, get_args(allowed)))}"
-            require(value in get_args(allowed), f"{name}={value!r}", expected)
+            require_choice(name, getattr(self, name), get_args(allowed))
         require(
             not (self.warmup_epochs and self.milestones),
             f"warmup_epochs={self.warmup_epochs} and milestones={self.milestones}",
