@@ -29,6 +29,7 @@ ABLATIONS = {  # what each is, and its values with the rows that have them
     "embedding size": {d: f"embedding-{d}" for d in (32, 64)} | {128: "base", 256: "embedding-256"},
     "images to train on, %": {10: "images-10", 50: "images-50", 100: "base"},
     "momentum of the bank": {0.0: "momentum-0.0", 0.5: "base", 0.9: "momentum-0.9"},
+    "views in a step, in equal time": {1: "views-1", 2: "views-2"},
     "proximal weight, NCE with m = 512": {w: f"proximal-{w}" for w in (0, 10, 30, 50)},
     "Z of NCE with m = 512": {
         "fixed after the first batch": "partition-first_batches",
