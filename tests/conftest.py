@@ -20,10 +20,15 @@ settings.load_profile("ci")
 if keras.backend.backend() == "jax":
     import jax
 
-    # Many tests train a model of the same shape: its step is compiled once for each process.
+    # Many tests train a model of the same shape: its step is compiled once, for processes that
+    # tests start too.
     COMPILED = tempfile.TemporaryDirectory(prefix="compiled-")
-    jax.config.update("jax_compilation_cache_dir", COMPILED.name)
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
+    for setting, value in {
+        "jax_compilation_cache_dir": COMPILED.name,
+        "jax_persistent_cache_min_compile_time_secs": 0.1,
+    }.items():
+        jax.config.update(setting, value)
+        os.environ[setting.upper()] = str(value)
 
 # What changes the order of floating-point operations; tox.ini sets them.
 PROCESSOR_SETTINGS = (
