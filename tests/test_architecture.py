@@ -94,9 +94,10 @@ def test_nothing_imports_the_tests_the_benchmarks_or_the_examples():
     assert "common" in examples
     assert {"conftest", "differentiation"} <= tests
     outside = {"tests", "benchmarks", "docs"} | tests
-    for folder in ("instdisc_core", "available_backends", "examples", "benchmarks"):
+    for folder in ("instdisc_core", "backends", "examples", "benchmarks"):
         own = {"benchmarks"} if folder == "benchmarks" else set()
         forbidden = outside - own if folder == "examples" else (outside | examples) - own
+        assert modules(folder), f"{folder} holds no modules"
         for path in modules(folder):
             found = {name.split(".")[0] for name in imports(path)} & forbidden
             assert not found, f"{path} imports {found}"
