@@ -102,7 +102,8 @@ class ObjectiveConformance:
         again = keras.saving.deserialize_keras_object(config)
         assert type(again) is type(objective)
         assert keras.saving.serialize_keras_object(again) == config
-        again.build(bank.shape)
+        if not again.built:
+            again.build(bank.shape)
         for variable, value in zip(again.variables, _values(objective), strict=True):
             variable.assign(value)
         batch = problem.features, problem.indices, bank
