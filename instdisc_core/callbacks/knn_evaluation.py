@@ -69,9 +69,10 @@ class KNNEvaluation(keras.callbacks.Callback):
         """Evaluate, in every ``every``-th epoch."""
         if (epoch + 1) % self.every or logs is None:
             return
-        train = self.model.memory_bank.rows
+        bank = self.model.memory_bank
+        train, backend = bank.rows, bank.bank_ops
         if self.train_images is not None:
-            train = self._embeddings(self.train_images)
+            train, backend = self._embeddings(self.train_images), None
         logs["val_knn_accuracy"] = knn_accuracy(
             self._embeddings(self.images),
             self.labels,
@@ -79,6 +80,7 @@ class KNNEvaluation(keras.callbacks.Callback):
             self.train_labels,
             k=self.k,
             temperature=self.temperature,
+            backend=backend,
         )
 
     def _embeddings(self, images: Tensor | ImageSource) -> np.ndarray:

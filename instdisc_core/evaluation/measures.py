@@ -68,6 +68,7 @@ def measure_knn(report: Report, it: Evaluated, k: int | None, temperature: float
         candidates = {"bank rows": (it.model.memory_bank.rows, it.test_rows), **candidates}
     votes = min(int(k or DEFAULT_K), len(it.train))
     for name, (train_rows, rows) in candidates.items():
+        backend = it.model.memory_bank.bank_ops if name == "bank rows" else None
         for measure, count in (("kNN", votes), ("1-NN", 1)):
             value = knn_accuracy(
                 rows,
@@ -76,6 +77,7 @@ def measure_knn(report: Report, it: Evaluated, k: int | None, temperature: float
                 it.labels.train,
                 k=count,
                 temperature=temperature,
+                backend=backend,
             )
             report.add(measure, name, value, k=count, temperature=float(temperature))
 

@@ -153,7 +153,7 @@ def retrieve(
             ``positions_in``) is not returned as its own neighbor.
         k: number of neighbors, at most ``n``, or ``n - 1`` where the gallery contains a query.
         indices: which of the queries to search for, integers; None is all.
-        backend: see ``registry.get_bank_ops``.
+        backend: see ``registry.get_bank_ops``; None is a MemoryBank's own.
 
     Returns:
         A Retrieval.
@@ -175,6 +175,7 @@ def retrieve(
     if isinstance(gallery_features, MemoryBank):
         if gallery_features.manifest is not None:
             gallery_features.manifest.check(gallery.manifest, "a gallery")
+        backend = gallery_features.bank_ops if backend is None else backend
         gallery_features = gallery_features.rows
     features, gallery_features = (
         rows if hasattr(rows, "shape") else np.asarray(rows, "float32")

@@ -19,7 +19,7 @@ class Echo:
     """A model whose embeddings are its images."""
 
     def __init__(self, rows=TRAIN):
-        self.memory_bank = SimpleNamespace(rows=rows)
+        self.memory_bank = SimpleNamespace(rows=rows, bank_ops=None)
         self.batch_sizes = []
 
     def predict(self, images, batch_size=None, verbose="auto"):
