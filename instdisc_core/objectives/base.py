@@ -1,7 +1,7 @@
 """What all objectives are: a loss for each image, given the rows of a bank."""
 
 import math
-from typing import Any
+from typing import Any, Self
 
 import keras
 from keras import ops
@@ -98,7 +98,10 @@ class Objective(keras.layers.Layer):
         raise NotImplementedError
 
     def report(self) -> dict[str, Tensor]:
-        """Numbers that training logs next to the loss: scalars by name. None by default."""
+        """Numbers that training logs next to the loss: scalars by name. None by default.
+
+        The names must be the same before training and in every step.
+        """
         return {}
 
     def __add__(self, other: "Objective") -> "ObjectiveSum":
@@ -114,7 +117,7 @@ class Objective(keras.layers.Layer):
         return {"name": self.name, "temperature": self.temperature}
 
     @classmethod
-    def from_config(cls, config: dict[str, Any]) -> "Objective":
+    def from_config(cls, config: dict[str, Any]) -> Self:
         """Rebuild an objective from its configuration."""
         nested = {k: v for k, v in config.items() if isinstance(v, dict)}
         restored = {k: keras.saving.deserialize_keras_object(v) for k, v in nested.items()}
@@ -156,7 +159,7 @@ class ObjectiveSum(Objective):
         terms: list[tuple[float, Objective]] = []
         for weight, objective in zip(weights, objectives, strict=True):
             require_number("weight", weight, -math.inf)
-            inner = getattr(objective, "terms", [(1.0, objective)])
+            inner = objective.terms if isinstance(objective, ObjectiveSum) else [(1.0, objective)]
             terms += [(float(weight) * w, o) for w, o in inner]
         super().__init__(terms[0][1].temperature, **kwargs)
         self.objectives = [objective for _, objective in terms]
@@ -196,7 +199,7 @@ class ObjectiveSum(Objective):
         }
 
     @classmethod
-    def from_config(cls, config: dict[str, Any]) -> "ObjectiveSum":
+    def from_config(cls, config: dict[str, Any]) -> Self:
         """Rebuild a sum from its configuration."""
         deserialize = keras.saving.deserialize_keras_object
         return cls(**{**config, "objectives": [deserialize(o) for o in config["objectives"]]})

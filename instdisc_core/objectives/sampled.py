@@ -18,7 +18,7 @@ from instdisc_core.validation import check_indices, check_paired, require, requi
 class SampledObjective(ClosedFormObjective):
     """What the objectives with sampled negatives share: the drawing and the scoring of rows.
 
-    Called as ``objective(features, indices, bank, negatives=None, training=True)``. Subclasses
+    Called as ``objective(features, indices, bank, training=True, negatives=None)``. Subclasses
     implement ``contrast``.
 
     Args:
