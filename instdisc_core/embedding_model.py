@@ -1,7 +1,7 @@
 """What every method shares: from images to unit embeddings."""
 
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import keras
 from keras import ops
@@ -10,7 +10,7 @@ from instdisc_core.data.checked import without_non_finite
 from instdisc_core.encoders import TorchPreprocessing
 from instdisc_core.training_model import TrainingModel
 from instdisc_core.types import Tensor
-from instdisc_core.validation import require, require_count
+from instdisc_core.validation import require, require_choice, require_count
 
 SMALLEST_SQUARE = 1e-14  # of a length; below, a row has no direction
 
@@ -67,7 +67,7 @@ class EmbeddingModel(TrainingModel):
             "an augmenter, so that the views of an image differ",
             "Pass one, such as instdisc_core.augmentation.simclr_augmentation(32).",
         )
-        require(non_finite in ("raise", "skip"), f"non_finite={non_finite!r}", "'raise' or 'skip'")
+        require_choice("non_finite", non_finite, ("raise", "skip"))
         require(
             isinstance(preprocessing, keras.layers.Layer) or preprocessing in (None, "torch"),
             f"preprocessing={preprocessing!r}",
@@ -168,7 +168,7 @@ class EmbeddingModel(TrainingModel):
     @classmethod
     def from_config(
         cls, config: dict[str, Any], custom_objects: Mapping[str, Any] | None = None
-    ) -> "EmbeddingModel":
+    ) -> Self:
         """Rebuild a model from its configuration."""
         nested = {k: v for k, v in config.items() if isinstance(v, dict)}
         restored = {

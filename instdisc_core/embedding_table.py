@@ -134,6 +134,7 @@ class EmbeddingTable(keras.layers.Layer):
 
     def contains(self, indices: Tensor) -> Tensor:
         """Which of these integers name a row: a boolean tensor of their shape."""
+        indices = indices if hasattr(indices, "dtype") else np.asarray(indices)
         indices = ops.convert_to_tensor(widened(indices))
         return ops.logical_and(indices >= 0, indices < self.num_rows)
 

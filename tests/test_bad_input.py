@@ -153,6 +153,8 @@ def test_only_sampled_objectives_take_negatives(bank, make):
         (lambda: AliasSampler([[0.5]]), r"shape \(1, 1\)"),
         (lambda: objectives.get("triplet"), "objective='triplet'.*non_parametric_softmax"),
         (lambda: objectives.get(3), "objective=3.*or an Objective"),
+        (lambda: objectives.get(["nce"]), r"objective=\['nce'\].*or an Objective"),
+        (lambda: MemoryBank(4, 4, dtype=["int8"]), r"dtype=\['int8'\].*float32"),
         (lambda: InstanceDiscrimination(keras.layers.Dense(2), 5, objective="x"), "objective='x'"),
         (lambda: InstanceDiscrimination(keras.layers.Dense(2), 5, momentum=2), "momentum=2"),
         (lambda: KNNEvaluation(None, None, None, every=0), "every=0"),
@@ -188,6 +190,27 @@ def test_values_that_cannot_be_read_are_left_out_and_counted(
     bank.update([3], np.zeros((1, D), "float32"))
     np.testing.assert_array_equal(numpy(bank.rows), numpy(twin.rows))
     assert (int(numpy(bank.rejected_indices)), int(numpy(bank.rejected_embeddings))) == (1, 1)
+
+
+def test_which_integers_name_a_row(bank):
+    for integers in ([0, -1, N], np.array([0, -1, N]), keras.ops.array([0, -1, N])):
+        assert numpy(bank.contains(integers)).tolist() == [True, False, False]
+
+
+def test_fit_reports_indices_that_a_step_could_not_read(monkeypatch):
+    monkeypatch.setattr(validation, "host_values", lambda array: None)
+    model = small_model(compiled=False)
+    images = np.random.default_rng(0).standard_normal((4, 3)).astype("float32")
+    with pytest.raises(ValueError, match=r"1 instance indices in epoch 1 that name no row"):
+        model.fit(images, np.array([0, 1, 2, 10]), batch_size=4, verbose=0)
+
+
+@pytest.mark.parametrize("method", ["train_on_batch", "test_on_batch"])
+def test_indices_of_one_batch_are_checked_before_the_step(method):
+    model = small_model()
+    with pytest.raises(ValueError, match=r"indices from 0 to 10\. Expected values in \[0, 10\)"):
+        getattr(model, method)(np.ones((2, 3), "float32"), [0, 10])
+    assert not model.built
 
 
 @pytest.mark.parametrize("negatives", [[[4, 5], [4, N], [5, 6]], [4, -1]])

@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from instdisc_core import MemoryBank
+from instdisc_core.data import ImageArray
 from instdisc_core.testing import reference
 from instdisc_core.testing.strategies import problems, unit_rows
 
@@ -191,3 +192,15 @@ def test_configuration_survives_a_round_trip(dtype):
     np.testing.assert_array_equal(everything(again), everything(bank))
     assert again.get_config()["dtype"] == dtype
     assert again.get_config() == bank.get_config()
+
+
+def test_a_file_with_a_manifest_of_another_length_changes_nothing():
+    bank, other = MemoryBank(4, 3, seed=0), MemoryBank(4, 3, seed=1)
+    other.manifest = ImageArray(np.zeros((5, 2, 2, 3), "uint8")).manifest
+    store: dict = {}
+    other.save_own_variables(store)
+    before = numpy(bank.rows)
+    with pytest.raises(ValueError, match=r"a manifest of 5 images\. Expected one image for each"):
+        bank.load_own_variables(store)
+    np.testing.assert_array_equal(numpy(bank.rows), before)
+    assert bank.manifest is None

@@ -76,8 +76,10 @@ def test_the_settings_reach_the_model():
         objective="nce",
         objective_settings=(("num_negatives", 5), ("proximal_weight", 2.0)),
         temperature=0.3,
+        views=2,
     )
     model = recipe.build(20, seed=0)
+    assert model.views == 2
     assert model.memory_bank.shape == (20, 8)
     assert model.memory_bank.momentum == 0.25
     assert model.objective.temperature == 0.3
@@ -233,6 +235,7 @@ def test_a_damaged_log_is_named_before_the_first_step(tmp_path, text):
 def test_one_process_at_a_time(tmp_path):
     with FolderLock(tmp_path), pytest.raises(ValueError, match=r"which process .* is using"):
         recipes.get("small-cifar10", **TINY).train(images(), tmp_path, verbose=0)
+    assert not (tmp_path / "recipe.json").exists(), "who does not hold the folder writes nothing"
 
 
 def test_the_settings_of_a_run_reach_its_parts(monkeypatch):
