@@ -35,7 +35,7 @@ def encoder_features(
     Raises:
         ValueError: features that are not finite.
     """
-    return _computed(lambda images: model.encoder(images, training=False), source, batch_size)
+    return _computed(lambda images: model.encode(images, training=False), source, batch_size)
 
 
 def stage_names(model: InstanceDiscrimination) -> list[str]:
@@ -89,6 +89,8 @@ def stage_features(
     layer = keras.Model(model.encoder.inputs, model.encoder.get_layer(stage).output)
 
     def pooled(images: Tensor) -> Tensor:
+        if model.preprocessing is not None:
+            images = model.preprocessing(images)
         maps = ops.cast(layer(images, training=False), "float32")
         side, channels = max(maps.shape[1:3]), maps.shape[3]
         square = next(s for s in range(1, side + 1) if _cells(maps, s) * channels <= max_features)

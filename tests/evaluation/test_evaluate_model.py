@@ -122,10 +122,11 @@ def test_each_row_is_of_the_features_that_it_names():
 
 
 def test_k_temperature_and_number_of_clusters_reach_the_measures(model, monkeypatch):
-    votes = []
+    votes, backends = [], []
 
     def counted(*args, **kwargs):
         votes.append({name: kwargs[name] for name in ("k", "temperature")})
+        backends.append(kwargs["backend"])
         return knn_accuracy(*args, **kwargs)
 
     monkeypatch.setattr(measures, "knn_accuracy", counted)
@@ -133,6 +134,7 @@ def test_k_temperature_and_number_of_clusters_reach_the_measures(model, monkeypa
     report = evaluate(model, colors(), colors(seed=1), measures=["knn", "clustering"], **settings)
     assert votes == 4 * [{"k": 7, "temperature": 0.5}, {"k": 1, "temperature": 0.5}]
     assert [row["settings"] for row in report.rows[:8]] == votes
+    assert backends == 2 * [model.memory_bank.bank_ops] + 6 * [None], "the bank's, for its rows"
     assert report.value("clustering accuracy", "embedding") == 0.5, "one cluster for two classes"
 
 

@@ -6,8 +6,9 @@ import keras
 import numpy as np
 import pytest
 from differentiation import numpy
-from problems import colors
+from problems import colors, small_encoder
 
+from instdisc_core import InstanceDiscrimination
 from instdisc_core.evaluation.features import (
     embeddings,
     encoder_features,
@@ -51,6 +52,17 @@ def test_encoder_features_are_those_of_the_encoder(model):
     source = colors()
     expected = numpy(model.encoder(source.images().astype("float32"), training=False))
     np.testing.assert_allclose(encoder_features(model, source, 7), expected, rtol=1e-4, atol=1e-5)
+
+
+def test_the_encoder_sees_preprocessed_images():
+    source, halved = colors(), keras.layers.Rescaling(0.5)
+    model = InstanceDiscrimination(small_encoder(), 24, 8, preprocessing=halved, seed=0)
+    images = source.images().astype("float32") / 2
+    expected = numpy(model.encoder(images, training=False))
+    np.testing.assert_allclose(encoder_features(model, source), expected, rtol=1e-4, atol=1e-5)
+    layer = keras.Model(model.encoder.input, model.encoder.get_layer("conv3").output)
+    stage = stage_features(model, source, "conv3")
+    np.testing.assert_allclose(stage, numpy(layer(images)).reshape(24, -1), rtol=1e-4, atol=1e-5)
 
 
 def test_pixels_are_centered_unit_rows():

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from problems import named, on_a_circle
 
-from instdisc_core import MemoryBank
+from instdisc_core import BankOps, MemoryBank
 from instdisc_core.data import ImageArray
 from instdisc_core.evaluation import Retrieval, retrieve
 
@@ -131,3 +131,19 @@ def test_too_few_embeddings_and_too_large_a_k_are_rejected():
         retrieve(on_a_circle(4), source, on_a_circle(5), source)
     with pytest.raises(ValueError, match=r"k=5. Expected at most 4"):
         retrieve(on_a_circle(5), source, on_a_circle(5), source, k=5)
+
+
+def test_a_bank_is_searched_through_its_own_primitives():
+    class Counting(BankOps):
+        calls = 0
+
+        def top_k(self, *args, **kwargs):
+            self.calls += 1
+            return super().top_k(*args, **kwargs)
+
+    source, own, given = named(6), Counting(), Counting()
+    bank = MemoryBank(6, 2, backend=own)
+    retrieve(on_a_circle(6), source, bank, source, k=2)
+    assert (own.calls, given.calls) == (1, 0)
+    retrieve(on_a_circle(6), source, bank, source, k=2, backend=given)
+    assert (own.calls, given.calls) == (1, 1)
