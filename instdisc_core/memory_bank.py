@@ -31,7 +31,7 @@ class MemoryBank(EmbeddingTable):
 
         v_i <- normalize(momentum * v_i + (1 - momentum) * f_i)
 
-    An index that is given twice moves once, towards the mean of its embeddings, so the result
+    An index that is given twice moves once, toward the mean of its embeddings, so the result
     depends neither on their order nor on how a batch is split. An embedding that is not finite,
     is zero, or is so long that its square overflows float32, and an index outside
     ``[0, num_instances)`` move nothing. They are counted in ``rejected_embeddings`` and
@@ -93,7 +93,7 @@ class MemoryBank(EmbeddingTable):
         return self.num_rows
 
     def update(self, indices: Tensor, features: Tensor, after: Tensor | None = None) -> None:
-        """Move the rows of these images towards their new embeddings.
+        """Move the rows of these images toward their new embeddings.
 
         Call it after the loss has read the old rows, in training only. No gradient flows.
 

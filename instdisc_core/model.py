@@ -40,7 +40,7 @@ class InstanceDiscrimination(EmbeddingModel):
         backend: see ``registry.get_bank_ops``; not saved with the model.
         views: how many times each image is augmented in a training step. Every view is the
             image's own: the loss is the mean over views, and the row of the bank moves once,
-            towards the mean of them.
+            toward the mean of them.
 
     Attributes:
         memory_bank: the MemoryBank.

@@ -87,7 +87,7 @@ def fine_tuned_accuracy(
     indices = labeled_subset(labels.train, fraction, seed)
     classes, targets = np.unique(labels.train[indices], return_inverse=True)
     batches = train.subset(indices).batches(batch_size, seed)
-    classifier = _Classifier(model.encoder, model.augmenter, targets, len(classes), seed)
+    classifier = _Classifier(model, targets, len(classes), seed)
     schedule = keras.optimizers.schedules.CosineDecay(learning_rate, epochs * len(batches))
     classifier.compile(keras.optimizers.SGD(schedule, momentum=0.9))
     if not model.built:
@@ -106,18 +106,14 @@ def fine_tuned_accuracy(
 
 
 class _Classifier(keras.Model):
-    """Augmentation, encoder, and a linear classifier on the encoder's features."""
+    """Augmentation, preprocessing and encoder of a model, and a linear classifier on top."""
 
     def __init__(
-        self,
-        encoder: keras.Model,
-        augmenter: keras.layers.Layer | None,
-        targets: np.ndarray,
-        num_classes: int,
-        seed: int,
+        self, model: InstanceDiscrimination, targets: np.ndarray, num_classes: int, seed: int
     ) -> None:
         super().__init__(name="classifier")
-        self.encoder, self.augmenter = encoder, augmenter
+        self.augmenter, self.preprocessing = model.augmenter, model.preprocessing
+        self.encoder = model.encoder
         self.targets = np.asarray(targets, "int32")
         start = keras.initializers.GlorotUniform(seed)
         self.head = keras.layers.Dense(num_classes, dtype="float32", kernel_initializer=start)
@@ -126,6 +122,8 @@ class _Classifier(keras.Model):
         """Logits ``(batch, num_classes)``."""
         if training and self.augmenter is not None:
             images = self.augmenter(images, training=True)
+        if self.preprocessing is not None:
+            images = self.preprocessing(images)
         return self.head(self.encoder(images, training=training))
 
     def compute_loss(

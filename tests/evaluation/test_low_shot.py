@@ -95,3 +95,19 @@ def test_a_model_that_was_never_called_can_be_fine_tuned():
     train = colors(8, size=2)
     fine_tuned_accuracy(InstanceDiscrimination(encoder, 8, 2), train, train, 1.0, epochs=1)
     assert encoder.built
+
+
+def test_fine_tuning_preprocesses_as_the_model_does():
+    seen = []
+
+    class Halve(keras.layers.Layer):
+        def call(self, images):
+            seen.append(tuple(images.shape))
+            return keras.ops.cast(images, "float32") / 2
+
+    encoder = keras.Sequential([keras.layers.Flatten(), keras.layers.Dense(4)])
+    model = InstanceDiscrimination(encoder, 24, 8, preprocessing=Halve())
+    model.build((None, 16, 16, 3))
+    before = len(seen)
+    fine_tuned_accuracy(model, colors(), colors(seed=1), 0.5, epochs=1)
+    assert len(seen) > before
