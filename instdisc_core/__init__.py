@@ -12,6 +12,7 @@ from instdisc_core.model import InstanceDiscrimination
 from instdisc_core.negative_sampler import AliasSampler, UniformSampler
 from instdisc_core.objectives import (
     NCE,
+    FeatureDecorrelation,
     InfoNCE,
     NonParametricSoftmax,
     Objective,
@@ -27,6 +28,7 @@ __all__ = [
     "AliasSampler",
     "BankOps",
     "Checkpoints",
+    "FeatureDecorrelation",
     "InfoNCE",
     "InstanceDiscrimination",
     "MemoryBank",

@@ -8,11 +8,10 @@ from keras import ops
 
 from instdisc_core.data.checked import without_non_finite
 from instdisc_core.encoders import TorchPreprocessing
+from instdisc_core.normalization import unit
 from instdisc_core.training_model import TrainingModel
 from instdisc_core.types import Tensor
 from instdisc_core.validation import require, require_choice, require_count
-
-SMALLEST_SQUARE = 1e-14  # of a length; below, a row has no direction
 
 
 class EmbeddingModel(TrainingModel):
@@ -175,12 +174,3 @@ class EmbeddingModel(TrainingModel):
             k: keras.saving.deserialize_keras_object(v, custom_objects) for k, v in nested.items()
         }
         return cls(**{**config, **restored})
-
-
-def unit(rows: Tensor) -> Tensor:
-    """The rows divided by their lengths; a row of zeros stays and has a finite gradient.
-
-    ``ops.normalize`` gives NaN gradients there under PyTorch.
-    """
-    squares = ops.sum(ops.square(rows), axis=-1, keepdims=True)
-    return rows * ops.rsqrt(ops.maximum(squares, SMALLEST_SQUARE))

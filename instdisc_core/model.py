@@ -33,7 +33,7 @@ class InstanceDiscrimination(EmbeddingModel):
             ``EmbeddingModel``.
         num_instances: number of training images, ``n``.
         objective: ``"nce"``, ``"shared_nce"``, ``"non_parametric_softmax"``, ``"info_nce"``,
-            ``"parametric_softmax"``, or an Objective.
+            ``"parametric_softmax"``, ``"idfd"``, or an Objective.
         momentum: of the memory bank, in ``[0, 1)``.
         bank_dtype: storage of the memory bank, see ``MemoryBank``.
         seed: of the memory bank's start, and of the negatives of an objective given by name.
@@ -131,7 +131,7 @@ class InstanceDiscrimination(EmbeddingModel):
         if usable is not None:  # what stands in for an image that is not finite counts for nothing
             any_unit_row = ops.one_hot(0, y_pred.shape[1], dtype=y_pred.dtype)
             y_pred = ops.where(usable[:, None], y_pred, any_unit_row)
-        losses = self.objective(y_pred, y, self.memory_bank, training=training)
+        losses = self.objective(y_pred, y, self.memory_bank, training=training, counted=usable)
         loss = _weighted_mean(losses, sample_weight, usable)
         if usable is not None:
             rejected = ops.sum(ops.cast(ops.logical_not(usable), "int32"))

@@ -13,6 +13,7 @@ from keras import ops
 from instdisc_core import (
     NCE,
     AliasSampler,
+    FeatureDecorrelation,
     InfoNCE,
     MemoryBank,
     NonParametricSoftmax,
@@ -57,6 +58,12 @@ class TestParametricSoftmax(ObjectiveConformance):
 
     def prepare(self, objective, problem):
         objective.w.assign(problem.bank)
+
+
+@pytest.mark.filterwarnings("ignore:Received. a batch of . embeddings:UserWarning")
+class TestFeatureDecorrelation(ObjectiveConformance):
+    objective = FeatureDecorrelation
+    reference = staticmethod(reference.feature_decorrelation)
 
 
 class TestProximalTerm(ObjectiveConformance):
