@@ -47,7 +47,7 @@ class TrainingModel(PersistentModel):
         """
         arguments = {
             "x": x,
-            "y": self.checked_targets(y),
+            "y": self.checked_targets(self.default_targets(x) if y is None else y),
             "batch_size": batch_size,
             "epochs": epochs,
             "verbose": verbose,
@@ -90,6 +90,10 @@ class TrainingModel(PersistentModel):
     def test_on_batch(self, x: Any, y: Any = None, *args: Any, **kwargs: Any) -> Any:
         """The loss of one batch; see ``keras.Model.test_on_batch``."""
         return super().test_on_batch(x, self.checked_targets(y), *args, **kwargs)
+
+    def default_targets(self, x: Any) -> Any:
+        """The targets of ``fit`` where none are given; a subclass may number the images."""
+        return None
 
     def checked_targets(self, y: Any) -> Any:
         """The targets that ``fit`` and the others were given; subclasses check them."""
