@@ -101,8 +101,8 @@ class EmbeddingTable(keras.layers.Layer):
             k: how many, in ``[1, num_rows]``.
 
         Returns:
-            A SearchResult, each part ``(queries, k)``, best first. A query that is not finite, where
-            its values could not be checked, has the scores NaN and the indices -1.
+            A SearchResult, each part ``(queries, k)``, best first. A query that is not finite,
+            where its values could not be checked, has the scores NaN and the indices -1.
 
         Raises:
             ValueError: features of the wrong shape, or k out of range; and, where the values are

@@ -68,6 +68,7 @@ class InstanceDiscrimination(EmbeddingModel):
     """
 
     parts = (*EmbeddingModel.parts, "objective")
+    saves_manifest = False  # the memory bank does
     memory_bank: MemoryBank
 
     def __init__(

@@ -13,7 +13,7 @@ import keras
 from instdisc_core.objectives.base import Objective, ObjectiveSum
 from instdisc_core.objectives.closed_form import ClosedFormObjective
 from instdisc_core.objectives.feature_decorrelation import FeatureDecorrelation
-from instdisc_core.objectives.in_batch import in_batch_softmax
+from instdisc_core.objectives.in_batch import in_batch_accuracy, in_batch_softmax
 from instdisc_core.objectives.info_nce import InfoNCE
 from instdisc_core.objectives.nce import NCE
 from instdisc_core.objectives.non_parametric_softmax import NonParametricSoftmax
@@ -35,6 +35,7 @@ __all__ = [
     "SampledObjective",
     "get",
     "idfd",
+    "in_batch_accuracy",
     "in_batch_softmax",
 ]
 
