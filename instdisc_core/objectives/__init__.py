@@ -57,7 +57,7 @@ def idfd(
     Source:
         Tao, Takagi and Nakata, ICLR 2021, with its temperatures and its weight.
 
-    Example: ``losses = objectives.idfd()(features, indices, bank)``
+    Example: ``model = InstanceDiscrimination(encoder, len(images), objective=objectives.idfd())``
     """
     features = FeatureDecorrelation(decorrelation_temperature)
     return NonParametricSoftmax(temperature) + features * weight
