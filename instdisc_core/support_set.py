@@ -11,7 +11,6 @@ from instdisc_core.embedding_table import EmbeddingTable
 from instdisc_core.gradients import stopped
 from instdisc_core.types import StorageDtype, Tensor
 from instdisc_core.validation import (
-    check_features,
     check_paired,
     require,
     require_count,
@@ -123,7 +122,7 @@ class SupportSet(EmbeddingTable):
 
         Example: ``SupportSet(8, 128).neighbors(features).positions  # -1: it is empty``
         """
-        features = stopped(check_features(features, self.embedding_dim))
+        features = stopped(self._of_its_width(features))
         require_count("k", k)
         require(k <= self.capacity, f"k={k}", f"at most the {self.capacity} rows")
         own = _directed(features)[0]
@@ -156,12 +155,7 @@ class SupportSet(EmbeddingTable):
 
         Example: ``SupportSet(8, 128).enqueue(features, images=indices)``
         """
-        features = features if hasattr(features, "dtype") else np.asarray(features, "float32")
-        require(
-            len(features.shape) == 2 and features.shape[1] == self.embedding_dim,
-            f"features of shape {tuple(features.shape)}",
-            f"shape (batch, {self.embedding_dim}), one embedding in each row",
-        )
+        features = self._of_its_width(features)
         if images is not None:
             images = ops.cast(ops.convert_to_tensor(images), "int32")
             check_paired(images, features)
@@ -208,6 +202,16 @@ class SupportSet(EmbeddingTable):
             "The file is damaged.",
         )
         return values
+
+    def _of_its_width(self, features: Tensor) -> Tensor:
+        """Embeddings, checked for their shape alone: rows of zeros are left out, not an error."""
+        features = features if hasattr(features, "dtype") else np.asarray(features, "float32")
+        require(
+            len(features.shape) == 2 and features.shape[1] == self.embedding_dim,
+            f"features of shape {tuple(features.shape)}",
+            f"shape (batch, {self.embedding_dim}), one embedding in each row",
+        )
+        return features
 
     def _integers(self, name: str, shape: tuple[int, ...] = (), value: int = 0) -> keras.Variable:
         start = keras.initializers.Constant(value)
