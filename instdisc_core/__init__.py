@@ -7,6 +7,7 @@ from instdisc_core import keras_backend as keras_backend  # first: it imports no
 from instdisc_core import augmentation as augmentation
 from instdisc_core.bank_ops import BankOps
 from instdisc_core.checkpoints import Checkpoints
+from instdisc_core.class_weights import ClassWeights
 from instdisc_core.memory_bank import MemoryBank
 from instdisc_core.model import InstanceDiscrimination
 from instdisc_core.negative_sampler import AliasSampler, UniformSampler
@@ -31,6 +32,7 @@ __all__ = [
     "AliasSampler",
     "BankOps",
     "Checkpoints",
+    "ClassWeights",
     "FeatureDecorrelation",
     "InfoNCE",
     "InstanceDiscrimination",

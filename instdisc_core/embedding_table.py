@@ -29,7 +29,7 @@ class EmbeddingTable(keras.layers.Layer):
 
     A subclass adds how its rows move: it computes the new rows, and ``update_rows`` of its
     ``BankOps`` writes them. ``MemoryBank`` has a row for each image and moves it by averaging;
-    ``SupportSet`` is a queue. Class weights that an optimizer moves would be another owner.
+    ``SupportSet`` is a queue; the rows of ``ClassWeights`` are moved by an optimizer.
 
     Args:
         num_rows, embedding_dim: the number of rows and their width ``d``, each at least 1.

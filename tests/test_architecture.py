@@ -26,11 +26,12 @@ FLOORS = {
     for floor, names in enumerate(
         (
             "types",
-            "validation files alias_tables gradients keras_backend normalization quantized_rows",
+            "validation files alias_tables gradients keras_backend normalization "
+            "quantized_rows sums",
             "bank_ops data",
             "registry negative_sampler partition checkpoints",
             "embedding_table persistent_model",
-            "memory_bank support_set",
+            "memory_bank support_set class_weights",
             "objectives augmentation encoders heads",
             "fitting",
             "training_model",

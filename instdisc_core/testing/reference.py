@@ -214,3 +214,17 @@ def weighted_knn(
             votes[label] = votes.get(label, 0.0) + np.exp(cosines[j] / temperature)
         labels.append(max(sorted(votes), key=lambda label: votes[label]))
     return np.asarray(labels)
+
+
+def sgd(
+    weights: ArrayLike,
+    momentum_rows: ArrayLike,
+    gradient: ArrayLike,
+    learning_rate: float,
+    momentum: float,
+    weight_decay: float,
+) -> tuple[np.ndarray, np.ndarray]:
+    """A dense step of SGD, as PyTorch defines it: the weights after it, and their momentum."""
+    w, u = _f64(weights), _f64(momentum_rows)
+    u = momentum * u + _f64(gradient) + weight_decay * w
+    return w - learning_rate * u, u
