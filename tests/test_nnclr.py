@@ -101,11 +101,11 @@ def test_an_empty_support_set_is_the_control():
 
 def test_evaluation_compares_equal_views_and_moves_nothing():
     model = small_nnclr()
-    model.fit(IMAGES, batch_size=B, epochs=2, verbose=0)
+    model.fit(IMAGES[:B], batch_size=B, epochs=2, verbose=0)
     before = [numpy(v) for v in model.variables]
-    first, second = (model.evaluate(IMAGES, batch_size=N, verbose=0) for _ in range(2))
+    first, second = (model.evaluate(IMAGES[:B], batch_size=B, verbose=0) for _ in range(2))
     assert first == second
-    projections, predictions = map(numpy, model.branches(IMAGES, training=False))
+    projections, predictions = map(numpy, model.branches(IMAGES[:B], training=False))
     rows = numpy(model.support_set.lookup(np.arange(7)))
     nearest = rows[np.argmax(projections @ rows.T, axis=1)]
     losses, _ = reference.in_batch_softmax(nearest, predictions, 0.1)
@@ -113,7 +113,7 @@ def test_evaluation_compares_equal_views_and_moves_nothing():
     for variable, value in zip(model.variables, before, strict=True):
         if "mean" not in variable.path:  # a metric
             np.testing.assert_array_equal(numpy(variable), value, err_msg=variable.path)
-    embeddings = model.predict(IMAGES, verbose=0)
+    embeddings = model.predict(IMAGES[:B], verbose=0)
     np.testing.assert_allclose(np.linalg.norm(embeddings, axis=1), 1, atol=1e-5)
     lengths = np.linalg.norm(projections, axis=1, keepdims=True)
     np.testing.assert_allclose(embeddings, projections / lengths, atol=1e-5)
@@ -138,13 +138,13 @@ def test_neighbors_are_from_before_the_step():
 @pytest.mark.parametrize("enqueue", ["first", "both"])
 def test_one_view_or_both_enter_a_support_set_of_any_size(enqueue):
     model = plain(support_set=3, enqueue=enqueue)
-    model.fit(IMAGES, batch_size=N - 1, shuffle=False, steps_per_epoch=1, verbose=0)
+    model.fit(IMAGES[:B], batch_size=B, shuffle=False, verbose=0)
     following = int(numpy(model.support_set.next))
-    assert following == (N - 1) * (1 if enqueue == "first" else 2) % 3
+    assert following == B * (1 if enqueue == "first" else 2) % 3
     images = np.roll(numpy(model.support_set.image_indices), -following)
-    assert images.tolist() == [4, 5, 6]
+    assert images.tolist() == [1, 2, 3]
     rows = np.roll(numpy(model.support_set.lookup(np.arange(3))), -following, axis=0)
-    last = IMAGES[4:7] if enqueue == "first" else IMAGES[4:7, ::-1]
+    last = IMAGES[1:B] if enqueue == "first" else IMAGES[1:B, ::-1]
     np.testing.assert_allclose(rows, last / np.linalg.norm(last, axis=1)[:, None], atol=1e-6)
 
 
@@ -252,8 +252,8 @@ def test_the_control_and_a_support_set_of_one_s_own_are_saved():
 
 
 def test_it_is_evaluated_without_a_bank(tmp_path):
-    pixels = RNG.integers(0, 256, (12, 4, 4, 3)).astype("uint8")
-    labels = np.arange(12) % 2
+    pixels = RNG.integers(0, 256, (N, 2, 2, 3)).astype("uint8")
+    labels = np.arange(N) % 2
     pixels[labels == 1] //= 8
     train, test = ImageArray(pixels, labels), ImageArray(pixels[::-1].copy(), labels[::-1])
     noise = keras.Sequential([keras.layers.Rescaling(1 / 255), keras.layers.GaussianNoise(0.1)])
@@ -262,13 +262,13 @@ def test_it_is_evaluated_without_a_bank(tmp_path):
         KNNEvaluation(train, labels, labels, train_images=train, k=3),
         NeighborLabels(train, labels, k=5),
     ]
-    logs = model.fit(train.batches(6, seed=0), epochs=2, verbose=0, callbacks=watching).history
+    logs = model.fit(train.batches(B, seed=0), epochs=2, verbose=0, callbacks=watching).history
     assert len(logs["val_knn_accuracy"]) == 2
     assert all(0 <= value <= 1 for value in logs["neighbor_label_agreement"])
     report = evaluate(model, train, test.subset([0, 1]), measures=["clustering"], num_clusters=2)
     assert {row["features"] for row in report.rows} == {"embedding"}
     rows = model.predict(train.ordered(), verbose=0)
-    assert len(retrieve(rows, train, rows, train, k=3).names()) == 12
+    assert len(retrieve(rows, train, rows, train, k=3).names()) == N
 
 
 def test_neighbor_labels_by_hand():
