@@ -20,6 +20,7 @@ from instdisc_core.objectives import (
     Objective,
     ParametricSoftmax,
 )
+from instdisc_core.pic import PIC
 from instdisc_core.quantized_rows import QuantizedRows
 from instdisc_core.registry import available_backends, get_bank_ops
 from instdisc_core.support_set import SupportSet
@@ -29,6 +30,7 @@ __version__ = "0.1.0"
 __all__ = [
     "NCE",
     "NNCLR",
+    "PIC",
     "AliasSampler",
     "BankOps",
     "Checkpoints",

@@ -228,3 +228,13 @@ def sgd(
     w, u = _f64(weights), _f64(momentum_rows)
     u = momentum * u + _f64(gradient) + weight_decay * w
     return w - learning_rate * u, u
+
+
+def cosine_softmax(
+    features: ArrayLike, weights: ArrayLike, targets: np.ndarray, temperature: float
+) -> np.ndarray:
+    """Losses ``(B,)`` of a softmax over the cosines of features to weights, of any lengths."""
+    f, w = _f64(features), _f64(weights)
+    f, w = (x / np.sqrt((x**2).sum(axis=1, keepdims=True)) for x in (f, w))
+    s = f @ w.T / temperature
+    return logsumexp(s) - s[np.arange(len(f)), targets]
