@@ -103,7 +103,11 @@ def main():
         harness.table(
             (f"training step, {dtype}", "ms", "to the fastest native"),
             [
-                (name, f"{1e3 * s['median']:.0f}", f"{s['median'] / seconds[fastest]['median']:.2f}")
+                (
+                    name,
+                    f"{1e3 * s['median']:.0f}",
+                    f"{s['median'] / seconds[fastest]['median']:.2f}",
+                )
                 for name, s in seconds.items()
             ],
         )

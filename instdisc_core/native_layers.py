@@ -43,35 +43,33 @@ def native_layers(backend: str) -> Mapping[type, NativeLayer]:
 
 
 def _graph(network: Any) -> Any:
-    """The network as a graph of layers, or None. Subclasses may compute something else."""
+    """The network as a graph of layers with one input, or None. Subclasses may compute otherwise."""
     if type(network) is keras.Sequential:
         network = getattr(network, "_functional", None)
-    plain = type(network).__name__ == "Functional" and network.built
-    return network if plain and hasattr(network, "_run_through_graph") else None
+    functional = type(network).__name__ == "Functional" and hasattr(network, "_run_through_graph")
+    return network if functional and len(network.inputs) == 1 else None
 
 
 def _run(graph: Any, native: Mapping[type, NativeLayer], training: bool, x: Tensor) -> Tensor:
     """The graph's output."""
-
-    def function(layer: Any) -> Callable[..., Tensor]:
-        inner = _graph(layer)
-        if inner is not None:
-            return partial(_run, inner, native, training)
-        return partial(_layer, layer, native.get(type(layer)), training)
-
     (inputs,) = graph._standardize_inputs(x)
-    return graph._run_through_graph([inputs], function)
+    return graph._run_through_graph([inputs], partial(partial, _layer, native, training))
 
 
-def _layer(layer: Any, native: NativeLayer | None, trains: bool, *args: Any, **kwargs: Any) -> Any:
+def _layer(
+    native: Mapping[type, NativeLayer], trains: bool, layer: Any, *args: Any, **kwargs: Any
+) -> Any:
     """One layer's output, by its native function where that computes it."""
     # Keras fills in these two, and as here a call's ``training`` replaces that of the graph.
-    masked = kwargs.get("mask") is not None
-    others = kwargs.keys() - {"training", "mask"}
-    if native is not None and len(args) == 1 and not (masked or others) and _is_plain(layer):
-        output = native(layer, args[0], trains)
-        if output is not NotImplemented:
-            return output
+    others = kwargs.get("mask") is not None or kwargs.keys() - {"training", "mask"}
+    if len(args) == 1 and not others:
+        graph = _graph(layer)
+        if graph is not None:
+            return _run(graph, native, trains, args[0])
+        if type(layer) in native and _is_plain(layer):
+            output = native[type(layer)](layer, args[0], trains)
+            if output is not NotImplemented:
+                return output
     if getattr(layer, "_call_has_training_arg", False):
         kwargs["training"] = trains
     return layer(*args, **kwargs)
