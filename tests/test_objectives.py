@@ -263,6 +263,12 @@ def test_a_sum_reports_what_its_terms_report():
     assert not plain.report()
 
 
+def test_python_s_sum_adds_objectives():
+    first, second = NonParametricSoftmax(0.3), NCE(4, 0.2)
+    assert sum([first, 0.5 * second]).terms == [(1.0, first), (0.5, second)]
+    assert sum([first]) is first
+
+
 class Reports(NonParametricSoftmax):
     def report(self):
         return {"own": self.temperature}
@@ -297,7 +303,14 @@ def test_a_sum_takes_apart_sums_alone():
     [
         lambda: ObjectiveSum([]),
         lambda: ObjectiveSum(["nce"]),
+        lambda: ObjectiveSum(NCE(4)),
+        lambda: ObjectiveSum(None),
         lambda: ObjectiveSum([NCE(4)], [1.0, 2.0]),
+        lambda: ObjectiveSum([NCE(4)], 0.5),
+        lambda: ObjectiveSum([NCE(4)], ["half"]),
+        lambda: NCE(4) + 1,
+        lambda: 1 + NCE(4),
+        lambda: sum([NCE(4)], 0.5),
         lambda: NCE(4) * float("nan"),
         lambda: "two" * NCE(4),
     ],
@@ -320,6 +333,14 @@ def test_the_configuration_holds_sampler_and_partition(objective):
     again = keras.saving.deserialize_keras_object(config)
     assert keras.saving.serialize_keras_object(again) == config
     assert type(again.sampler) is type(objective.sampler)
+
+
+@pytest.mark.parametrize("objective", [NonParametricSoftmax(), NCE(4), NCE(4) + NCE(4)])
+def test_nothing_after_the_bank_is_given_by_position(objective):
+    """A fourth argument could be meant as ``training`` or as ``negatives``."""
+    bank = MemoryBank(6, 3, seed=0)
+    with pytest.raises(TypeError, match="positional argument"):
+        objective(numpy(bank.rows)[:1].astype("float32"), [0], bank, [[4, 5]])
 
 
 def test_objectives_have_names():
