@@ -398,6 +398,21 @@ def test_weights_of_a_bank_of_another_size_leave_everything(tmp_path):
     assert model.manifest == manifest
 
 
+def test_weights_that_fail_after_the_rows_leave_the_manifest(tmp_path):
+    """Keras loads part by part: the bank, and its manifest, before the projector that fails."""
+    model, other = build(), build()
+    as_source(other)
+    other.save_weights(tmp_path / "other.weights.h5")
+    model.projector = keras.layers.Dense(4, use_bias=False)
+    model.manifest = ImageArray(IMAGES[::-1].copy()).manifest
+    model.build((None, 2, 2, 3))
+    manifest, rows = model.manifest, numpy(model.memory_bank.rows)
+    with pytest.raises(ValueError, match="projector|dense"):
+        model.load_weights(tmp_path / "other.weights.h5")
+    assert model.manifest is manifest
+    np.testing.assert_array_equal(numpy(model.memory_bank.rows), rows)
+
+
 @pytest.mark.parametrize(
     ("spoil", "match"),
     [
