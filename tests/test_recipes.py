@@ -98,6 +98,9 @@ def test_the_settings_reach_the_model():
         ("optimizer", "adam", r"optimizer='adam'\. Expected one of 'sgd', 'adamw'"),
         ("augmentation", "none", r"augmentation='none'\. Expected one of 'paper', 'simclr'"),
         ("stem", "cifar10", r"stem='cifar10'\. Expected one of 'imagenet', 'cifar', 'patch'"),
+        ("depth", 20, r"depth=20\. Expected one of 10, 18"),
+        ("objective", "NCE", r"objective='NCE'\. Expected one of 'nce'"),
+        ("dtype_policy", "float16", r"dtype_policy='float16'\. Expected one of 'float32'"),
         ("warmup_epochs", 5, r"warmup_epochs=5 and milestones=\(120, 160\)\. Expected a warm-up,"),
     ],
 )
