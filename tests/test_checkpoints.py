@@ -407,7 +407,7 @@ def test_weights_that_fail_after_the_rows_leave_the_manifest(tmp_path):
     model.manifest = ImageArray(IMAGES[::-1].copy()).manifest
     model.build((None, 2, 2, 3))
     manifest, rows = model.manifest, numpy(model.memory_bank.rows)
-    with pytest.raises(ValueError, match="projector|dense"):
+    with pytest.raises(ValueError, match="expected 1 variables"):
         model.load_weights(tmp_path / "other.weights.h5")
     assert model.manifest is manifest
     np.testing.assert_array_equal(numpy(model.memory_bank.rows), rows)
