@@ -14,6 +14,7 @@ import pytest
 from differentiation import numpy
 from hypothesis import given
 from hypothesis import strategies as st
+from models import small_model
 from trainings import (
     BATCH,
     EPOCHS,
@@ -400,12 +401,13 @@ def test_weights_of_a_bank_of_another_size_leave_everything(tmp_path):
 
 def test_weights_that_fail_after_the_rows_leave_the_manifest(tmp_path):
     """Keras loads part by part: the bank, and its manifest, before the projector that fails."""
-    model, other = build(), build()
-    as_source(other)
+    model, other = (
+        small_model(projector=keras.layers.Dense(4, use_bias=bias)) for bias in (False, True)
+    )
+    for each in (model, other):
+        each.build((None, 2, 2, 3))
+    model.manifest, other.manifest = (ImageArray(i).manifest for i in (IMAGES, 255 - IMAGES))
     other.save_weights(tmp_path / "other.weights.h5")
-    model.projector = keras.layers.Dense(4, use_bias=False)
-    model.manifest = ImageArray(IMAGES[::-1].copy()).manifest
-    model.build((None, 2, 2, 3))
     manifest, rows = model.manifest, numpy(model.memory_bank.rows)
     with pytest.raises(ValueError, match="expected 1 variables"):
         model.load_weights(tmp_path / "other.weights.h5")
