@@ -1,5 +1,7 @@
 """Logs as a CSV file."""
 
+from trainings import batches, build_plain
+
 from instdisc_core.callbacks import LogFile, read_log
 
 
@@ -13,3 +15,12 @@ def test_a_log_file_has_every_column_and_continues(tmp_path):
     assert [row["loss"] for row in rows] == ["3.0", "2.0", "0.5"]
     assert [row["late"] for row in rows] == ["", "7.0", ""]
     assert [row["later"] for row in rows] == ["", "", "1.0"]
+
+
+def test_what_a_kill_left_of_a_log_is_removed_and_nothing_else(tmp_path):
+    (tmp_path / ".part-1-log.csv").write_text("epo")
+    others = {".part-1-model.keras", ".part-1-old-log.csv"}
+    for name in others:
+        (tmp_path / name).write_text("of another owner")
+    build_plain().fit(batches(), verbose=0, callbacks=[LogFile(tmp_path / "log.csv")])
+    assert {path.name for path in tmp_path.iterdir()} == {"log.csv", *others}
