@@ -186,11 +186,7 @@ class EmbeddingModel(TrainingModel):
         cls, config: dict[str, Any], custom_objects: Mapping[str, Any] | None = None
     ) -> Self:
         """Rebuild a model from its configuration."""
-        nested = {k: v for k, v in config.items() if isinstance(v, dict)}
-        restored = {
-            k: keras.saving.deserialize_keras_object(v, custom_objects) for k, v in nested.items()
-        }
-        return cls(**{**config, **restored})
+        return cls(**keras.saving.deserialize_keras_object(config, custom_objects))
 
 
 def unit(rows: Tensor) -> Tensor:

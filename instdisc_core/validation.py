@@ -27,10 +27,14 @@ def require_choice(name: str, value: Any, choices: Collection[Any], others: str 
     require(hashable and value in choices, f"{name}={value!r}", expected)
 
 
+def is_integer(value: Any) -> bool:
+    """Whether it is an integer, which a boolean is not."""
+    return isinstance(value, (int, np.integer)) and not isinstance(value, bool)
+
+
 def require_count(name: str, value: Any) -> None:
     """Raise unless ``value`` is an integer of at least 1."""
-    is_integer = isinstance(value, (int, np.integer)) and not isinstance(value, bool)
-    require(is_integer and value >= 1, f"{name}={value!r}", "an integer >= 1")
+    require(is_integer(value) and value >= 1, f"{name}={value!r}", "an integer >= 1")
 
 
 def require_size(size: int | Sequence[int] | None) -> tuple[int, int]:

@@ -126,9 +126,7 @@ class Objective(keras.layers.Layer):
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> Self:
         """Rebuild an objective from its configuration."""
-        nested = {k: v for k, v in config.items() if isinstance(v, dict)}
-        restored = {k: keras.saving.deserialize_keras_object(v) for k, v in nested.items()}
-        return cls(**{**config, **restored})
+        return cls(**keras.saving.deserialize_keras_object(config))
 
 
 @keras.saving.register_keras_serializable(package="instdisc_core")
@@ -208,12 +206,6 @@ class ObjectiveSum(Objective):
             "objectives": [serialize(objective) for objective in self.objectives],
             "weights": self.weights_of_objectives,
         }
-
-    @classmethod
-    def from_config(cls, config: dict[str, Any]) -> Self:
-        """Rebuild a sum from its configuration."""
-        deserialize = keras.saving.deserialize_keras_object
-        return cls(**{**config, "objectives": [deserialize(o) for o in config["objectives"]]})
 
 
 def known(integers: Tensor, bank: EmbeddingTable) -> tuple[Tensor, Tensor]:
