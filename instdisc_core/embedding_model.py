@@ -6,6 +6,7 @@ from typing import Any, Literal, Self
 import keras
 from keras import ops
 
+from instdisc_core import native_layers
 from instdisc_core.data.checked import without_non_finite
 from instdisc_core.encoders import TorchPreprocessing
 from instdisc_core.training_model import TrainingModel
@@ -139,7 +140,7 @@ class EmbeddingModel(TrainingModel):
         if self.preprocessing is not None:
             images = self.preprocessing(images)
         try:
-            features = self.encoder(images, training=training)
+            features = native_layers.call(self.encoder, images, training)
         except RuntimeError as error:
             require(
                 type(error) is not RuntimeError  # out of memory, say
@@ -161,7 +162,7 @@ class EmbeddingModel(TrainingModel):
 
     def project(self, features: Tensor, training: bool | None = None) -> Tensor:
         """The projector's output ``(batch, embedding_dim)``, in float32."""
-        embeddings = self.projector(features, training=training)
+        embeddings = native_layers.call(self.projector, features, training)
         require(
             tuple(embeddings.shape[1:]) == (self.embedding_dim,),
             f"a projector whose output has shape {tuple(embeddings.shape)}",

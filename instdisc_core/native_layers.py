@@ -1,0 +1,86 @@
+"""Calls a Keras network with the framework's own functions in place of single layers.
+
+A network is a graph of layers. Keras runs each through Python code that takes longer than a small
+layer itself. On PyTorch it also computes batch normalization from ten operations, and copies the
+images of every convolution twice. A backend may state how its framework computes a layer: one
+function of the layer, its input and whether it trains, in a dict of its entry point. The network,
+its weights and its file stay Keras's.
+"""
+
+from collections.abc import Callable, Mapping
+from functools import cache, partial
+from importlib.metadata import entry_points
+from typing import Any
+
+import keras
+
+from instdisc_core.types import Tensor
+
+GROUP = "instdisc_core.layers"
+
+# Of a layer, its input, and whether it trains. NotImplemented where the layer's settings ask for
+# more than the function computes.
+NativeLayer = Callable[[Any, Any, bool], Any]
+
+
+def call(network: Any, x: Tensor, training: bool | None = None) -> Tensor:
+    """The output of a network, of any kind.
+
+    Layers without a native function, and networks that are not graphs of layers, run as in Keras.
+    """
+    native = native_layers(keras.backend.backend())
+    graph = _graph(network)
+    if training is None or not native or graph is None or isinstance(x, keras.KerasTensor):
+        return network(x, training=training)
+    return _run(graph, native, training, x)
+
+
+@cache
+def native_layers(backend: str) -> Mapping[type, NativeLayer]:
+    """The native functions by class of the layer; none where the backend states none."""
+    found = {point.name: point for point in entry_points(group=GROUP)}
+    return found[backend].load() if backend in found else {}
+
+
+def _graph(network: Any) -> Any:
+    """The network as a graph of layers, or None. Subclasses may compute something else."""
+    if type(network) is keras.Sequential:
+        network = getattr(network, "_functional", None)
+    plain = type(network).__name__ == "Functional" and network.built
+    return network if plain and hasattr(network, "_run_through_graph") else None
+
+
+def _run(graph: Any, native: Mapping[type, NativeLayer], training: bool, x: Tensor) -> Tensor:
+    """The graph's output."""
+
+    def function(layer: Any) -> Callable[..., Tensor]:
+        inner = _graph(layer)
+        if inner is not None:
+            return partial(_run, inner, native, training)
+        return partial(_layer, layer, native.get(type(layer)), training)
+
+    (inputs,) = graph._standardize_inputs(x)
+    return graph._run_through_graph([inputs], function)
+
+
+def _layer(layer: Any, native: NativeLayer | None, trains: bool, *args: Any, **kwargs: Any) -> Any:
+    """One layer's output, by its native function where that computes it."""
+    # Keras fills in these two, and as here a call's ``training`` replaces that of the graph.
+    masked = kwargs.get("mask") is not None
+    others = kwargs.keys() - {"training", "mask"}
+    if native is not None and len(args) == 1 and not (masked or others) and _is_plain(layer):
+        output = native(layer, args[0], trains)
+        if output is not NotImplemented:
+            return output
+    if getattr(layer, "_call_has_training_arg", False):
+        kwargs["training"] = trains
+    return layer(*args, **kwargs)
+
+
+def _is_plain(layer: Any) -> bool:
+    """Whether a layer is only what its class computes."""
+    return (
+        layer.activity_regularizer is None
+        and layer.quantization_mode is None
+        and not getattr(layer, "lora_enabled", False)
+    )
