@@ -43,7 +43,7 @@ def native_layers(backend: str) -> Mapping[type, NativeLayer]:
 
 
 def _graph(network: Any) -> Any:
-    """The network as a graph of layers with one input, or None. Subclasses may compute otherwise."""
+    """The network as a graph of layers with one input, or None; subclasses may differ."""
     if type(network) is keras.Sequential:
         network = getattr(network, "_functional", None)
     functional = type(network).__name__ == "Functional" and hasattr(network, "_run_through_graph")
