@@ -8,7 +8,7 @@ its weights and its file stay Keras's.
 """
 
 from collections.abc import Callable, Mapping
-from functools import cache, partial
+from functools import partial
 from importlib.metadata import entry_points
 from typing import Any
 
@@ -35,11 +35,15 @@ def call(network: Any, x: Tensor, training: bool | None = None) -> Tensor:
     return _run(graph, native, training, x)
 
 
-@cache
 def native_layers(backend: str) -> Mapping[type, NativeLayer]:
     """The native functions by class of the layer; none where the backend states none."""
-    found = {point.name: point for point in entry_points(group=GROUP)}
-    return found[backend].load() if backend in found else {}
+    if backend not in _loaded:  # a dict, which torch.compile reads without tracing what fills it
+        found = {point.name: point for point in entry_points(group=GROUP)}
+        _loaded[backend] = found[backend].load() if backend in found else {}
+    return _loaded[backend]
+
+
+_loaded: dict[str, Mapping[type, NativeLayer]] = {}
 
 
 def _graph(network: Any) -> Any:
