@@ -28,8 +28,7 @@ class EmbeddingTable(keras.layers.Layer):
     """Rows of one width that are read and searched through a ``BankOps``.
 
     A subclass adds how its rows move: it computes the new rows, and ``update_rows`` of its
-    ``BankOps`` writes them. ``MemoryBank`` has a row for each image and moves it by averaging;
-    ``SupportSet`` is a queue; the rows of ``ClassWeights`` are moved by an optimizer.
+    ``BankOps`` writes them. See ``MemoryBank``, ``SupportSet`` and ``ClassWeights``.
 
     Args:
         num_rows, embedding_dim: the number of rows and their width ``d``, each at least 1.
@@ -43,6 +42,7 @@ class EmbeddingTable(keras.layers.Layer):
     Attributes:
         rows: the variable ``(num_rows, embedding_dim)``, or ``QuantizedRows`` of two.
             ``rows.assign(array)`` restores all of it; ``lookup`` reads some.
+        bank_ops: the BankOps through which they are read and written.
 
     Raises:
         ValueError: an argument is out of its range.

@@ -1,11 +1,13 @@
 """One small model of each method, for tests in which it does not matter what is trained."""
 
 import keras
+import numpy as np
 
 from instdisc_core import NNCLR, PIC, InstanceDiscrimination
 from instdisc_core.heads import prediction_head, projection_head
 
 SIZE, DIM = 10, 4  # images, and numbers in each embedding
+UNIT = np.eye(DIM, dtype="float32")[:3]  # embeddings of three of them
 
 
 def small_model(

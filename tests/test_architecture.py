@@ -26,8 +26,8 @@ FLOORS = {
     for floor, names in enumerate(
         (
             "types",
-            "validation files alias_tables gradients keras_backend normalization "
-            "quantized_rows sums",
+            "validation files alias_tables gradients keras_backend normalization quantized_rows "
+            "native_layers sums",
             "bank_ops data",
             "registry negative_sampler partition checkpoints",
             "embedding_table persistent_model",

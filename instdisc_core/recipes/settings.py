@@ -3,7 +3,7 @@
 import dataclasses
 import json
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from instdisc_core.data import SlidingWindow
 from instdisc_core.encoders import Depth, Stem
@@ -11,6 +11,7 @@ from instdisc_core.objectives import ObjectiveName
 from instdisc_core.validation import require, require_choice
 
 Augmentation = Literal["paper", "simclr"]
+Loss = Literal[ObjectiveName, "nnclr", "pic"]
 Optimizer = Literal["sgd", "adamw"]
 DtypePolicy = Literal["float32", "mixed_bfloat16", "mixed_float16"]
 
@@ -55,7 +56,7 @@ class Settings:
         dtype_policy: Keras's; the bank, scores and losses are float32 in any.
 
     Raises:
-        ValueError: an unknown augmentation, stem or optimizer, a warm-up with milestones, a
+        ValueError: an option that is not one of those of its type, a warm-up with milestones, a
             predictor without NNCLR, or a window that is no multiple of its stride.
     """
 
@@ -73,7 +74,7 @@ class Settings:
     embedding_dim: int = 128
     projector: tuple[int, ...] = ()
     predictor: tuple[int, ...] = ()
-    objective: ObjectiveName | Literal["nnclr", "pic"] = "non_parametric_softmax"
+    objective: Loss = "non_parametric_softmax"
     temperature: float = 0.1
     objective_settings: tuple[tuple[str, Any], ...] = ()
     momentum: float = 0.5
@@ -92,9 +93,9 @@ class Settings:
     dtype_policy: DtypePolicy = "float32"
 
     def __post_init__(self) -> None:
-        options = {"augmentation": Augmentation, "stem": Stem, "optimizer": Optimizer}
-        for name, allowed in options.items():
-            require_choice(name, getattr(self, name), get_args(allowed))
+        for name, annotation in get_type_hints(Settings).items():
+            if get_origin(annotation) is Literal:
+                require_choice(name, getattr(self, name), get_args(annotation))
         require(
             not (self.warmup_epochs and self.milestones),
             f"warmup_epochs={self.warmup_epochs} and milestones={self.milestones}",

@@ -3,7 +3,7 @@
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import keras
 import numpy as np
@@ -18,6 +18,7 @@ from instdisc_core.testing.training_step import NEGATIVES, TrainingStep, negativ
 
 SHAPES = ((1, 2, 3), (4, 30, 8))  # batch, rows, width: some frameworks compile for each
 TEMPERATURES = (0.05, 1.0)
+Result: TypeAlias = tuple[np.ndarray, np.ndarray]
 
 
 class ObjectiveConformance:
@@ -68,12 +69,13 @@ class ObjectiveConformance:
         """If it cannot be checked, it gets the loss NaN and the gradient 0, and does not count."""
         problem = _problem()
         step = self._built_step(problem, 1.0, False, run_eagerly=False, checked=False)
-        indices = problem.indices.copy()
-        indices[1] = len(problem.bank)
-        found = self._run(step, problem, indices)
-        assert np.isnan(found[0][1])
-        np.testing.assert_array_equal(found[1][1], 0)
-        self._assert_right(found, problem, 1.0, False, [0, 2, 3])
+        for index in (-1, len(problem.bank), 2**31 - 1):
+            indices = problem.indices.copy()
+            indices[1] = index
+            found = self._run(step, problem, indices)
+            assert np.isnan(found[0][1])
+            np.testing.assert_array_equal(found[1][1], 0)
+            self._assert_right(found, problem, 1.0, False, [0, 2, 3])
 
     def test_an_image_that_does_not_count(self) -> None:
         """It gets the loss NaN, and the others are as without it."""
@@ -136,21 +138,26 @@ class ObjectiveConformance:
         objective, bank, problem = self._parts()
         f, i = problem.features, problem.indices
         before = _values(objective)
-        for features, indices in (
-            (f, i.astype("float32")),
-            (f, i[:, None]),
-            (f, i[:-1]),
-            (f, np.full_like(i, len(problem.bank))),
-            (f, np.full_like(i, -1)),
-            (f[:, :-1], i),
-            (np.zeros_like(f), i),
-        ):
+        rejected: list[dict[str, Any]] = [
+            {"indices": i.astype("float32")},
+            {"indices": i[:, None]},
+            {"indices": i[:-1]},
+            {"indices": np.full_like(i, len(problem.bank))},
+            {"indices": np.full_like(i, -1)},
+            {"features": f[:, :-1]},
+            {"features": np.zeros_like(f)},
+        ]
+        if self._is_sampled():
+            shapes = ((len(i), 2, 1), (len(i) - 1, 2), (len(i), 0))
+            rejected += [{"negatives": np.zeros(shape, "int32")} for shape in shapes]
+            rejected += [{"negatives": np.array([0, n])} for n in (-1, len(problem.bank), 0.5)]
+        for arguments in rejected:
             try:
-                objective(features, indices, bank)
+                objective(**{"features": f, "indices": i, "bank": bank, **arguments})
             except ValueError as error:
                 message = str(error)
             else:
-                raise AssertionError(f"accepted: {features!r}, {indices!r}")
+                raise AssertionError(f"accepted: {arguments}")
             assert message.startswith("Received")
             assert "Expected" in message
         _assert_equal(_values(objective), before)
@@ -160,16 +167,10 @@ class ObjectiveConformance:
         self, problem: Problem, temperature: float, shared: bool, run_eagerly: bool
     ) -> None:
         step = self._built_step(problem, temperature, shared, run_eagerly)
-        every = range(len(problem.indices))
-        self._assert_right(self._run(step, problem), problem, temperature, shared, [*every])
+        self._assert_right(self._run(step, problem), problem, temperature, shared, slice(None))
 
     def _assert_right(
-        self,
-        found: tuple[np.ndarray, np.ndarray],
-        problem: Problem,
-        temperature: float,
-        shared: bool,
-        images: list[int],
+        self, found: Result, problem: Problem, temperature: float, shared: bool, images: Any
     ) -> None:
         """Losses and gradient of these images are the reference's of a batch of them alone."""
         batch = problem.features[images], problem.indices[images], problem.bank
@@ -204,7 +205,7 @@ class ObjectiveConformance:
 
     def _run(
         self, step: TrainingStep, problem: Problem, indices: np.ndarray | None = None
-    ) -> tuple[np.ndarray, np.ndarray]:
+    ) -> Result:
         """Losses and gradient of one step of training."""
         self.prepare(step.objective, problem)
         return step.run(problem, problem.indices if indices is None else indices)
