@@ -12,7 +12,7 @@ LARGEST_DIM = 512
 # A kernel that holds rows in three TF32 parts needs more registers than there are beyond this.
 LARGEST_FLOAT32_DIM = 128
 SMALLEST_DIM = 16  # of a product on tensor cores
-GATHERED = 2**13  # elements of gathered rows that a program holds at a time
+GATHERED = 2**12  # elements of gathered rows that a program holds at a time
 # Programs in a launch, so that every multiprocessor of a large GPU has work.
 PROGRAMS = 512
 SMALLEST_PART = 1024
@@ -49,8 +49,10 @@ def of_attention(dim: int, dtype: torch.dtype) -> Tiles:
     """The tiles of the attention kernel, for rows that it takes."""
     padded = _padded(dim)
     if dtype == torch.float32:
-        return Tiles(padded, images=32, rows=32, num_warps=8, num_stages=2)
-    images, rows = (64, 64) if padded <= 128 else (32, 32) if padded <= 256 else (32, 16)
+        # Rows that are not whole vectors of 16 bytes are read into more registers.
+        images = 16 if padded > 64 and dim % 4 else 32
+        return Tiles(padded, images, rows=32, num_warps=8, num_stages=2)
+    images, rows = (64, 32) if padded <= 128 else (32, 32) if padded <= 256 else (32, 16)
     return Tiles(padded, images, rows, num_warps=8, num_stages=2)
 
 
