@@ -157,6 +157,7 @@ def _combine(
     tl.store(sums + at, total, mask=column < dim)
 
 
+@torch.compiler.disable  # it would follow the launch, and cannot
 def attend(
     features: Tensor, bank: Tensor, scale: Tensor | None, temperature: float
 ) -> tuple[Tensor, Tensor]:
@@ -192,6 +193,7 @@ def attend(
     return log_z_parts, expected_rows
 
 
+@torch.compiler.disable
 def scores(features: Tensor, bank: Tensor, scale: Tensor | None, indices: Tensor) -> Tensor:
     """See ``BankOps.scores``, for indices ``(B, K)``."""
     (images, chosen), dim = indices.shape, bank.shape[1]
@@ -216,6 +218,7 @@ def scores(features: Tensor, bank: Tensor, scale: Tensor | None, indices: Tensor
     return scores
 
 
+@torch.compiler.disable
 def combine(weights: Tensor, bank: Tensor, scale: Tensor | None, indices: Tensor) -> Tensor:
     """See ``BankOps.combine``, for indices ``(B, K)``."""
     (images, chosen), dim = indices.shape, bank.shape[1]
