@@ -199,6 +199,7 @@ def hour(tmp_path, monkeypatch):
     return run
 
 
+@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor")
 def test_an_hour_on_a_gpu_is_rehearsed(hour, monkeypatch, capsys):
     if keras.backend.backend() == "torch":  # followed as on a GPU, but no C++ is compiled
         monkeypatch.setattr(
@@ -239,7 +240,7 @@ def test_a_training_stops_in_time_and_continues(tmp_path, monkeypatch):
     data = gpu.write_toy_images(tmp_path / "toy")
     stops = cifar.Deadline(minutes=0)
     flags = ["--data", data, "--budget", "--epochs", "2", "--work", str(tmp_path / "work")]
-    parser = harness.parser("")
+    parser = harness.parser(cifar.__doc__)
     cifar.add_arguments(parser)
     args = parser.parse_args(flags)
     train, test = cifar.load_for(args)
