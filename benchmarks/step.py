@@ -61,15 +61,8 @@ class Scale(keras.layers.Layer):
         return x * self.scale
 
 
-def main():
-    """Parse, measure, write."""
-    sizes = {"num_instances": 50_000, "batch_size": 128, "num_negatives": 4096}
-    parser = harness.parser(__doc__, **sizes, depth=18, size=32, width=64, rounds=7)
-    parser.add_argument("--stem", default="cifar", choices=("cifar", "imagenet"))
-    parser.add_argument("--dtype-policy", default="float32", help="Keras's, of the encoder")
-    args = parser.parse_args()
-    keras.config.set_dtype_policy(args.dtype_policy)
-
+def measured_seconds(args):
+    """Seconds of the whole step, and of objective and bank alone, for each objective."""
     seconds = {}
     for name, build in OBJECTIVES.items():
         keras.utils.set_random_seed(0)
@@ -81,6 +74,22 @@ def main():
         }
         measured = harness.alternate(candidates, args.rounds, warmups=1)
         seconds[name] = {key: s["median"] for key, s in measured.items()}
+    return seconds
+
+
+def main():
+    """Parse, measure, write."""
+    sizes = {"num_instances": 50_000, "batch_size": 128, "num_negatives": 4096}
+    parser = harness.parser(__doc__, **sizes, depth=18, size=32, width=64, rounds=7)
+    parser.add_argument("--stem", default="cifar", choices=("cifar", "imagenet"))
+    parser.add_argument("--dtype-policy", default="float32", help="Keras's, of the encoder")
+    args = parser.parse_args()
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy(args.dtype_policy)
+    try:
+        seconds = measured_seconds(args)
+    finally:
+        keras.config.set_dtype_policy(before)
     share = {name: s["ours"] / s["step"] for name, s in seconds.items()}
     harness.table(
         ("objective", "step ms", "objective and bank ms", "share"),
