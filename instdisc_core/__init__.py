@@ -10,8 +10,10 @@ from instdisc_core.checkpoints import Checkpoints
 from instdisc_core.memory_bank import MemoryBank
 from instdisc_core.model import InstanceDiscrimination
 from instdisc_core.negative_sampler import AliasSampler, UniformSampler
+from instdisc_core.nnclr import NNCLR
 from instdisc_core.objectives import (
     NCE,
+    FeatureDecorrelation,
     InfoNCE,
     NonParametricSoftmax,
     Objective,
@@ -19,14 +21,17 @@ from instdisc_core.objectives import (
 )
 from instdisc_core.quantized_rows import QuantizedRows
 from instdisc_core.registry import available_backends, get_bank_ops
+from instdisc_core.support_set import SupportSet
 
 __version__ = "0.1.0"
 
 __all__ = [
     "NCE",
+    "NNCLR",
     "AliasSampler",
     "BankOps",
     "Checkpoints",
+    "FeatureDecorrelation",
     "InfoNCE",
     "InstanceDiscrimination",
     "MemoryBank",
@@ -34,6 +39,7 @@ __all__ = [
     "Objective",
     "ParametricSoftmax",
     "QuantizedRows",
+    "SupportSet",
     "UniformSampler",
     "available_backends",
     "get_bank_ops",

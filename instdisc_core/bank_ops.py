@@ -142,19 +142,23 @@ class BankOps:
         Returns:
             Scores ``(batch, k)``, float32, and indices ``(batch, k)``, int32.
         """
+        return self._top_k(features, bank, k)
 
-        def step(state: Any, rows: Tensor, positions: Tensor, repeated: Tensor) -> Any:
-            best, where = state
-            s = einsum(features, rows, "image feature, row feature -> image row")
-            s = ops.where(repeated, -math.inf, s)
-            positions = ops.broadcast_to(positions, ops.shape(s))
-            best, chosen = ops.top_k(ops.concatenate([best, s], axis=1), k)
-            where = ops.concatenate([where, positions], axis=1)
-            return best, ops.take_along_axis(where, ops.cast(chosen, "int32"), axis=1)
+    def top_k_of_first(
+        self, features: Tensor, bank: Bank, k: int, count: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """``top_k`` among the first ``count`` rows.
 
-        zeros = ops.zeros((ops.shape(features)[0], k))
-        start = (zeros - math.inf, ops.cast(zeros, "int32"))
-        return self._stream(bank, self.search_rows, step, start)
+        Not a primitive: it runs on ``rows``.
+
+        Args:
+            count: integer tensor ``()``.
+
+        Returns:
+            As ``top_k``. Where ``count`` is less than ``k``, the last scores are ``-inf``, and
+            their indices mean nothing.
+        """
+        return self._top_k(features, bank, k, count)
 
     def write(self, variable: keras.Variable, indices: Tensor, values: Tensor) -> None:
         """Write ``values`` ``(K, width)`` to ``variable[indices]``: how ``update_rows`` writes.
@@ -178,6 +182,23 @@ class BankOps:
         """Restore what ``dump`` returned."""
         for variable, array in zip(parts(bank), arrays, strict=True):
             variable.assign(array)
+
+    def _top_k(
+        self, features: Tensor, bank: Bank, k: int, count: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        def step(state: Any, rows: Tensor, positions: Tensor, repeated: Tensor) -> Any:
+            best, where = state
+            s = einsum(features, rows, "image feature, row feature -> image row")
+            left_out = repeated if count is None else ops.logical_or(repeated, positions >= count)
+            s = ops.where(left_out, -math.inf, s)
+            positions = ops.broadcast_to(positions, ops.shape(s))
+            best, chosen = ops.top_k(ops.concatenate([best, s], axis=1), k)
+            where = ops.concatenate([where, positions], axis=1)
+            return best, ops.take_along_axis(where, ops.cast(chosen, "int32"), axis=1)
+
+        zeros = ops.zeros((ops.shape(features)[0], k))
+        start = (zeros - math.inf, ops.cast(zeros, "int32"))
+        return self._stream(bank, self.search_rows, step, start)
 
     def _stream(self, bank: Bank, size: int, step: Callable, state: Any) -> Any:
         """Fold ``step(state, rows, positions, repeated)`` over the bank, ``size`` rows at a time.

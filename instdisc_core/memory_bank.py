@@ -10,7 +10,8 @@ from keras import ops
 
 from instdisc_core.bank_ops import BankOps
 from instdisc_core.data.manifest import Manifest
-from instdisc_core.embedding_table import EmbeddingTable, stopped
+from instdisc_core.embedding_table import EmbeddingTable
+from instdisc_core.gradients import stopped
 from instdisc_core.types import StorageDtype, Tensor
 from instdisc_core.validation import (
     check_features,

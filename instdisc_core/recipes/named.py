@@ -10,6 +10,10 @@ _FLOAT_COLORS = (
     "Pixels are floats between the color changes; the official code rounds them to 8 bits. The "
     "mean difference is 1.4 of 255 levels."
 )
+_CENTRAL_SQUARE = (
+    "Images are read as their central square, resized to 256 x 256 pixels, and cropped "
+    "from it; the official code crops from the whole photograph."
+)
 _BANK = "The bank starts from normalized Gaussian rows."
 _MOVING_Z = "Z follows the bank by a moving average instead of being fixed at the first batch."
 
@@ -30,6 +34,42 @@ _MODERN = Recipe(
     warmup_epochs=10,
     milestones=(),
     dtype_policy="mixed_bfloat16",
+)
+
+_NO_LARS = (
+    "SGD in batches of 512, with the learning rate 0.1 and the weight decay 1e-4 that SimSiam "
+    "has for them, instead of LARS in batches of 4096 with 4.8 and 1e-6: Keras has no LARS."
+)
+_EMPTY_SET = "The support set starts empty instead of with random rows."
+
+_NNCLR = Recipe(
+    name="nnclr-imagenet",
+    source="Dwibedi et al., ICCV 2021 (NNCLR), section 4.1, ResNet-50",
+    deviations=(
+        _NO_LARS,
+        _CENTRAL_SQUARE,
+        "SimCLR's augmentation for both views, without solarization.",
+        _EMPTY_SET,
+    ),
+    image_size=256,
+    crop_size=224,
+    augmentation="simclr",
+    views=2,
+    depth=50,
+    stem="imagenet",
+    embedding_dim=256,
+    projector=(2048, 2048),
+    predictor=(4096,),
+    objective="nnclr",
+    objective_settings=(("support_set", 98_304),),
+    batch_size=512,
+    epochs=1000,
+    drop_remainder=True,
+    learning_rate=0.1,
+    weight_decay=1e-4,
+    warmup_epochs=10,
+    milestones=(),
+    knn_temperature=0.07,
 )
 
 _RECIPES = (
@@ -57,8 +97,7 @@ _RECIPES = (
         deviations=(
             _FLOAT_COLORS,
             _BANK,
-            "Images are read as their central square, resized to 256 x 256 pixels, and cropped "
-            "from it; the official code crops from the whole photograph.",
+            _CENTRAL_SQUARE,
             _MOVING_Z,
         ),
         image_size=256,
@@ -83,6 +122,46 @@ _RECIPES = (
         width=32,
         epochs=25,
         warmup_epochs=5,
+    ),
+    Recipe(
+        name="idfd-cifar10",
+        source="Tao, Takagi and Nakata, ICLR 2021 (IDFD), section 4",
+        deviations=(
+            _FLOAT_COLORS,
+            _BANK,
+            "The decorrelation is the mean over the features instead of the sum.",
+            "The 80 images that do not fill a batch are left out, others in each epoch: a batch of "
+            "fewer images than features cannot be decorrelated.",
+        ),
+        objective="idfd",
+        temperature=1.0,
+        objective_settings=(("decorrelation_temperature", 2.0), ("weight", 1.0)),
+        epochs=2000,
+        drop_remainder=True,
+        milestones=(600, 950, 1300, 1650),
+    ),
+    _NNCLR,
+    dataclasses.replace(
+        _NNCLR,
+        name="nnclr-cifar10",
+        source="Dwibedi et al., ICCV 2021 (NNCLR), which does not train on CIFAR-10",
+        deviations=(
+            "ResNet-18 for images of 32 pixels; SimCLR's augmentation for CIFAR-10; 200 epochs of "
+            "SGD in batches of 512. None of these was tuned.",
+            "A support set of 16,384 rows, fewer than there are images, so that neighbors are "
+            "other images.",
+            _EMPTY_SET,
+        ),
+        image_size=32,
+        crop_size=32,
+        augmentation_settings=(("strength", 0.5), ("blur", False)),
+        depth=18,
+        stem="cifar",
+        objective_settings=(("support_set", 16_384),),
+        epochs=200,
+        learning_rate=0.12,
+        weight_decay=5e-4,
+        knn_temperature=0.1,
     ),
 )
 
