@@ -34,8 +34,7 @@ class EmbeddingTable(keras.layers.Layer):
     Args:
         num_rows, embedding_dim: the number of rows and their width ``d``, each at least 1.
         dtype: storage of the rows: ``"float32"``, ``"bfloat16"``, ``"float16"``, or ``"int8"``
-            with a float32 scale for each row. Whatever it is, what is computed from the rows is
-            float32.
+            with a float32 scale for each row. What is computed from the rows is always float32.
         seed: of the starting rows, the same on every framework. None draws fresh ones.
         backend: which primitives to use, see ``registry.get_bank_ops``. It says how the rows are
             read, not what they are, and is not saved with them.
@@ -141,15 +140,15 @@ class EmbeddingTable(keras.layers.Layer):
 
     def contains(self, indices: Tensor) -> Tensor:
         """Which of these integers name a row: booleans of their shape."""
-        indices = indices if hasattr(indices, "dtype") else np.asarray(indices)
-        indices = ops.convert_to_tensor(widened(indices))
+        integers = indices if hasattr(indices, "dtype") else np.asarray(indices)
+        indices = ops.convert_to_tensor(widened(integers))
         return ops.logical_and(indices >= 0, indices < self.num_rows)
 
     def require_writable(self) -> None:
         """Raise where an update would be lost; see ``BankOps.require_writable``.
 
         Raises:
-            RuntimeError: a step that JAX compiles, outside a ``keras.StatelessScope``.
+            RuntimeError: a step compiled by JAX, outside a ``keras.StatelessScope``.
         """
         self.bank_ops.require_writable()
 

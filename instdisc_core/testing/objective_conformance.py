@@ -55,14 +55,14 @@ class ObjectiveConformance:
     @given(problems(SHAPES[1:]), st.sampled_from(TEMPERATURES), st.booleans())
     def test_losses_and_gradient(self, problem: Problem, temperature: float, shared: bool) -> None:
         """In eager execution, with a set of negatives for each image and a shared one."""
-        self._compare(problem, temperature, shared, run_eagerly=True)
+        self._compare(problem, temperature, shared, eager=True)
 
     @given(problems(SHAPES), st.sampled_from(TEMPERATURES), st.booleans())
     def test_losses_and_gradient_in_a_compiled_step(
         self, problem: Problem, temperature: float, shared: bool
     ) -> None:
         """As the framework compiles it in ``fit``."""
-        self._compare(problem, temperature, shared, run_eagerly=False)
+        self._compare(problem, temperature, shared, eager=False)
 
     def test_an_index_without_a_row(self) -> None:
         """If it cannot be checked, it gets the loss NaN and the gradient 0, and does not count."""
@@ -162,12 +162,10 @@ class ObjectiveConformance:
         _assert_equal(_values(objective), before)
         np.testing.assert_array_equal(ops.convert_to_numpy(bank.rows), problem.bank)
 
-    def _compare(
-        self, problem: Problem, temperature: float, shared: bool, run_eagerly: bool
-    ) -> None:
-        step = self._built_step(problem, temperature, shared, run_eagerly)
-        every = range(len(problem.indices))
-        self._assert_right(self._run(step, problem), problem, temperature, shared, [*every])
+    def _compare(self, problem: Problem, temperature: float, shared: bool, eager: bool) -> None:
+        step = self._built_step(problem, temperature, shared, eager)
+        every = [*range(len(problem.indices))]
+        self._assert_right(self._run(step, problem), problem, temperature, shared, every)
 
     def _assert_right(
         self,
