@@ -16,6 +16,8 @@ Bank: TypeAlias = Tensor | QuantizedRows
 
 # Elements of a gather that may be held at once. It bounds memory and changes no result.
 GATHER_ELEMENTS = 2**22
+# Maxima of chunks of rows that a search holds at once, also without changing a result: 128 MiB.
+MAXIMA = 2**25
 
 
 class BankOps:
@@ -45,7 +47,7 @@ class BankOps:
 
     keras_backend: str | None = None
     attend_rows = 1024
-    search_rows = 8192
+    search_rows = 4096
 
     def rows(self, bank: Bank, indices: Tensor) -> Tensor:
         """Chosen rows, ``v_j``.
@@ -142,19 +144,45 @@ class BankOps:
         Returns:
             Scores ``(batch, k)``, float32, and indices ``(batch, k)``, int32.
         """
+        batch, num_chunks = features.shape[0], bank.shape[0] // _chunk_rows(bank.shape[0], k)
+        size = max(64, MAXIMA // num_chunks)
+        if batch is None or batch <= size:
+            return self._nearest(features, bank, k)
+        some = [self._nearest(features[i : i + size], bank, k) for i in range(0, batch, size)]
+        scores, indices = zip(*some, strict=True)
+        return ops.concatenate(scores), ops.concatenate(indices)
 
-        def step(state: Any, rows: Tensor, positions: Tensor, repeated: Tensor) -> Any:
-            best, where = state
-            s = einsum(features, rows, "image feature, row feature -> image row")
-            s = ops.where(repeated, -math.inf, s)
-            positions = ops.broadcast_to(positions, ops.shape(s))
-            best, chosen = ops.top_k(ops.concatenate([best, s], axis=1), k)
-            where = ops.concatenate([where, positions], axis=1)
-            return best, ops.take_along_axis(where, ops.cast(chosen, "int32"), axis=1)
+    def _nearest(self, features: Tensor, bank: Bank, k: int) -> tuple[Tensor, Tensor]:
+        """``top_k`` in two stages, for as many images as memory allows.
 
-        zeros = ops.zeros((ops.shape(features)[0], k))
-        start = (zeros - math.inf, ops.cast(zeros, "int32"))
-        return self._stream(bank, self.search_rows, step, start)
+        The ``k`` best rows are in the ``k`` chunks of rows with the largest maxima: any other chunk
+        has ``k`` rows above its own. So the first stage keeps one score per chunk, and the second
+        scores the rows of these chunks again. Of equal scores the lowest index is first.
+        """
+        num_rows = bank.shape[0]
+        chunk = _chunk_rows(num_rows, k)
+        num_chunks = num_rows // chunk
+        size = min(self.search_rows // chunk, num_chunks)
+        offsets = ops.arange(size * chunk, dtype="int32")
+
+        def step(block: Tensor, maxima: Tensor) -> Tensor:
+            # The last block starts early, and finds some maxima again.
+            first = ops.minimum(ops.cast(block * size, "int32"), num_chunks - size)
+            rows = self.rows(bank, first * chunk + offsets)
+            s = ops.matmul(features, ops.transpose(rows))
+            best = ops.max(rearrange(s, "image (chunk row) -> image chunk row", row=chunk), axis=2)
+            return ops.slice_update(maxima, (0, first), best)
+
+        maxima = ops.zeros((ops.shape(features)[0], num_chunks))
+        maxima = ops.fori_loop(0, math.ceil(num_chunks / size), step, maxima)
+        chosen = ops.sort(ops.top_k(maxima, min(k, num_chunks))[1], axis=1)
+        chosen = ops.cast(chosen[:, :, None], "int32") * chunk + ops.arange(chunk, dtype="int32")
+        chosen = rearrange(chosen, "image chunk row -> image (chunk row)")
+        rest = ops.arange(num_chunks * chunk, num_rows, dtype="int32")  # in no chunk: always scored
+        rest = ops.broadcast_to(rest, (ops.shape(features)[0], len(rest)))
+        chosen = ops.concatenate([chosen, rest], axis=1)
+        scores, best = ops.top_k(self.scores(features, bank, chosen), k)
+        return scores, ops.take_along_axis(chosen, ops.cast(best, "int32"), axis=1)
 
     def write(self, variable: keras.Variable, indices: Tensor, values: Tensor) -> None:
         """Write ``values`` ``(K, width)`` to ``variable[indices]``: how ``update_rows`` writes.
@@ -200,6 +228,15 @@ class BankOps:
 def parts(bank: Bank) -> tuple[Any, ...]:
     """The variables that a bank is stored in: one, or the two of ``QuantizedRows``."""
     return tuple(bank) if isinstance(bank, QuantizedRows) else (bank,)
+
+
+def _chunk_rows(num_rows: int, k: int) -> int:
+    """Rows per chunk of a search: a power of two that balances the work of its two stages.
+
+    The first sorts out ``num_rows / chunk`` maxima, the second gathers ``k * chunk`` rows. A row
+    takes about 32 times as long as a maximum.
+    """
+    return 2 ** max(0, round(math.log2(max(1, num_rows / (32 * k))) / 2))
 
 
 def _table(bank: Tensor) -> Tensor:
