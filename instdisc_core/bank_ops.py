@@ -162,7 +162,8 @@ class BankOps:
         num_rows = bank.shape[0]
         chunk = _chunk_rows(num_rows, k)
         num_chunks = num_rows // chunk
-        size = min(self.search_rows // chunk, num_chunks)
+        blocks = math.ceil(num_chunks * chunk / self.search_rows)
+        size = math.ceil(num_chunks / blocks)
         offsets = ops.arange(size * chunk, dtype="int32")
 
         def step(block: Tensor, maxima: Tensor) -> Tensor:
@@ -174,9 +175,12 @@ class BankOps:
             return ops.slice_update(maxima, (0, first), best)
 
         maxima = ops.zeros((ops.shape(features)[0], num_chunks))
-        maxima = ops.fori_loop(0, math.ceil(num_chunks / size), step, maxima)
-        chosen = ops.sort(ops.top_k(maxima, min(k, num_chunks))[1], axis=1)
-        chosen = ops.cast(chosen[:, :, None], "int32") * chunk + ops.arange(chunk, dtype="int32")
+        maxima = ops.fori_loop(0, blocks, step, maxima)
+        maxima, chosen = ops.top_k(maxima, k)
+        chosen = ops.cast(chosen, "int32")
+        if chunk == 1:
+            return maxima, chosen
+        chosen = ops.sort(chosen, axis=1)[:, :, None] * chunk + ops.arange(chunk, dtype="int32")
         chosen = rearrange(chosen, "image chunk row -> image (chunk row)")
         rest = ops.arange(num_chunks * chunk, num_rows, dtype="int32")  # in no chunk: always scored
         rest = ops.broadcast_to(rest, (ops.shape(features)[0], len(rest)))
@@ -233,10 +237,12 @@ def parts(bank: Bank) -> tuple[Any, ...]:
 def _chunk_rows(num_rows: int, k: int) -> int:
     """Rows per chunk of a search: a power of two that balances the work of its two stages.
 
-    The first sorts out ``num_rows / chunk`` maxima, the second gathers ``k * chunk`` rows. A row
-    takes about 32 times as long as a maximum.
+    The first sorts out ``num_rows / chunk`` maxima, the second gathers ``k * chunk`` rows, and a
+    row takes about 8 times as long as a maximum. Chunks of fewer than 4 rows save nothing. There
+    are always more than ``k`` chunks, or one per row.
     """
-    return 2 ** max(0, round(math.log2(max(1, num_rows / (32 * k))) / 2))
+    chunk = 2 ** round(math.log2(max(1, num_rows / (8 * k))) / 2)
+    return chunk if chunk >= 4 else 1
 
 
 def _table(bank: Tensor) -> Tensor:

@@ -52,9 +52,7 @@ class TensorflowBankOps(BankOps):
         table.scatter_update(tf.IndexedSlices(values, indices))
         return None
 
-    def _nearest(
-        self, features: tf.Tensor, bank: Bank, k: int
-    ) -> tuple[tf.Tensor, tf.Tensor]:
+    def _nearest(self, features: tf.Tensor, bank: Bank, k: int) -> tuple[tf.Tensor, tf.Tensor]:
         """See ``BankOps._nearest``. Compiled by XLA, once for each shape, outside a graph too."""
         bank = keras.tree.map_structure(_value, bank)
         if not _has_xla():
