@@ -89,9 +89,9 @@ def _top_k_of_integers(
     """The ``k`` best rows by products of integers; None if these leave too many rows.
 
     The queries are rounded to int8. With ``e`` the sum of what is rounded off, the score of row
-    ``j`` is off by at most ``127 e scale_j``; no scale is negative. Only a row whose score may be as
-    high as the ``k``-th of the lowest possible scores can be among the best. These rows are scored
-    in float32.
+    ``j`` is off by at most ``127 e scale_j``; no scale is negative. Only a row whose score may be
+    as high as the ``k``-th of the lowest possible scores can be among the best. These rows are
+    scored in float32.
     """
     step = queries.abs().amax(dim=1) / 127
     step = torch.where(step > 0, step, 1.0)
