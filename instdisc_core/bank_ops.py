@@ -10,6 +10,7 @@ from einops import einsum, rearrange
 from keras import ops
 
 from instdisc_core.quantized_rows import QuantizedRows
+from instdisc_core.two_stage_search import chunk_rows, top_k
 from instdisc_core.types import Tensor
 
 Bank: TypeAlias = Tensor | QuantizedRows
@@ -144,8 +145,8 @@ class BankOps:
         Returns:
             Scores ``(batch, k)``, float32, and indices ``(batch, k)``, int32.
         """
-        batch, num_chunks = features.shape[0], bank.shape[0] // _chunk_rows(bank.shape[0], k)
-        size = max(64, MAXIMA // num_chunks)
+        batch, num_rows = features.shape[0], bank.shape[0]
+        size = max(64, MAXIMA // (num_rows // chunk_rows(num_rows, k)))
         if batch is None or batch <= size:
             return self._nearest(features, bank, k)
         some = [self._nearest(features[i : i + size], bank, k) for i in range(0, batch, size)]
@@ -153,40 +154,8 @@ class BankOps:
         return ops.concatenate(scores), ops.concatenate(indices)
 
     def _nearest(self, features: Tensor, bank: Bank, k: int) -> tuple[Tensor, Tensor]:
-        """``top_k`` in two stages, for as many images as memory allows.
-
-        The ``k`` best rows are in the ``k`` chunks of rows with the largest maxima: any other chunk
-        has ``k`` rows above its own. So the first stage keeps one score per chunk, and the second
-        scores the rows of these chunks again. Of equal scores the lowest index is first.
-        """
-        num_rows = bank.shape[0]
-        chunk = _chunk_rows(num_rows, k)
-        num_chunks = num_rows // chunk
-        blocks = math.ceil(num_chunks * chunk / self.search_rows)
-        size = math.ceil(num_chunks / blocks)
-        offsets = ops.arange(size * chunk, dtype="int32")
-
-        def step(block: Tensor, maxima: Tensor) -> Tensor:
-            # The last block starts early, and finds some maxima again.
-            first = ops.minimum(ops.cast(block * size, "int32"), num_chunks - size)
-            rows = self.rows(bank, first * chunk + offsets)
-            s = ops.matmul(features, ops.transpose(rows))
-            best = ops.max(rearrange(s, "image (chunk row) -> image chunk row", row=chunk), axis=2)
-            return ops.slice_update(maxima, (0, first), best)
-
-        maxima = ops.zeros((ops.shape(features)[0], num_chunks))
-        maxima = ops.fori_loop(0, blocks, step, maxima)
-        maxima, chosen = ops.top_k(maxima, k)
-        chosen = ops.cast(chosen, "int32")
-        if chunk == 1:
-            return maxima, chosen
-        chosen = ops.sort(chosen, axis=1)[:, :, None] * chunk + ops.arange(chunk, dtype="int32")
-        chosen = rearrange(chosen, "image chunk row -> image (chunk row)")
-        rest = ops.arange(num_chunks * chunk, num_rows, dtype="int32")  # in no chunk: always scored
-        rest = ops.broadcast_to(rest, (ops.shape(features)[0], len(rest)))
-        chosen = ops.concatenate([chosen, rest], axis=1)
-        scores, best = ops.top_k(self.scores(features, bank, chosen), k)
-        return scores, ops.take_along_axis(chosen, ops.cast(best, "int32"), axis=1)
+        """``top_k`` for as many images as memory allows."""
+        return top_k(self.rows, self.scores, features, bank, k, self.search_rows)
 
     def write(self, variable: keras.Variable, indices: Tensor, values: Tensor) -> None:
         """Write ``values`` ``(K, width)`` to ``variable[indices]``: how ``update_rows`` writes.
@@ -232,17 +201,6 @@ class BankOps:
 def parts(bank: Bank) -> tuple[Any, ...]:
     """The variables that a bank is stored in: one, or the two of ``QuantizedRows``."""
     return tuple(bank) if isinstance(bank, QuantizedRows) else (bank,)
-
-
-def _chunk_rows(num_rows: int, k: int) -> int:
-    """Rows per chunk of a search: a power of two that balances the work of its two stages.
-
-    The first sorts out ``num_rows / chunk`` maxima, the second gathers ``k * chunk`` rows, and a
-    row takes about 8 times as long as a maximum. Chunks of fewer than 4 rows save nothing. There
-    are always more than ``k`` chunks, or one per row.
-    """
-    chunk = 2 ** round(math.log2(max(1, num_rows / (8 * k))) / 2)
-    return chunk if chunk >= 4 else 1
 
 
 def _table(bank: Tensor) -> Tensor:

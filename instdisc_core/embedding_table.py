@@ -103,13 +103,11 @@ class EmbeddingTable(keras.layers.Layer):
             k: how many, in ``[1, num_rows]``.
 
         Returns:
-            A SearchResult: ``scores`` and ``indices``, each ``(queries, k)``, best first. A query
-            that is not finite, where its values could not be checked, has the scores NaN and the
-            indices -1.
+            A SearchResult: ``scores`` and ``indices``, ``(queries, k)``, best first. A query that
+            is not finite, if that could not be checked, has the scores NaN and the indices -1.
 
         Raises:
-            ValueError: features of the wrong shape, or k out of range; and, where the values are
-                in the host's memory, features that are not finite.
+            ValueError: k or the shape is wrong; or, in the host's memory, a value is not finite.
 
         Example: ``bank.search(features, k=3).indices[0]  # of the first query``
         """
@@ -117,7 +115,7 @@ class EmbeddingTable(keras.layers.Layer):
         require_count("k", k)
         require(k <= self.num_rows, f"k={k}", f"at most the {self.num_rows} rows")
         features = stopped(features)
-        if host_values(features) is not None:  # then they were checked
+        if host_values(features) is not None:  # they were checked
             return SearchResult(*self.bank_ops.top_k(features, self.rows, k))
         finite = ops.all(ops.isfinite(features), axis=1, keepdims=True)
         scores, indices = self.bank_ops.top_k(ops.where(finite, features, 0.0), self.rows, k)

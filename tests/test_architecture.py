@@ -26,7 +26,7 @@ FLOORS = {
     for floor, names in enumerate(
         (
             "types",
-            "validation files alias_tables gradients keras_backend quantized_rows",
+            "validation files alias_tables gradients keras_backend quantized_rows two_stage_search",
             "bank_ops data",
             "registry negative_sampler partition checkpoints",
             "embedding_table persistent_model",

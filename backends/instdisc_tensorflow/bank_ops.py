@@ -61,7 +61,7 @@ class TensorflowBankOps(BankOps):
 
 
 @lru_cache(maxsize=64)
-def _nearest_program(operations, *shapes_and_k):
+def _nearest_program(operations: BankOps, *shapes_and_k: Any) -> Callable[..., Any]:
     """The compiled search of one shape. A function of its own: TensorFlow warns of retracing."""
     *_, k = shapes_and_k
     return tf.function(lambda f, bank: BankOps._nearest(operations, f, bank, k), jit_compile=True)

@@ -139,7 +139,9 @@ class TorchBankOps(BankOps):
         read = partial(_block, bank)
         if 0 < len(features) <= max(FEW_QUERIES, FEW_SCORES // n):
             size = n if _is_float32(bank) else READ_ROWS
-            quantized = stored_parts(bank) if isinstance(bank, QuantizedRows) else None
+            quantized = (
+                QuantizedRows(*map(_tensor, bank)) if isinstance(bank, QuantizedRows) else None
+            )
             return few_queries.top_k(features, read, n, k, size, quantized)
         results = [
             search.top_k(queries, read, n, k, self.search_rows)

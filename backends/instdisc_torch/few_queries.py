@@ -1,6 +1,5 @@
 """Exact search on a CPU for few queries, which takes about as long as reading the bank once."""
 
-import time
 from collections.abc import Callable
 from functools import cache
 from typing import TypeAlias
@@ -8,8 +7,9 @@ from typing import TypeAlias
 import torch
 from torch import Tensor
 
+from instdisc_core import QuantizedRows
+
 Read: TypeAlias = Callable[[int, int], Tensor]
-Quantized: TypeAlias = tuple[Tensor, Tensor]
 
 # Scores that are held at a time: 64 MiB.
 SCORES = 2**24
@@ -25,7 +25,7 @@ def top_k(
     num_rows: int,
     k: int,
     block_rows: int,
-    quantized: Quantized | None = None,
+    quantized: QuantizedRows | None = None,
 ) -> tuple[Tensor, Tensor]:
     """The ``k`` best rows of each query, in two stages.
 
@@ -41,15 +41,16 @@ def top_k(
         k: how many to return, at most ``num_rows``.
         block_rows: how many rows are read at a time.
         quantized: the same rows as they are stored in int8, and their scales. They are scored by
-            products of integers, where these are faster.
+            products of integers, where the processor has fast ones.
 
     Returns:
         Scores ``(Q, k)``, best first, and int32 indices.
     """
     found = []
     for some in queries.split(max(1, SCORES // num_rows)):
-        integers = quantized and integer_products(queries.shape[1], len(some))
-        result = _top_k_of_integers(some, *quantized, k) if integers else None
+        result = None
+        if quantized and integer_products(queries.shape[1], len(some)):
+            result = _top_k_of_integers(some, *quantized, k)
         if result is None:
             scores = some.new_empty(num_rows, len(some))
             for start in range(0, num_rows, block_rows):
@@ -103,18 +104,18 @@ def _top_k_of_integers(
     worst = maxima.topk(k).values[:, -1]
     largest = 2 * scale.aminmax().max
     found = []
-    for query, (best, low, error) in enumerate(zip(maxima, worst, errors, strict=True)):
-        chosen = (best + largest * error < low).logical_not_().nonzero()  # NaN is not below
+    for query, (highest, low, error) in enumerate(zip(maxima, worst, errors, strict=True)):
+        chosen = (highest + largest * error < low).logical_not_().nonzero()  # NaN is not below
         rows = torch.cat([(chosen + members).flatten(), rest])
-        highest = lowest[rows, query] + 2 * error * scale[rows, 0]
-        rows = rows[(highest < low).logical_not_()]
+        possible = lowest[rows, query] + 2 * error * scale[rows, 0]
+        rows = rows[(possible < low).logical_not_()]
         if len(rows) > max(k, SPARSE * len(lowest)):
             return None
         values = (codes[rows].float() @ queries[query]) * scale[rows, 0]
         values, order = values.topk(k)
         found.append((values, rows[order].int()))
-    values, indices = zip(*found, strict=True)
-    return torch.stack(values), torch.stack(indices)
+    best, indices = zip(*found, strict=True)
+    return torch.stack(best), torch.stack(indices)
 
 
 def _product(rows: Tensor, queries: Tensor, scores: Tensor) -> None:
@@ -130,22 +131,16 @@ def _product(rows: Tensor, queries: Tensor, scores: Tensor) -> None:
 
 @cache
 def integer_products(embedding_dim: int, queries: int) -> bool:
-    """Whether products of integers are right and fast here, for queries of this shape.
+    """Whether this processor multiplies integers fast, and right for queries of this shape.
 
-    They are fast on processors with VNNI. PyTorch 2.13 computes some of them wrongly where
-    ``embedding_dim`` is 1.
+    PyTorch 2.13 computes some products of integers wrongly where ``embedding_dim`` is 1.
     """
-    rows = torch.arange(8192 * embedding_dim).view(8192, -1).remainder_(255).sub_(127)
-    codes = rows.to(torch.int8)
-    columns = codes[:queries].T
-    seconds = []
-    for product in (lambda: torch._int_mm(codes, columns), lambda: codes.float() @ columns.float()):
-        times = []
-        for _ in range(5):
-            start = time.perf_counter()
-            product()
-            times.append(time.perf_counter() - start)
-        seconds.append(min(times))
-    return seconds[0] < seconds[1] and torch.equal(
-        torch._int_mm(codes, columns).float(), codes.float() @ columns.float()
-    )
+    try:
+        found = torch.cpu.get_capabilities()
+        codes = (torch.arange(64 * embedding_dim).view(64, -1) % 255 - 127).to(torch.int8)
+        product = torch._int_mm(codes, codes[:1].expand(queries, -1).T)
+    except (AttributeError, RuntimeError):  # a release without them
+        return False
+    fast = any(found.get(name) for name in ("avx512_vnni", "avx_vnni", "amx_int8"))
+    expected = codes.int() @ codes[:1].expand(queries, -1).T.int()
+    return fast and torch.equal(product, expected)
