@@ -129,6 +129,31 @@ def search():
     return markdown(("", "search", "ms", "times faster", "MiB extra"), rows)
 
 
+def few_queries():
+    """Search by the number of rows and of queries: ours, FAISS, and a whole top-k."""
+    rows = [
+        (
+            framework,
+            f"{one['num_instances']:,}",
+            one["queries"],
+            *(ms(one["seconds"][name]["median"]) for name in (SEARCH, FAISS, WHOLE)),
+        )
+        for framework, found in stored("search").items()
+        for one in found["sweep"]
+    ]
+    header = ("", "rows", "queries", *(f"{name}, ms" for name in (SEARCH, FAISS, WHOLE)))
+    return markdown(header, rows)
+
+
+def one_query():
+    """One query in a bank of int8, next to reading and copying its bytes."""
+    rows = [
+        (framework, *(ms(s["median"]) for s in found["int8"]["seconds"].values()))
+        for framework, found in stored("search").items()
+    ]
+    return markdown(("", "search, ms", "reading the bank, ms", "copying it, ms"), rows)
+
+
 def updates():
     """The time of a step of fit with a small and with a large bank."""
     found = {framework: one["update"] for framework, one in stored("bank").items()}
