@@ -18,3 +18,7 @@ SEARCH = "MemoryBank.search"
 
 # The rows of the bank in benchmarks.bank.
 KINDS_OF_ROWS = ("random rows", "clustered rows")
+
+# The candidates of benchmarks.encoders.
+NATIVE = "native"
+KERAS_ENCODER = "instdisc_core.encoders"

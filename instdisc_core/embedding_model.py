@@ -6,6 +6,7 @@ from typing import Any, Literal, Self
 import keras
 from keras import ops
 
+from instdisc_core import native_layers
 from instdisc_core.data.checked import without_non_finite
 from instdisc_core.encoders import TorchPreprocessing
 from instdisc_core.training_model import TrainingModel
@@ -36,7 +37,8 @@ class EmbeddingModel(TrainingModel):
             otherwise ruin all weights: ``"raise"`` an error (arrays are checked before the first
             step; for other data ``fit`` raises at the end of the epoch), or ``"skip"`` them with
             one warning for each epoch. In neither case do they train anything.
-        views: how many times each image is augmented in a training step, at least 1.
+        views: how many times each image is augmented in a training step, at least 1. The metrics
+            of ``compile`` count each view as an image.
 
     Attributes:
         manifest: the Manifest of the images that the model is trained on, or None.
@@ -118,12 +120,27 @@ class EmbeddingModel(TrainingModel):
 
         return keras.tree.map_structure(stacked, rows)
 
+    def compute_metrics(
+        self, x: Any, y: Any, y_pred: Tensor, sample_weight: Tensor | None = None
+    ) -> dict[str, Any]:
+        """Update the metrics of ``compile``: each view has its image's target and weight."""
+        if self.views > 1:
+            rows = ops.arange(ops.shape(y_pred)[0])  # of one view in evaluation, of all in training
+
+            def of_each_row(targets: Tensor | None) -> Tensor | None:
+                if targets is None:
+                    return None
+                return ops.take(targets, rows % ops.shape(targets)[0], axis=0)
+
+            y, sample_weight = keras.tree.map_structure(of_each_row, (y, sample_weight))
+        return super().compute_metrics(x, y, y_pred, sample_weight)
+
     def encode(self, images: Tensor, training: bool | None = None) -> Tensor:
         """The encoder's features ``(batch, features)`` of images that are augmented already."""
         if self.preprocessing is not None:
             images = self.preprocessing(images)
         try:
-            features = self.encoder(images, training=training)
+            features = native_layers.call(self.encoder, images, training)
         except RuntimeError as error:
             require(
                 type(error) is not RuntimeError  # out of memory, say
@@ -145,7 +162,7 @@ class EmbeddingModel(TrainingModel):
 
     def project(self, features: Tensor, training: bool | None = None) -> Tensor:
         """The projector's output ``(batch, embedding_dim)``, in float32."""
-        embeddings = self.projector(features, training=training)
+        embeddings = native_layers.call(self.projector, features, training)
         require(
             tuple(embeddings.shape[1:]) == (self.embedding_dim,),
             f"a projector whose output has shape {tuple(embeddings.shape)}",
@@ -170,11 +187,7 @@ class EmbeddingModel(TrainingModel):
         cls, config: dict[str, Any], custom_objects: Mapping[str, Any] | None = None
     ) -> Self:
         """Rebuild a model from its configuration."""
-        nested = {k: v for k, v in config.items() if isinstance(v, dict)}
-        restored = {
-            k: keras.saving.deserialize_keras_object(v, custom_objects) for k, v in nested.items()
-        }
-        return cls(**{**config, **restored})
+        return cls(**keras.saving.deserialize_keras_object(config, custom_objects))
 
 
 def unit(rows: Tensor) -> Tensor:

@@ -45,6 +45,7 @@ class EmbeddingTable(keras.layers.Layer):
     Attributes:
         rows: the variable ``(num_rows, embedding_dim)``, or ``QuantizedRows`` of two.
             ``rows.assign(array)`` restores all of it; ``lookup`` reads some.
+        bank_ops: the BankOps through which they are read and written.
 
     Raises:
         ValueError: an argument is out of its range.

@@ -82,7 +82,7 @@ def effective_rank(embeddings: Tensor) -> float:
     Source:
         Roy and Vetterli, EUSIPCO 2007.
 
-    Example: ``effective_rank(model.memory_bank.rows)``
+    Example: ``effective_rank(model.memory_bank.lookup(indices))``
     """
     f = np.asarray(embeddings, "float64")
     require_finite("embeddings", f)

@@ -46,7 +46,7 @@ class MemoryBank(EmbeddingTable):
         seed, backend: see ``EmbeddingTable``.
 
     Attributes:
-        rows: the variable ``(num_instances, embedding_dim)``, or ``QuantizedRows`` of two.
+        rows, bank_ops: see ``EmbeddingTable``.
         manifest: the Manifest of the images that the rows belong to, or None. It is saved and
             loaded with the rows.
         rejected_embeddings: variable ``()``, int32: embeddings rejected so far.

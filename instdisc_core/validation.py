@@ -2,7 +2,7 @@
 
 import warnings
 from collections.abc import Collection, Hashable, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import keras
 import numpy as np
@@ -27,10 +27,14 @@ def require_choice(name: str, value: Any, choices: Collection[Any], others: str 
     require(hashable and value in choices, f"{name}={value!r}", expected)
 
 
+def is_integer(value: Any) -> bool:
+    """Whether it is an integer, which a boolean is not."""
+    return isinstance(value, (int, np.integer)) and not isinstance(value, bool)
+
+
 def require_count(name: str, value: Any) -> None:
     """Raise unless ``value`` is an integer of at least 1."""
-    is_integer = isinstance(value, (int, np.integer)) and not isinstance(value, bool)
-    require(is_integer and value >= 1, f"{name}={value!r}", "an integer >= 1")
+    require(is_integer(value) and value >= 1, f"{name}={value!r}", "an integer >= 1")
 
 
 def require_size(size: int | Sequence[int] | None) -> tuple[int, int]:
@@ -115,12 +119,17 @@ def require_finite(
 
 
 def check_indices(
-    indices: Tensor, num_instances: int, *, name: str = "indices", ranks: tuple[int, ...] = (1,)
+    indices: Tensor,
+    count: int,
+    *,
+    name: str = "indices",
+    ranks: tuple[int, ...] = (1,),
+    of: Literal["rows", "images"] = "rows",
 ) -> Tensor:
-    """Return ``indices`` as an integer array; raise if they cannot be instance indices.
+    """Return ``indices`` as an integer array; raise unless they are in ``[0, count)``.
 
     The dtype and the rank are known even while a step is being compiled. The values are checked
-    where ``host_values`` can read them.
+    where ``host_values`` can read them. ``of`` says what is numbered, for the message.
     """
     if not hasattr(indices, "dtype"):
         indices = np.asarray(indices)
@@ -130,7 +139,9 @@ def check_indices(
         keras.backend.is_int_dtype(dtype),
         f"{name} of dtype {dtype}",
         "integers",
-        "Cast them, for example with .astype('int32').",
+        "For a mask, give np.flatnonzero(mask)."
+        if dtype == "bool"
+        else "Cast them, for example with .astype('int32').",
     )
     require(
         len(indices.shape) in ranks,
@@ -141,12 +152,16 @@ def check_indices(
     values = host_values(indices)
     if values is not None and values.size:
         lowest, highest = int(values.min()), int(values.max())
+        each, remedy = "image", ""
+        if of == "rows":
+            each = "row of the memory bank"
+            remedy = "Number the images 0, 1, 2, ... in a fixed order, or build the bank with "
+            remedy += f"num_instances={max(highest + 1, count)}."
         require(
-            lowest >= 0 and highest < num_instances,
+            lowest >= 0 and highest < count,
             f"{name} from {lowest} to {highest}",
-            f"values in [0, {num_instances}), one for each row of the memory bank",
-            "Number the images 0, 1, 2, ... in a fixed order, or build the bank with "
-            f"num_instances={max(highest + 1, num_instances)}.",
+            f"values in [0, {count}), one for each {each}",
+            remedy,
         )
     return widened(indices)
 
@@ -154,8 +169,10 @@ def check_indices(
 def widened(indices: Tensor) -> Tensor:
     """``indices`` in int32 where their own dtype has less than 32 bits."""
     dtype = keras.backend.standardize_dtype(indices.dtype)
-    narrow = ("int8", "uint8", "int16", "uint16")
-    return keras.ops.cast(indices, "int32") if dtype in narrow else indices
+    if dtype not in ("int8", "uint8", "int16", "uint16"):
+        return indices
+    is_array = isinstance(indices, (np.ndarray, np.generic))
+    return indices.astype("int32") if is_array else keras.ops.cast(indices, "int32")
 
 
 def check_features(

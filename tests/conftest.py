@@ -4,10 +4,13 @@ import os
 import tempfile
 
 import keras
+import numpy as np
 import pytest
+from differentiation import numpy
 from hypothesis import HealthCheck, Phase, settings
+from models import DIM, SIZE
 
-from instdisc_core import get_bank_ops
+from instdisc_core import MemoryBank, get_bank_ops
 
 # Several classes inherit the conformance suite, which Hypothesis would otherwise call an accident.
 _COMMON = {"deadline": None, "suppress_health_check": [HealthCheck.differing_executors]}
@@ -70,3 +73,13 @@ def pytest_report_header(config):
 def same_start():
     """Every test starts from the same random state, whichever ran before."""
     keras.utils.set_random_seed(0)
+
+
+@pytest.fixture
+def bank():
+    """A bank that must come out of the test as it went in."""
+    bank = MemoryBank(SIZE, DIM, seed=0)
+    before = [numpy(v) for v in bank.variables]
+    yield bank
+    for variable, value in zip(bank.variables, before, strict=True):
+        np.testing.assert_array_equal(numpy(variable), value)

@@ -1,10 +1,12 @@
 """One small model, for tests in which it does not matter what is trained."""
 
 import keras
+import numpy as np
 
 from instdisc_core import InstanceDiscrimination
 
 SIZE, DIM = 10, 4  # images, and numbers in each embedding
+UNIT = np.eye(DIM, dtype="float32")[:3]  # embeddings of three of them
 
 
 def small_model(

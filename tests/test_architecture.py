@@ -26,7 +26,8 @@ FLOORS = {
     for floor, names in enumerate(
         (
             "types",
-            "validation files alias_tables gradients keras_backend quantized_rows two_stage_search",
+            "validation files alias_tables gradients keras_backend native_layers quantized_rows "
+            "two_stage_search",
             "bank_ops data",
             "registry negative_sampler partition checkpoints",
             "embedding_table persistent_model",

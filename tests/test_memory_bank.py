@@ -6,8 +6,14 @@ import pytest
 from differentiation import numpy
 from hypothesis import given
 from hypothesis import strategies as st
+from models import DIM, SIZE, UNIT
 
-from instdisc_core import MemoryBank
+from instdisc_core import (
+    NCE,
+    BankOps,
+    MemoryBank,
+    validation,
+)
 from instdisc_core.data import ImageArray
 from instdisc_core.testing import reference
 from instdisc_core.testing.strategies import problems, unit_rows
@@ -204,3 +210,110 @@ def test_a_file_with_a_manifest_of_another_length_changes_nothing():
         bank.load_own_variables(store)
     np.testing.assert_array_equal(numpy(bank.rows), before)
     assert bank.manifest is None
+
+
+@pytest.mark.parametrize("wrong", [-1, SIZE, 2**31 - 1])
+@pytest.mark.parametrize("momentum", [0.0, 0.5])
+def test_values_that_cannot_be_read_are_left_out_and_counted(wrong, momentum, monkeypatch):
+    """As on an accelerator, where reading them would make every step wait."""
+    monkeypatch.setattr(validation, "host_values", lambda array: None)
+    bank, twin = (MemoryBank(SIZE, DIM, momentum=momentum, seed=0) for _ in range(2))
+    indices = np.array([1, wrong, 2], "int32")
+    bank.update(indices, UNIT)
+    twin.update(indices[[0, 2]], UNIT[[0, 2]])
+    np.testing.assert_array_equal(numpy(bank.rows), numpy(twin.rows))
+    assert (int(numpy(bank.rejected_indices)), int(numpy(bank.rejected_embeddings))) == (1, 0)
+    bank.update([3], np.zeros((1, DIM), "float32"))
+    np.testing.assert_array_equal(numpy(bank.rows), numpy(twin.rows))
+    assert (int(numpy(bank.rejected_indices)), int(numpy(bank.rejected_embeddings))) == (1, 1)
+
+
+def test_which_integers_name_a_row(bank):
+    for integers in ([0, -1, SIZE], np.array([0, -1, SIZE]), keras.ops.array([0, -1, SIZE])):
+        assert numpy(bank.contains(integers)).tolist() == [True, False, False]
+
+
+def test_an_empty_batch_moves_nothing(bank):
+    before = [numpy(variable) for variable in bank.variables]
+    bank.update([], np.zeros((0, DIM), "float32"))
+    bank.update(np.zeros(0, "int64"), keras.ops.zeros((0, DIM)))
+    for variable, value in zip(bank.variables, before, strict=True):
+        np.testing.assert_array_equal(numpy(variable), value)
+
+
+@pytest.mark.parametrize("k", [0, 11, 2.0])
+def test_k(bank, k):
+    with pytest.raises(ValueError, match=rf"k={k}"):
+        bank.search(UNIT, k)
+
+
+@pytest.mark.parametrize("value", [3e38, 1e20, -3e38])
+def test_an_embedding_whose_length_overflows_is_rejected_and_counted(value):
+    bank = MemoryBank(SIZE, DIM, seed=0)
+    before = numpy(bank.rows)
+    bank.update([1, 2], np.array([[value] * 4, [1, 0, 0, 0]], "float32"))
+    after = numpy(bank.rows)
+    np.testing.assert_array_equal(np.delete(after, 2, 0), np.delete(before, 2, 0))
+    assert not np.array_equal(after[2], before[2])
+    assert int(numpy(bank.rejected_embeddings)) == 1
+
+
+def test_a_long_embedding_counts_by_its_direction_and_length():
+    bank = MemoryBank(SIZE, DIM, seed=0)
+    bank.update([1], np.array([[0, 0, 1e18, 0]], "float32"))
+    np.testing.assert_allclose(numpy(bank.rows)[1], [0, 0, 1, 0], atol=1e-6)
+
+
+class Recording(BankOps):
+    """The reference, keeping which rows it was given, and which of them move."""
+
+    def __init__(self):
+        self.given = []
+
+    def update_rows(self, bank, indices, rows, moves):
+        self.given.append((numpy(indices), numpy(moves)))
+        super().update_rows(bank, indices, rows, moves)
+
+
+@pytest.mark.parametrize("rejected", [0, 1, 2])
+def test_an_update_is_given_rows_that_it_moves_and_no_other(rejected):
+    """What is rejected joins one that is not: a backend may write every row that it is given."""
+    features = UNIT.copy()
+    features[rejected] = np.nan
+    recording = Recording()
+    bank = MemoryBank(SIZE, DIM, seed=0, backend=recording)
+    bank.update([5, 6, 7], features)
+    (indices, moves) = recording.given[0]
+    assert set(indices) == {5, 6, 7} - {5 + rejected}
+    assert np.all(moves)
+
+
+def test_queries_that_are_not_finite(monkeypatch):
+    bank = MemoryBank(SIZE, DIM, seed=0)
+    queries = UNIT.copy()
+    queries[1, 3] = np.nan
+    with pytest.raises(ValueError, match=r"1 of 3 rows are not finite: 1\."):
+        bank.search(queries, 2)
+    monkeypatch.setattr(validation, "host_values", lambda array: None)
+    scores, indices = bank.search(queries, 2)
+    assert np.isnan(numpy(scores)).tolist() == [[False] * 2, [True] * 2, [False] * 2]
+    assert (numpy(indices) == -1).tolist() == [[False] * 2, [True] * 2, [False] * 2]
+    expected = MemoryBank(SIZE, DIM, seed=0).search(UNIT[[0, 2]], 2)[1]
+    np.testing.assert_array_equal(numpy(indices)[[0, 2]], numpy(expected))
+
+
+def test_state_has_the_same_names_whatever_was_built_before():
+    """So that under PyTorch one bank's ``state_dict`` fits the next."""
+    for make in (lambda: MemoryBank(3, 2), lambda: NCE(2)):
+        first, second = make(), make()
+        assert [v.path for v in first.variables] == [v.path for v in second.variables]
+    assert MemoryBank(3, 2, name="mine").name == "mine"
+
+
+@pytest.mark.skipif(keras.backend.backend() != "torch", reason="state_dict is PyTorch's")
+def test_a_bank_loads_the_state_of_another():
+    first, second = MemoryBank(3, 2, seed=0), MemoryBank(3, 2, seed=1)
+    assert not np.array_equal(numpy(first.rows), numpy(second.rows))
+    second.load_state_dict(first.state_dict())
+    np.testing.assert_array_equal(numpy(first.rows), numpy(second.rows))
+    NCE(2).load_state_dict(NCE(2).state_dict())

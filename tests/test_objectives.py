@@ -9,6 +9,7 @@ from differentiation import losses_and_gradient, numpy
 from hypothesis import given
 from hypothesis import strategies as st
 from keras import ops
+from models import SIZE, UNIT
 
 from instdisc_core import (
     NCE,
@@ -20,10 +21,14 @@ from instdisc_core import (
     ParametricSoftmax,
     UniformSampler,
     objectives,
+    validation,
 )
 from instdisc_core.negative_sampler import NegativeSampler
 from instdisc_core.objectives import ObjectiveSum
-from instdisc_core.partition import ConstantPartition, ExactPartition
+from instdisc_core.partition import (
+    ConstantPartition,
+    ExactPartition,
+)
 from instdisc_core.testing import ObjectiveConformance, reference
 from instdisc_core.testing.strategies import problems
 
@@ -263,6 +268,12 @@ def test_a_sum_reports_what_its_terms_report():
     assert not plain.report()
 
 
+def test_python_s_sum_adds_objectives():
+    first, second = NonParametricSoftmax(0.3), NCE(4, 0.2)
+    assert sum([first, 0.5 * second]).terms == [(1.0, first), (0.5, second)]
+    assert sum([first]) is first
+
+
 class Reports(NonParametricSoftmax):
     def report(self):
         return {"own": self.temperature}
@@ -297,7 +308,14 @@ def test_a_sum_takes_apart_sums_alone():
     [
         lambda: ObjectiveSum([]),
         lambda: ObjectiveSum(["nce"]),
+        lambda: ObjectiveSum(NCE(4)),
+        lambda: ObjectiveSum(None),
         lambda: ObjectiveSum([NCE(4)], [1.0, 2.0]),
+        lambda: ObjectiveSum([NCE(4)], 0.5),
+        lambda: ObjectiveSum([NCE(4)], ["half"]),
+        lambda: NCE(4) + 1,
+        lambda: 1 + NCE(4),
+        lambda: sum([NCE(4)], 0.5),
         lambda: NCE(4) * float("nan"),
         lambda: "two" * NCE(4),
     ],
@@ -322,6 +340,14 @@ def test_the_configuration_holds_sampler_and_partition(objective):
     assert type(again.sampler) is type(objective.sampler)
 
 
+@pytest.mark.parametrize("objective", [NonParametricSoftmax(), NCE(4), NCE(4) + NCE(4)])
+def test_nothing_after_the_bank_is_given_by_position(objective):
+    """A fourth argument could be meant as ``training`` or as ``negatives``."""
+    bank = MemoryBank(6, 3, seed=0)
+    with pytest.raises(TypeError, match="positional argument"):
+        objective(numpy(bank.rows)[:1].astype("float32"), [0], bank, [[4, 5]])
+
+
 def test_objectives_have_names():
     assert objectives.get("shared_nce").shared_negatives
     assert objectives.get("non_parametric_softmax").temperature == 0.07
@@ -336,3 +362,52 @@ def test_parametric_softmax_trains_its_weights():
     objective.build(bank.shape)
     assert [v.shape for v in objective.trainable_variables] == [(6, 3)]
     assert not NCE(4).trainable_variables
+
+
+def test_shared_negatives_with_a_sampler_that_excludes_the_positive(bank):
+    objective = NCE(2, sampler=UniformSampler(exclude_positive=True))
+    with pytest.raises(ValueError, match="The positive of one image is a negative of another"):
+        objective(UNIT, [0, 1, 2], bank, negatives=np.array([4, 5]))
+
+
+@pytest.mark.parametrize("make", [NonParametricSoftmax, ParametricSoftmax])
+def test_only_sampled_objectives_take_negatives(bank, make):
+    with pytest.raises(TypeError, match="unexpected keyword argument 'negatives'"):
+        make()(UNIT, [0, 1, 2], bank, negatives=np.array([[0], [1], [2]]))
+
+
+@pytest.mark.parametrize("negatives", [[[4, 5], [4, SIZE], [5, 6]], [4, -1]])
+def test_negatives_that_cannot_be_read(bank, negatives, monkeypatch):
+    monkeypatch.setattr(validation, "host_values", lambda array: None)
+    negatives = np.array(negatives, "int32")
+    losses, gradient = losses_and_gradient(
+        NCE(2, 0.5), UNIT, np.arange(3, dtype="int32"), bank, negatives=negatives
+    )
+    wrong = np.any((negatives < 0) | (negatives >= SIZE), axis=-1) | np.zeros(3, bool)
+    np.testing.assert_array_equal(np.isnan(losses), wrong)
+    np.testing.assert_array_equal(np.all(gradient == 0, axis=1), wrong)
+
+
+def test_noise_for_another_number_of_instances(bank):
+    with pytest.raises(ValueError, match="3 probabilities for a bank of 10 instances"):
+        NCE(2, sampler=AliasSampler([1, 1, 1]))(UNIT, [0, 1, 2], bank)
+
+
+def test_excluding_the_only_instance():
+    with pytest.raises(ValueError, match="at least 2 instances"):
+        NCE(2, sampler=UniformSampler(exclude_positive=True))(UNIT[:1], [0], MemoryBank(1, 4))
+
+
+def test_a_term_that_would_be_ignored_is_rejected():
+    with pytest.raises(ValueError, match="'proximal_weight': 30"):
+        ParametricSoftmax(proximal_weight=30)
+
+
+def test_objectives_by_name_take_settings():
+    objective = objectives.get("nce", temperature=0.2, num_negatives=7)
+    assert (objective.temperature, objective.num_negatives) == (0.2, 7)
+    assert isinstance(objectives.get("parametric_softmax", temperature=0.2), ParametricSoftmax)
+    with pytest.raises(ValueError, match="num_negatives"):
+        objectives.get("non_parametric_softmax", num_negatives=7)
+    with pytest.raises(ValueError, match="with an objective"):
+        objectives.get(objective, temperature=0.1)

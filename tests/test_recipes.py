@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from differentiation import numpy
 
-from instdisc_core import NCE, NonParametricSoftmax, ParametricSoftmax, objectives, recipes
-from instdisc_core.callbacks import LogFile, read_log
+from instdisc_core import NCE, NonParametricSoftmax, recipes
+from instdisc_core.callbacks import read_log
 from instdisc_core.checkpoints import FolderLock
 from instdisc_core.data import ImageArray
 from instdisc_core.recipes.building import (
@@ -98,22 +98,15 @@ def test_the_settings_reach_the_model():
         ("optimizer", "adam", r"optimizer='adam'\. Expected one of 'sgd', 'adamw'"),
         ("augmentation", "none", r"augmentation='none'\. Expected one of 'paper', 'simclr'"),
         ("stem", "cifar10", r"stem='cifar10'\. Expected one of 'imagenet', 'cifar', 'patch'"),
+        ("depth", 20, r"depth=20\. Expected one of 10, 18"),
+        ("objective", "NCE", r"objective='NCE'\. Expected one of 'nce'"),
+        ("dtype_policy", "float16", r"dtype_policy='float16'\. Expected one of 'float32'"),
         ("warmup_epochs", 5, r"warmup_epochs=5 and milestones=\(120, 160\)\. Expected a warm-up,"),
     ],
 )
 def test_a_value_that_a_recipe_does_not_take_is_named(setting, value, message):
     with pytest.raises(ValueError, match=message):
         recipes.get("paper-cifar10", **{setting: value})
-
-
-def test_objectives_by_name_take_settings():
-    objective = objectives.get("nce", temperature=0.2, num_negatives=7)
-    assert (objective.temperature, objective.num_negatives) == (0.2, 7)
-    assert isinstance(objectives.get("parametric_softmax", temperature=0.2), ParametricSoftmax)
-    with pytest.raises(ValueError, match="num_negatives"):
-        objectives.get("non_parametric_softmax", num_negatives=7)
-    with pytest.raises(ValueError, match="with an objective"):
-        objectives.get(objective, temperature=0.1)
 
 
 # -- the learning rate
@@ -216,20 +209,6 @@ def test_a_damaged_record_of_the_run_is_named(tmp_path, text):
     with pytest.raises(ValueError, match=r"recipe\.json, which is damaged|holds another run"):
         claim(tmp_path, recipes.get("small-cifar10"), 0, images().manifest)
     assert (tmp_path / "recipe.json").read_text() == text
-
-
-@pytest.mark.parametrize(
-    "text",
-    ["epoch,loss\n0,1.0\n1", "epoch,loss\n0\n", "epoch,loss\nx,1\n", "epoch,loss\n0,1\r1\n"],
-)
-def test_a_damaged_log_is_named_before_the_first_step(tmp_path, text):
-    (tmp_path / "log.csv").write_bytes(text.encode())
-    with pytest.raises(ValueError, match=r"log\.csv, wh.*Restore it, or remove it"):
-        read_log(tmp_path / "log.csv")
-    log = LogFile(tmp_path / "log.csv")
-    log.on_train_begin()
-    with pytest.raises(ValueError, match=r"log\.csv, wh"):
-        log.on_epoch_begin(0)
 
 
 def test_one_process_at_a_time(tmp_path):

@@ -44,7 +44,11 @@ def views_of(images):
     """Both views of each image, as the model stacks them, as unit rows."""
     both = np.concatenate([images, images])
     both[1::2] = both[1::2][:, [1, 0, 2, 3]]
-    return both / np.linalg.norm(both, axis=1, keepdims=True)
+    return unit_rows(both)
+
+
+def unit_rows(rows):
+    return rows / np.linalg.norm(rows, axis=1, keepdims=True)
 
 
 def test_training_returns_all_first_views_and_then_all_second_ones():
@@ -72,6 +76,40 @@ def test_sample_weights_count_for_every_view():
     loss = model.train_on_batch(IMAGES[:3], INDICES[:3], sample_weight=weights)
     losses, _ = reference.softmax(views_of(IMAGES[:3]), np.tile(INDICES[:3], 2), before, 0.5)
     np.testing.assert_allclose(loss, np.mean(np.tile(weights, 2) * losses), rtol=1e-5)
+
+
+class MeanIndex(keras.metrics.Metric):
+    """The mean target of the embeddings, with their number and their weights."""
+
+    def __init__(self):
+        super().__init__(name="index")
+        self.total = self.add_weight(name="total", initializer="zeros")
+        self.weight = self.add_weight(name="weight", initializer="zeros")
+
+    def update_state(self, y_true, y_pred, sample_weight=None):
+        first = keras.ops.cast(keras.ops.abs(y_pred[:, 0]), "float32")
+        weights = first if sample_weight is None else first * sample_weight
+        self.total.assign_add(keras.ops.sum(weights * keras.ops.cast(y_true, "float32")))
+        self.weight.assign_add(keras.ops.sum(weights))
+
+    def result(self):
+        return self.total / self.weight
+
+
+@pytest.mark.parametrize("weights", [None, np.array([1.0, 0.0, 3.0], "float32")])
+def test_metrics_see_every_view_with_its_own_index(weights):
+    model = model_of()
+    kind = "metrics" if weights is None else "weighted_metrics"
+    model.compile(optimizer=keras.optimizers.SGD(0.0), **{kind: [MeanIndex()]})
+    batch, own = (IMAGES[:3], INDICES[:3]), np.ones(3) if weights is None else weights
+    logs = model.fit(*batch, sample_weight=weights, batch_size=3, shuffle=False, verbose=0).history
+    size = np.abs(views_of(IMAGES[:3])[:, 0]) * np.tile(own, 2)
+    expected = size @ np.tile(INDICES[:3], 2) / size.sum()
+    np.testing.assert_allclose(logs["index"], [expected], rtol=1e-5)
+
+    measured = model.evaluate(*batch, sample_weight=weights, verbose=0, return_dict=True)
+    size = np.abs(unit_rows(IMAGES[:3])[:, 0]) * own
+    np.testing.assert_allclose(measured["index"], size @ INDICES[:3] / size.sum(), rtol=1e-5)
 
 
 @pytest.mark.filterwarnings("ignore:1 images in epoch 1")

@@ -2,6 +2,7 @@
 
 import keras
 import numpy as np
+import pytest
 from differentiation import numpy
 from models import small_model
 
@@ -83,3 +84,46 @@ def run(train, folder, stop=0, save_freq=1, **kwargs):
     callbacks = [health, LogFile(folder / "log.csv"), Checkpoints(folder / "saved", save_freq)]
     train(model, callbacks=[*callbacks, Stop(stop)])
     return model
+
+
+def interrupted(train, folder, stop, **kwargs):
+    with pytest.raises(KeyboardInterrupt):
+        run(train, folder, stop, **kwargs)
+
+
+def build_plain(optimizer=None):
+    """A small model: where a training stops does not depend on what it trains."""
+    keras.utils.set_random_seed(0)
+    encoder = keras.Sequential([keras.layers.Rescaling(1 / 127.5, -1), keras.layers.Flatten()])
+    return small_model(encoder, optimizer=optimizer, compiled=False)
+
+
+def names(folder):
+    return sorted(path.name for path in folder.glob("epoch*"))
+
+
+class Ask(Stop):
+    """Asks ``fit`` to stop instead."""
+
+    def stop(self):
+        self.model.stop_training = True
+
+
+class Count(keras.callbacks.Callback):
+    """Counts steps, over all starts."""
+
+    def __init__(self):
+        super().__init__()
+        self.steps, self.ended_with = 0, None
+
+    def on_train_batch_end(self, batch, logs=None):
+        self.steps += 1
+
+    def on_train_end(self, logs=None):
+        self.ended_with = logs
+
+    def get_state(self):
+        return {"steps": np.array(self.steps)}
+
+    def set_state(self, state):
+        self.steps = int(state["steps"])

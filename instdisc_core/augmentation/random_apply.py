@@ -54,5 +54,4 @@ class RandomApply(RandomLayer):
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> Self:
         """Rebuild a layer from its configuration."""
-        layer = keras.saving.deserialize_keras_object(config["layer"])
-        return cls(**{**config, "layer": layer})
+        return cls(**keras.saving.deserialize_keras_object(config))

@@ -7,7 +7,7 @@ import keras
 import numpy as np
 
 from instdisc_core.types import Tensor
-from instdisc_core.validation import require, require_number
+from instdisc_core.validation import is_integer, require, require_number
 
 Shape = tuple[int | None, ...]
 SEEDS = 2**31  # each backend can hold integers below it
@@ -29,7 +29,7 @@ class RandomLayer(keras.layers.Layer):
     def __init__(self, seed: int | None = None, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         require(
-            seed is None or (_is_integer(seed) and 0 <= seed < SEEDS),
+            seed is None or (is_integer(seed) and 0 <= seed < SEEDS),
             f"seed={seed!r}",
             "an integer in [0, 2**31), or None",
         )
@@ -47,10 +47,6 @@ class RandomLayer(keras.layers.Layer):
     def get_config(self) -> dict[str, Any]:
         """The arguments that rebuild this layer."""
         return {**super().get_config(), "seed": self.seed}
-
-
-def _is_integer(value: Any) -> bool:
-    return isinstance(value, (int, np.integer)) and not isinstance(value, bool)
 
 
 def require_range(name: str, bounds: Sequence[float], highest: float = np.inf) -> None:

@@ -24,8 +24,9 @@ class BankHealth(keras.callbacks.Callback):
 
     It adds to the logs of an epoch
 
-    - ``health_log_z`` and ``health_log_z_exact``, in nats: the log Z in use, where the objective
-      has one, and ``log mean_i Z_i`` over the whole bank;
+    - ``health_`` and the name of each number that ``Objective.report`` gives: of NCE
+      ``health_log_z``, the log Z in use, in nats;
+    - ``health_log_z_exact``: ``log mean_i Z_i`` over the whole bank, in nats;
     - ``health_bank_age``: epochs since a row last moved in this ``fit``, the mean over the sample;
       0 where all images are seen in every epoch;
     - ``health_uniformity``, ``health_alignment`` (of two augmentations of an image; only with an

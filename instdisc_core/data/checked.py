@@ -1,6 +1,5 @@
 """Checks of training data: there are images, they are finite, and indices fit 32 bits."""
 
-from collections.abc import Iterator
 from types import GeneratorType
 from typing import Any
 
@@ -27,7 +26,7 @@ def with_narrow_indices(data: Any) -> Any:
     if isinstance(data, keras.utils.PyDataset):
         return NarrowIndices(data)
     if isinstance(data, GeneratorType):
-        return _narrowed(data)
+        return (narrow(batch) for batch in data)
     return data
 
 
@@ -67,11 +66,6 @@ def narrow(batch: Any) -> Any:
     if not isinstance(indices, np.ndarray) or indices.dtype.kind not in "iu":
         return batch
     return (batch[0], np.clip(indices, INT32.min, INT32.max).astype("int32"), *batch[2:])
-
-
-def _narrowed(generator: Iterator[Any]) -> Iterator[Any]:
-    for batch in generator:
-        yield narrow(batch)
 
 
 def require_images(data: Any) -> None:

@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike
 
 from instdisc_core.data.batches import ImageBatches
 from instdisc_core.data.manifest import Manifest
-from instdisc_core.validation import require, require_count
+from instdisc_core.validation import check_indices, require, require_count
 
 CACHE_BYTES = 2**31  # the most that "auto" keeps decoded in memory
 
@@ -102,7 +102,7 @@ class ImageSource:
 
     def start(self, indices: ArrayLike) -> Callable[[], np.ndarray]:
         """Begin to decode images, and return a function that waits for them and returns them."""
-        chosen = _checked(indices, len(self))
+        chosen = np.asarray(check_indices(indices, len(self), of="images"))
         if self._pixels is not None:
             kept = self._pixels
             return lambda: kept[chosen]
@@ -180,7 +180,7 @@ class _Subset(ImageSource):
     """Some images of another source."""
 
     def __init__(self, whole: ImageSource, indices: ArrayLike) -> None:
-        chosen = _checked(indices, len(whole))
+        chosen = np.asarray(check_indices(indices, len(whole), of="images"))
         require(len(chosen) > 0, "no indices", "at least one")
         self.whole, self.indices = whole, chosen
         super().__init__(
@@ -208,22 +208,3 @@ def threads(workers: int | None) -> int:
         return usable or os.cpu_count() or 1
     require_count("workers", workers)
     return workers
-
-
-def _checked(indices: ArrayLike, count: int) -> np.ndarray:
-    """Indices of images as an array; raise unless each is in ``[0, count)``."""
-    checked = np.asarray(indices)
-    if checked.shape == (0,):
-        return checked.astype("int64")
-    require(
-        checked.ndim == 1 and checked.dtype.kind in "iu",
-        f"indices of dtype {checked.dtype} and shape {checked.shape}",
-        "integers of shape (n,)",
-        "For a mask, give np.flatnonzero(mask).",
-    )
-    require(
-        checked.min() >= 0 and checked.max() < count,
-        f"indices from {checked.min()} to {checked.max()}",
-        f"values in [0, {count})",
-    )
-    return checked

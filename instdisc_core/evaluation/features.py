@@ -7,6 +7,7 @@ import keras
 import numpy as np
 from keras import ops
 
+from instdisc_core import native_layers
 from instdisc_core.data import ImageSource
 from instdisc_core.encoders import STAGES
 from instdisc_core.model import InstanceDiscrimination
@@ -91,7 +92,7 @@ def stage_features(
     def pooled(images: Tensor) -> Tensor:
         if model.preprocessing is not None:
             images = model.preprocessing(images)
-        maps = ops.cast(layer(images, training=False), "float32")
+        maps = ops.cast(native_layers.call(layer, images, training=False), "float32")
         side, channels = max(maps.shape[1:3]), maps.shape[3]
         square = next(s for s in range(1, side + 1) if _cells(maps, s) * channels <= max_features)
         if square > 1:

@@ -7,6 +7,7 @@ import numpy as np
 from keras import ops
 from numpy.typing import ArrayLike
 
+from instdisc_core import native_layers
 from instdisc_core.data import ImageSource
 from instdisc_core.evaluation.labels import common_labels
 from instdisc_core.model import InstanceDiscrimination
@@ -124,7 +125,7 @@ class _Classifier(keras.Model):
             images = self.augmenter(images, training=True)
         if self.preprocessing is not None:
             images = self.preprocessing(images)
-        return self.head(self.encoder(images, training=training))
+        return self.head(native_layers.call(self.encoder, images, training))
 
     def compute_loss(
         self,

@@ -191,7 +191,7 @@ def retrieve(
             "one embedding for each image",
         )
     indices = np.arange(len(queries)) if indices is None else indices
-    indices = np.asarray(check_indices(indices, len(queries)))
+    indices = np.asarray(check_indices(indices, len(queries), of="images"))
     own = positions_in(gallery, queries)[indices]
     itself = bool(np.any(own >= 0))
     require_count("k", k)

@@ -1,6 +1,7 @@
 """What all objectives are: a loss for each image, given the rows of a bank."""
 
 import math
+from collections.abc import Sequence
 from typing import Any, Self
 
 import keras
@@ -21,7 +22,7 @@ from instdisc_core.validation import (
 class Objective(keras.layers.Layer):
     """A loss for each image of a batch, given the memory bank.
 
-    Called as ``objective(features, indices, bank, training=True)``. It reads the bank and never
+    Called as ``objective(features, indices, bank, *, training=True)``. It reads the bank and never
     moves it: call ``bank.update(indices, features)`` afterwards.
 
     There are three kinds of objectives, by what a subclass implements:
@@ -31,7 +32,8 @@ class Objective(keras.layers.Layer):
       nothing that reads the bank is differentiated;
     - ``SampledObjective``: ``contrast``, the same for a positive and sampled negatives.
 
-    Objectives can be added and scaled: ``NonParametricSoftmax(1.0) + 0.5 * other``.
+    Objectives can be added and scaled: ``NonParametricSoftmax(1.0) + 0.5 * other``, or
+    ``sum([first, second])``.
 
     Args:
         temperature: ``tau``, at least 1e-6.
@@ -57,6 +59,7 @@ class Objective(keras.layers.Layer):
         features: Tensor,
         indices: Tensor,
         bank: EmbeddingTable,
+        *,
         training: bool = True,
         **kwargs: Any,
     ) -> Tensor:
@@ -85,7 +88,7 @@ class Objective(keras.layers.Layer):
         return super().__call__(features, indices=indices, bank=bank, training=training, **kwargs)
 
     def call(
-        self, features: Tensor, indices: Tensor, bank: EmbeddingTable, training: bool = True
+        self, features: Tensor, indices: Tensor, bank: EmbeddingTable, *, training: bool = True
     ) -> Tensor:
         """See ``__call__``, which checks the arguments first."""
         valid, indices = known(indices, bank)
@@ -107,6 +110,10 @@ class Objective(keras.layers.Layer):
     def __add__(self, other: "Objective") -> "ObjectiveSum":
         return ObjectiveSum([self, other])
 
+    def __radd__(self, other: Any) -> "Objective":
+        """For ``sum([first, second])``, which starts from 0."""
+        return self if isinstance(other, int) and other == 0 else ObjectiveSum([other, self])
+
     def __mul__(self, weight: float) -> "ObjectiveSum":
         return ObjectiveSum([self], [weight])
 
@@ -119,9 +126,7 @@ class Objective(keras.layers.Layer):
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> Self:
         """Rebuild an objective from its configuration."""
-        nested = {k: v for k, v in config.items() if isinstance(v, dict)}
-        restored = {k: keras.saving.deserialize_keras_object(v) for k, v in nested.items()}
-        return cls(**{**config, **restored})
+        return cls(**keras.saving.deserialize_keras_object(config))
 
 
 @keras.saving.register_keras_serializable(package="instdisc_core")
@@ -143,18 +148,22 @@ class ObjectiveSum(Objective):
     """
 
     def __init__(
-        self, objectives: list[Objective], weights: list[float] | None = None, **kwargs: Any
+        self,
+        objectives: Sequence[Objective],
+        weights: Sequence[float] | None = None,
+        **kwargs: Any,
     ):
-        weights = [1.0] * len(objectives) if weights is None else list(weights)
+        are_objectives = isinstance(objectives, (list, tuple)) and len(objectives) > 0
         require(
-            len(objectives) > 0 and all(isinstance(o, Objective) for o in objectives),
+            are_objectives and all(isinstance(o, Objective) for o in objectives),
             f"objectives={objectives!r}",
-            "at least one Objective, and nothing else",
+            "a list of at least one Objective, and nothing else",
         )
+        weights = [1.0] * len(objectives) if weights is None else weights
         require(
-            len(weights) == len(objectives),
-            f"{len(weights)} weights of {len(objectives)} objectives",
-            "one for each",
+            isinstance(weights, (list, tuple)) and len(weights) == len(objectives),
+            f"weights={weights!r} of {len(objectives)} objectives",
+            "a list with a number for each",
         )
         terms: list[tuple[float, Objective]] = []
         for weight, objective in zip(weights, objectives, strict=True):
@@ -197,12 +206,6 @@ class ObjectiveSum(Objective):
             "objectives": [serialize(objective) for objective in self.objectives],
             "weights": self.weights_of_objectives,
         }
-
-    @classmethod
-    def from_config(cls, config: dict[str, Any]) -> Self:
-        """Rebuild a sum from its configuration."""
-        deserialize = keras.saving.deserialize_keras_object
-        return cls(**{**config, "objectives": [deserialize(o) for o in config["objectives"]]})
 
 
 def known(integers: Tensor, bank: EmbeddingTable) -> tuple[Tensor, Tensor]:

@@ -18,7 +18,7 @@ from instdisc_core.validation import check_indices, check_paired, require, requi
 class SampledObjective(ClosedFormObjective):
     """What the objectives with sampled negatives share: the drawing and the scoring of rows.
 
-    Called as ``objective(features, indices, bank, training=True, negatives=None)``. Subclasses
+    Called as ``objective(features, indices, bank, *, training=True, negatives=None)``. Subclasses
     implement ``contrast``.
 
     Args:
@@ -57,6 +57,7 @@ class SampledObjective(ClosedFormObjective):
         features: Tensor,
         indices: Tensor,
         bank: EmbeddingTable,
+        *,
         training: bool = True,
         negatives: Tensor | None = None,
         **kwargs: Any,
@@ -80,19 +81,22 @@ class SampledObjective(ClosedFormObjective):
             require_count("num_negatives", negatives.shape[-1])
             if len(negatives.shape) == 2:
                 check_paired(check_indices(indices, bank.num_rows), negatives, name="negatives")
-        return super().__call__(features, indices, bank, training, negatives=negatives, **kwargs)
+        return super().__call__(
+            features, indices, bank, training=training, negatives=negatives, **kwargs
+        )
 
     def call(
         self,
         features: Tensor,
         indices: Tensor,
         bank: EmbeddingTable,
+        *,
         training: bool = True,
         negatives: Tensor | None = None,
     ) -> Tensor:
         """See ``__call__``, which checks the arguments first."""
         if negatives is None:
-            return super().call(features, indices, bank, training)
+            return super().call(features, indices, bank, training=training)
         valid, indices = known(indices, bank)
         drawable, negatives = known(negatives, bank)
         valid = ops.logical_and(valid, ops.all(drawable, axis=-1))

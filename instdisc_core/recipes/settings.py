@@ -3,7 +3,7 @@
 import dataclasses
 import json
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from instdisc_core.encoders import Depth, Stem
 from instdisc_core.objectives import ObjectiveName
@@ -46,7 +46,7 @@ class Settings:
         dtype_policy: Keras's; the bank, scores and losses are float32 in any.
 
     Raises:
-        ValueError: an unknown augmentation, stem or optimizer, or a warm-up with milestones.
+        ValueError: an option that is not one of those of its type, or a warm-up with milestones.
     """
 
     name: str
@@ -78,9 +78,9 @@ class Settings:
     dtype_policy: DtypePolicy = "float32"
 
     def __post_init__(self) -> None:
-        options = {"augmentation": Augmentation, "stem": Stem, "optimizer": Optimizer}
-        for name, allowed in options.items():
-            require_choice(name, getattr(self, name), get_args(allowed))
+        for name, annotation in get_type_hints(Settings).items():
+            if get_origin(annotation) is Literal:
+                require_choice(name, getattr(self, name), get_args(annotation))
         require(
             not (self.warmup_epochs and self.milestones),
             f"warmup_epochs={self.warmup_epochs} and milestones={self.milestones}",

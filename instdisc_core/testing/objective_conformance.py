@@ -69,14 +69,15 @@ class ObjectiveConformance:
         problem = _problem()
         step = self._built_step(problem, 1.0, False, run_eagerly=False, checked=False)
         right = self._run(step, problem)
-        indices = problem.indices.copy()
-        indices[1] = len(problem.bank)
-        wrong = self._run(step, problem, indices)
         others = [0, 2, 3]
-        assert np.isnan(wrong[0][1])
-        np.testing.assert_array_equal(wrong[1][1], 0)
-        for ours, theirs in zip(wrong, right, strict=True):
-            np.testing.assert_allclose(ours[others], theirs[others], rtol=1e-5, atol=1e-6)
+        for index in (-1, len(problem.bank), 2**31 - 1):
+            indices = problem.indices.copy()
+            indices[1] = index
+            wrong = self._run(step, problem, indices)
+            assert np.isnan(wrong[0][1])
+            np.testing.assert_array_equal(wrong[1][1], 0)
+            for ours, theirs in zip(wrong, right, strict=True):
+                np.testing.assert_allclose(ours[others], theirs[others], rtol=1e-5, atol=1e-6)
 
     def test_training_reads_the_bank_and_does_not_move_it(self) -> None:
         """Only ``bank.update`` moves rows."""
@@ -129,21 +130,26 @@ class ObjectiveConformance:
         objective, bank, problem = self._parts()
         f, i = problem.features, problem.indices
         before = _values(objective)
-        for features, indices in (
-            (f, i.astype("float32")),
-            (f, i[:, None]),
-            (f, i[:-1]),
-            (f, np.full_like(i, len(problem.bank))),
-            (f, np.full_like(i, -1)),
-            (f[:, :-1], i),
-            (np.zeros_like(f), i),
-        ):
+        rejected: list[dict[str, Any]] = [
+            {"indices": i.astype("float32")},
+            {"indices": i[:, None]},
+            {"indices": i[:-1]},
+            {"indices": np.full_like(i, len(problem.bank))},
+            {"indices": np.full_like(i, -1)},
+            {"features": f[:, :-1]},
+            {"features": np.zeros_like(f)},
+        ]
+        if self._is_sampled():
+            shapes = ((len(i), 2, 1), (len(i) - 1, 2), (len(i), 0))
+            rejected += [{"negatives": np.zeros(shape, "int32")} for shape in shapes]
+            rejected += [{"negatives": np.array([0, n])} for n in (-1, len(problem.bank), 0.5)]
+        for arguments in rejected:
             try:
-                objective(features, indices, bank)
+                objective(**{"features": f, "indices": i, "bank": bank, **arguments})
             except ValueError as error:
                 message = str(error)
             else:
-                raise AssertionError(f"accepted: {features!r}, {indices!r}")
+                raise AssertionError(f"accepted: {arguments}")
             assert message.startswith("Received")
             assert "Expected" in message
         _assert_equal(_values(objective), before)

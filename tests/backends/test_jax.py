@@ -6,6 +6,8 @@ from functools import cache
 import keras
 import numpy as np
 import pytest
+from differentiation import numpy
+from models import DIM, SIZE, UNIT
 
 from instdisc_core import NCE, InfoNCE, MemoryBank, NonParametricSoftmax
 from instdisc_core.testing.strategies import unit_rows
@@ -114,3 +116,24 @@ def test_a_wrong_index_in_a_compiled_step_shows_and_trains_nothing(name, wrong):
     np.testing.assert_array_equal(moved, np.delete(np.arange(BATCH), 3))
     rejected_embeddings, rejected_indices = int(state[1]), int(state[2])
     assert (rejected_embeddings, rejected_indices) == (0, 1)
+
+
+@pytest.mark.parametrize("objective", [NonParametricSoftmax(), NCE(4)])
+def test_a_step_that_would_lose_its_updates_raises_at_once(objective):
+    bank = MemoryBank(SIZE, DIM, seed=0)
+    indices = np.arange(3, dtype="int32")
+
+    @jax.jit
+    def step(features):
+        losses = objective(features, indices, bank)
+        bank.update(indices, features, after=losses)
+        return losses
+
+    before = [numpy(v) for v in bank.variables]
+    with pytest.raises(RuntimeError, match=r"keras\.StatelessScope"):
+        step(UNIT)
+    for variable, value in zip(bank.variables, before, strict=True):
+        np.testing.assert_array_equal(numpy(variable), value)  # it can be read
+    bank.update(indices, UNIT)
+    exact = jax.jit(lambda f: NonParametricSoftmax()(f, indices, bank))(UNIT)
+    assert np.all(np.isfinite(exact)), "what moves nothing may be compiled"

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from image_files import numbered, shown
+from trainings import IMAGES, N
 
 from instdisc_core.data import ArrayBatches, ImageArray, ImageFolder
 
@@ -145,3 +146,14 @@ def test_a_fingerprint_of_arrays_differs_with_values_dtype_and_shape():
     prints = {ArrayBatches(x, np.arange(len(x))).fingerprint for x in given}
     assert len(prints) == len(given)
     assert ArrayBatches(np.arange(4), np.arange(4)).fingerprint in prints
+
+
+def test_tensors_become_arrays_and_each_epoch_has_an_order_of_its_own():
+    arrays = ArrayBatches(keras.ops.convert_to_tensor(IMAGES), np.arange(N), seed=0, batch_size=N)
+    orders = []
+    for arrays.epoch in (0, 1, 0):
+        images, order = arrays[0]
+        np.testing.assert_array_equal(images, IMAGES[order])
+        orders.append(order.tolist())
+    assert sorted(orders[0]) == sorted(orders[1]) == list(range(N))
+    assert orders[0] == orders[2] != orders[1]

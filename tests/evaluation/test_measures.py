@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import numpy as np
 from problems import blobs, colors
 
-from instdisc_core.evaluation import LinearAccuracy, evaluate, evaluate_model, measures
+from instdisc_core.evaluation import LinearAccuracy, Report, evaluate, evaluate_model, measures
 from instdisc_core.evaluation import report_pictures as pictures
 
 
@@ -48,3 +48,27 @@ def test_seed_shares_and_epochs_reach_every_measure(monkeypatch, tmp_path):
     assert report.value("clustering accuracy", "embedding") == 1
     assert report.value("fine-tuned, 50% of labels", "encoder") == 0.75
     assert report.row("linear, logistic", "conv3")["settings"] == {"C": 0.1, "dimensions": 5}
+
+
+def test_the_encoder_s_features_are_compared_as_unit_rows(monkeypatch):
+    """Their lengths say nothing; the inner product with a long row would be the largest."""
+    train, test = colors(), colors(seed=1)
+    features = {id(source): 9 * blobs(len(source))[0] + 1 for source in (train, test)}
+    monkeypatch.setattr(measures, "encoder_features", lambda _, source: features[id(source)])
+    monkeypatch.setattr(measures, "PIXEL_BYTES", 0)
+    voted = watch(monkeypatch, measures, "knn_accuracy", 0.5)
+    rows = np.eye(24, 8)
+    measures.measure_knn(
+        Report(),
+        measures.Evaluated(
+            None, train, test, measures.CommonLabels(train.labels, test.labels), rows, rows, False
+        ),
+        5,
+        0.1,
+    )
+    assert len(voted) == 4, "kNN and 1-NN, of the embedding and of the encoder"
+    for call in voted[2:]:
+        for name, source in (("train_features", train), ("features", test)):
+            raw = features[id(source)]
+            unit = raw / np.linalg.norm(raw, axis=1, keepdims=True)
+            np.testing.assert_allclose(call[name], unit, rtol=1e-12)

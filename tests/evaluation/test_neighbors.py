@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from models import UNIT
 
 from instdisc_core.evaluation import knn_accuracy, weighted_knn
 from instdisc_core.testing import reference
@@ -96,3 +97,16 @@ def test_embeddings_that_are_not_finite_have_no_neighbors(wrong):
             weighted_knn(rows, train, np.arange(9))
     with pytest.raises(ValueError, match=f"Received: train_{expected}"):
         weighted_knn(train, queries, np.arange(9))
+
+
+def test_what_does_not_fit_is_named(bank):
+    labels = np.arange(10)
+    for k in (0, 11, 2.0):
+        with pytest.raises(ValueError, match=rf"k={k}"):
+            weighted_knn(UNIT, bank.rows, labels, k=k)
+    with pytest.raises(ValueError, match=r"\(10, 4\) and train_labels of shape \(9,\)"):
+        weighted_knn(UNIT, bank.rows, labels[:9])
+    with pytest.raises(ValueError, match="temperature=0"):
+        weighted_knn(UNIT, bank.rows, labels, temperature=0)
+    with pytest.raises(ValueError, match=r"shape \(3, 3\).*\(batch, 4\)"):
+        weighted_knn(UNIT[:, :3], bank.rows, labels)

@@ -1,0 +1,88 @@
+"""Calls a Keras network with the framework's own functions in place of single layers.
+
+A network is a graph of layers. Keras runs each through Python code that takes longer than a small
+layer itself. On PyTorch it also computes batch normalization from ten operations, and copies the
+images of every convolution twice. A backend may state how its framework computes a layer: one
+function of the layer, its input and whether it trains, in a dict of its entry point. The network,
+its weights and its file stay Keras's.
+"""
+
+from collections.abc import Callable, Mapping
+from functools import partial
+from importlib.metadata import entry_points
+from typing import Any
+
+import keras
+
+from instdisc_core.types import Tensor
+
+GROUP = "instdisc_core.layers"
+
+# Of a layer, its input, and whether it trains. NotImplemented where the layer's settings ask for
+# more than the function computes.
+NativeLayer = Callable[[Any, Any, bool], Any]
+
+
+def call(network: Any, x: Tensor, training: bool | None = None) -> Tensor:
+    """The output of a network, of any kind.
+
+    Layers without a native function, and networks that are not graphs of layers, run as in Keras.
+    """
+    native = native_layers(keras.backend.backend())
+    graph = _graph(network)
+    if training is None or not native or graph is None or isinstance(x, keras.KerasTensor):
+        return network(x, training=training)
+    return _run(graph, native, training, x)
+
+
+def native_layers(backend: str) -> Mapping[type, NativeLayer]:
+    """The native functions by class of the layer; none where the backend states none."""
+    if backend not in _loaded:  # a dict, which torch.compile reads without tracing what fills it
+        found = {point.name: point for point in entry_points(group=GROUP)}
+        _loaded[backend] = found[backend].load() if backend in found else {}
+    return _loaded[backend]
+
+
+_loaded: dict[str, Mapping[type, NativeLayer]] = {}
+
+
+def _graph(network: Any) -> Any:
+    """The network as a graph of layers with one input, or None; subclasses may differ."""
+    if type(network) is keras.Sequential:
+        network = getattr(network, "_functional", None)
+    functional = type(network).__name__ == "Functional" and hasattr(network, "_run_through_graph")
+    return network if functional and len(network.inputs) == 1 else None
+
+
+def _run(graph: Any, native: Mapping[type, NativeLayer], training: bool, x: Tensor) -> Tensor:
+    """The graph's output."""
+    (inputs,) = graph._standardize_inputs(x)
+    return graph._run_through_graph([inputs], partial(partial, _layer, native, training))
+
+
+def _layer(
+    native: Mapping[type, NativeLayer], trains: bool, layer: Any, *args: Any, **kwargs: Any
+) -> Any:
+    """One layer's output, by its native function where that computes it."""
+    # Keras fills in these two, and as here a call's ``training`` replaces that of the graph.
+    others = kwargs.get("mask") is not None or kwargs.keys() - {"training", "mask"}
+    if len(args) == 1 and not others:
+        graph = _graph(layer)
+        if graph is not None:
+            return _run(graph, native, trains, args[0])
+        if type(layer) in native and _is_plain(layer):
+            output = native[type(layer)](layer, args[0], trains)
+            if output is not NotImplemented:
+                return output
+    if getattr(layer, "_call_has_training_arg", False):
+        kwargs["training"] = trains
+    return layer(*args, **kwargs)
+
+
+def _is_plain(layer: Any) -> bool:
+    """Whether a layer is only what its class computes."""
+    return (
+        layer.activity_regularizer is None
+        and layer.quantization_mode is None
+        and not getattr(layer, "lora_enabled", False)
+    )

@@ -1,0 +1,177 @@
+"""Networks whose layers run in the framework's own functions compute what Keras computes."""
+
+import keras
+import numpy as np
+import pytest
+from differentiation import numpy
+from keras import layers
+
+from instdisc_core import InstanceDiscrimination, native_layers
+from instdisc_core.encoders import resnet
+
+IMAGES, ROWS = (9, 8, 4), (6,)
+WITHOUT = keras.backend.backend() not in ("torch", "tensorflow")
+
+# Each layer with the settings that its function computes, and with those it leaves to Keras.
+LAYERS = {
+    "activation": (IMAGES, lambda: layers.Activation("gelu")),
+    "batch normalization": (IMAGES, lambda: layers.BatchNormalization(momentum=0.7, epsilon=1e-2)),
+    "of rows": (ROWS, layers.BatchNormalization),
+    "without scale": (IMAGES, lambda: layers.BatchNormalization(scale=False)),
+    "without center": (IMAGES, lambda: layers.BatchNormalization(center=False)),
+    "of another axis": (IMAGES, lambda: layers.BatchNormalization(axis=1)),
+    "frozen": (IMAGES, lambda: layers.BatchNormalization(trainable=False)),
+    "renormalization": (IMAGES, lambda: layers.BatchNormalization(renorm=True)),
+    "convolution": (IMAGES, lambda: layers.Conv2D(5, 3)),
+    "same padding": (IMAGES, lambda: layers.Conv2D(5, (3, 1), padding="same", activation="relu")),
+    "even and same": (IMAGES, lambda: layers.Conv2D(5, 2, padding="same")),
+    "strided and same": (IMAGES, lambda: layers.Conv2D(5, 3, 2, padding="same")),
+    "strided": (IMAGES, lambda: layers.Conv2D(5, 3, (2, 1), use_bias=False)),
+    "dilated": (IMAGES, lambda: layers.Conv2D(5, 3, padding="same", dilation_rate=2)),
+    "of float32": (IMAGES, lambda: layers.Conv2D(5, 3, dtype="float32")),
+    "regularized": (IMAGES, lambda: layers.Conv2D(5, 3, kernel_regularizer="l2")),
+    "its output regularized": (  # Keras fails in bfloat16 on TensorFlow
+        IMAGES,
+        lambda: layers.Conv2D(5, 3, dtype="float32", activity_regularizer="l2"),
+    ),
+    "depthwise": (
+        IMAGES,
+        lambda: layers.DepthwiseConv2D(3, depth_multiplier=2, padding="same", activation="relu"),
+    ),
+    "dense": (ROWS, lambda: layers.Dense(3, activation="tanh")),
+    "without bias": (ROWS, lambda: layers.Dense(3, use_bias=False)),
+    "padding": (IMAGES, lambda: layers.ZeroPadding2D(((1, 0), (2, 3)))),
+    "maximum": (IMAGES, lambda: layers.MaxPooling2D(3, 2)),
+    "maximum, same": (IMAGES, lambda: layers.MaxPooling2D(3, 2, padding="same")),
+    "mean": (IMAGES, layers.GlobalAveragePooling2D),
+    "mean, kept": (IMAGES, lambda: layers.GlobalAveragePooling2D(keepdims=True)),
+    "relu": (IMAGES, layers.ReLU),
+    "relu below a maximum": (IMAGES, lambda: layers.ReLU(0.5)),
+    "leaky relu": (IMAGES, lambda: layers.ReLU(negative_slope=0.1)),
+    "relu above a threshold": (IMAGES, lambda: layers.ReLU(threshold=0.2)),
+}
+
+
+class Network(keras.Model):
+    """A network that runs in Keras, or natively."""
+
+    def __init__(self, network, native):
+        super().__init__()
+        self.network, self.native = network, native
+
+    def call(self, x, training=None):
+        if self.native:
+            return native_layers.call(self.network, x, training)
+        return self.network(x, training=training)
+
+
+def outcomes(build, shape, native):
+    """Outputs in inference before and after a step of training, its loss, and the weights."""
+    keras.utils.set_random_seed(0)
+    model = Network(build(), native)
+    model.compile(keras.optimizers.SGD(0.1), loss="mse", run_eagerly=True)
+    x = np.random.default_rng(0).standard_normal((4, *shape)).astype("float32")
+    before = numpy(model(x, training=False))
+    target = np.random.default_rng(1).standard_normal(before.shape).astype("float32")
+    loss = model.train_on_batch(x, target)
+    return before, loss, numpy(model(x, training=False)), *(numpy(w) for w in model.weights)
+
+
+def alike(build, shape, policy):
+    """Raise unless both ways give the same outcomes."""
+    global_policy = keras.config.dtype_policy()
+    keras.config.set_dtype_policy(policy)
+    tolerance = 1e-5 if policy == "float32" else 0.05
+    try:
+        ours, keras_s = (outcomes(build, shape, native) for native in (True, False))
+    finally:
+        keras.config.set_dtype_policy(global_policy)
+    for one, other in zip(ours, keras_s, strict=True):
+        np.testing.assert_allclose(one, other, atol=tolerance, rtol=tolerance)
+
+
+@pytest.mark.skipif(WITHOUT, reason="this backend states no layers")
+@pytest.mark.parametrize("policy", ["float32", "mixed_bfloat16"])
+@pytest.mark.parametrize("name", LAYERS)
+def test_a_layer_computes_and_trains_as_in_keras(name, policy):
+    shape, layer = LAYERS[name]
+
+    def build():  # the dense layer trains through it
+        return keras.Sequential([keras.Input(shape), layers.Dense(shape[-1]), layer()])
+
+    alike(build, shape, policy)
+
+
+@pytest.mark.skipif(WITHOUT, reason="this backend states no layers")
+@pytest.mark.parametrize("depth", [10, 50])
+@pytest.mark.parametrize("training", [True, False])
+def test_a_residual_network_computes_as_in_keras(depth, training):
+    encoder = resnet(depth, (32, 32, 3), "imagenet", width=4)
+    start = encoder.get_weights()
+    images = np.random.default_rng(0).standard_normal((16, 32, 32, 3)).astype("float32")
+    ours = numpy(native_layers.call(encoder, images, training)), *encoder.get_weights()
+    encoder.set_weights(start)
+    keras_s = numpy(encoder(images, training=training)), *encoder.get_weights()
+    for one, other in zip(ours, keras_s, strict=True):
+        np.testing.assert_allclose(one, other, atol=1e-2 * max(1, np.abs(other).max()))
+
+
+@pytest.mark.skipif(WITHOUT, reason="this backend states no layers")
+def test_graphs_of_branches_nested_networks_and_layers_used_twice():
+    def build():
+        convolution = layers.Conv2D(4, 3, padding="same")
+        inner_input = keras.Input(IMAGES)
+        inner = keras.Model(inner_input, layers.BatchNormalization()(convolution(inner_input)))
+        x = images = keras.Input(IMAGES)
+        x = layers.Add()([inner(x), layers.ReLU()(convolution(x)), x])
+        x = layers.Add()([x, layers.GlobalAveragePooling2D(keepdims=True)(x)])
+        return keras.Model(images, layers.Flatten()(keras.ops.tanh(x)))
+
+    alike(build, IMAGES, "float32")
+
+
+@pytest.mark.skipif(WITHOUT, reason="this backend states no layers")
+def test_a_model_trains_its_encoder_and_its_projector_natively(monkeypatch):
+    encoder = resnet(10, (8, 8, 3), "patch", width=4)
+    projector = keras.Sequential([layers.BatchNormalization(), layers.Dense(4)])
+    if keras.backend.backend() == "tensorflow":  # where only that of images has a function
+        projector = None
+    model = InstanceDiscrimination(encoder, 8, 4, "info_nce", projector=projector, seed=0)
+    model.compile(keras.optimizers.SGD(0.1), run_eagerly=True)
+    model.build((None, 8, 8, 3))
+
+    def fail(self, *args, **kwargs):
+        raise AssertionError("Keras computes this layer")
+
+    monkeypatch.setattr(layers.BatchNormalization, "call", fail)
+    images = np.random.default_rng(0).random((8, 8, 8, 3)).astype("float32")
+    assert np.isfinite(model.train_on_batch(images, np.arange(8)))
+
+
+@pytest.mark.skipif(WITHOUT, reason="this backend states no layers")
+def test_a_subclass_computes_what_it_says():
+    class Nothing(layers.ReLU):
+        def call(self, x):
+            return 0 * x
+
+    x = np.ones((2, *ROWS), "float32")
+    network = keras.Sequential([keras.Input(ROWS), Nothing()])
+    assert not numpy(native_layers.call(network, x, training=True)).any()
+
+    class Twice(keras.Sequential):
+        def call(self, x, training=None):
+            return 2 * super().call(x)
+
+    network = Twice([keras.Input(ROWS), layers.ReLU()])
+    np.testing.assert_array_equal(numpy(native_layers.call(network, x, training=True)), 2 * x)
+
+
+def test_without_a_word_on_training_or_functions_keras_runs(monkeypatch):
+    x = np.ones((4, *ROWS), "float32")
+    network = keras.Sequential([keras.Input(ROWS), layers.Dropout(0.5, seed=0)])
+    np.testing.assert_array_equal(numpy(native_layers.call(network, x)), x)
+    monkeypatch.setattr(native_layers, "native_layers", lambda backend: {})
+    assert (numpy(native_layers.call(network, x, training=True)) == 0).any()
+    monkeypatch.undo()
+    assert (numpy(native_layers.call(network, x, training=True)) == 0).any()
+    np.testing.assert_array_equal(numpy(native_layers.call(network, x, training=False)), x)
