@@ -112,10 +112,9 @@ class EmbeddingTable(keras.layers.Layer):
 
         Example: ``bank.search(features, k=3).indices[0]  # of the first query``
         """
-        features = check_features(features, self.embedding_dim, finite=True)
+        features = stopped(check_features(features, self.embedding_dim, finite=True))
         require_count("k", k)
         require(k <= self.num_rows, f"k={k}", f"at most the {self.num_rows} rows")
-        features = stopped(features)
         if host_values(features) is not None:  # they were checked
             return SearchResult(*self.bank_ops.top_k(features, self.rows, k))
         finite = ops.all(ops.isfinite(features), axis=1, keepdims=True)
