@@ -17,6 +17,7 @@ from instdisc_core.validation import (
     UNIT_TOLERANCE,
     check_features,
     check_indices,
+    host_values,
     require,
     require_choice,
     require_count,
@@ -36,8 +37,7 @@ class EmbeddingTable(keras.layers.Layer):
         dtype: storage of the rows: ``"float32"``, ``"bfloat16"``, ``"float16"``, or ``"int8"``
             with a float32 scale for each row. What is computed from the rows is always float32.
         seed: of the starting rows, the same on every framework. None draws fresh ones.
-        backend: which primitives to use, see ``registry.get_bank_ops``. It says how the rows are
-            read, not what they are, and is not saved with them.
+        backend: which primitives to use, see ``registry.get_bank_ops``; not saved with the rows.
 
     Attributes:
         rows: the variable ``(num_rows, embedding_dim)``, or ``QuantizedRows`` of two.
@@ -105,19 +105,19 @@ class EmbeddingTable(keras.layers.Layer):
             where its values could not be checked, has the scores NaN and the indices -1.
 
         Raises:
-            ValueError: features of the wrong shape, or k out of range; and, where the values are
-                in the host's memory, features that are not finite.
+            ValueError: k or the shape is wrong; or, in the host's memory, a value is not finite.
 
         Example: ``bank.search(features, k=3).indices[0]  # of the first query``
         """
-        features = check_features(features, self.embedding_dim, finite=True)
+        features = stopped(check_features(features, self.embedding_dim, finite=True))
         require_count("k", k)
         require(k <= self.num_rows, f"k={k}", f"at most the {self.num_rows} rows")
+        if host_values(features) is not None:  # they were checked
+            return SearchResult(*self.top_k(features, k))
         return self.found(features, k)
 
     def found(self, features: Tensor, k: int) -> SearchResult:
-        """``search`` without its checks, for a step of training."""
-        features = stopped(features)
+        """``search`` without its checks, for a step of training; ``features`` are constants."""
         finite = ops.all(ops.isfinite(features), axis=1, keepdims=True)
         scores, indices = self.top_k(ops.where(finite, features, 0.0), k)
         return SearchResult(ops.where(finite, scores, math.nan), ops.where(finite, indices, -1))

@@ -27,7 +27,7 @@ FLOORS = {
         (
             "types",
             "validation files alias_tables gradients keras_backend native_layers normalization "
-            "quantized_rows",
+            "quantized_rows two_stage_search",
             "bank_ops data",
             "registry negative_sampler partition checkpoints",
             "embedding_table persistent_model",

@@ -108,9 +108,16 @@ def test_the_baseline_is_nce():
         np.testing.assert_allclose(keras.ops.convert_to_numpy(result), value, rtol=1e-3, atol=1e-4)
 
 
+FEW = ("--sizes", 60, 500, "--counts", 1, 3)
+
+
 def test_search(run):
     threads = search.faiss.omp_get_max_threads()
-    stored = run(search, "--num-instances", 500, "--queries", 7, "--k", 5, "--rounds", 2)
+    stored = run(search, "--num-instances", 500, "--queries", 7, "--k", 5, "--rounds", 2, *FEW)
+    found = [(one["num_instances"], one["queries"]) for one in stored["sweep"]]
+    assert found == [(60, 1), (60, 3), (500, 1), (500, 3)]
+    assert all(set(one["seconds"]) == set(stored["seconds"]) for one in stored["sweep"])
+    assert stored["int8"]["num_instances"] == 500
     assert set(stored["seconds"]) == {names.SEARCH, names.FAISS, names.WHOLE}
     assert max(stored["errors"].values()) < 1e-5
     for name, seconds in stored["seconds"].items():

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from instdisc_core import BankOps, QuantizedRows
-from instdisc_torch import products, search, tiles
+from instdisc_torch import few_queries, products, search, tiles
 from instdisc_torch.fused import attention, sampled_product
 
 Bank: TypeAlias = keras.Variable | Tensor | QuantizedRows
@@ -24,6 +24,12 @@ CHUNK_ELEMENTS = 2**20
 WIDENED_ELEMENTS = 2**23
 # Queries of one pass of a search, and of one task of the attention kernel.
 SEARCH_QUERIES = 1024
+# A search with so few queries, or with so few scores, computes every score in float32 or from
+# integers. With more it screens the rows first.
+FEW_QUERIES = 16
+FEW_SCORES = 6_000_000
+# Rows of another dtype that a search with few queries converts at a time.
+READ_ROWS = 8192
 ATTENTION_QUERIES = 64
 SMALLEST_PART = 1024
 
@@ -46,6 +52,7 @@ class TorchBankOps(BankOps):
     """
 
     keras_backend = "torch"
+    search_rows = 8192
 
     @_in_float32
     def scores(self, features: Tensor, bank: Bank, indices: Tensor) -> Tensor:
@@ -136,6 +143,12 @@ class TorchBankOps(BankOps):
             return super().top_k(features, bank, k)
         n = bank.shape[0]
         read = partial(_block, bank)
+        if 0 < len(features) <= max(FEW_QUERIES, FEW_SCORES // n):
+            size = n if _is_float32(bank) else READ_ROWS
+            quantized = (
+                QuantizedRows(*map(_tensor, bank)) if isinstance(bank, QuantizedRows) else None
+            )
+            return few_queries.top_k(features, read, n, k, size, quantized)
         results = [
             search.top_k(queries, read, n, k, self.search_rows)
             for queries in features.split(SEARCH_QUERIES)

@@ -163,9 +163,8 @@ class ObjectiveConformance:
         np.testing.assert_array_equal(ops.convert_to_numpy(bank.rows), problem.bank)
 
     def _compare(self, problem: Problem, temperature: float, shared: bool, eager: bool) -> None:
-        step = self._built_step(problem, temperature, shared, eager)
-        every = [*range(len(problem.indices))]
-        self._assert_right(self._run(step, problem), problem, temperature, shared, every)
+        found = self._run(self._built_step(problem, temperature, shared, eager), problem)
+        self._assert_right(found, problem, temperature, shared, [*range(len(found[0]))])
 
     def _assert_right(
         self,
