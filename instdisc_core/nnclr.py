@@ -7,6 +7,7 @@ import keras
 import numpy as np
 from keras import ops
 
+from instdisc_core import native_layers
 from instdisc_core.bank_ops import BankOps
 from instdisc_core.embedding_model import EmbeddingModel
 from instdisc_core.heads import prediction_head, projection_head
@@ -77,8 +78,7 @@ class NNCLR(EmbeddingModel):
     Source:
         Dwibedi et al., ICCV 2021 (NNCLR), algorithm 1, with its temperature, heads and support
         set. The support set starts empty instead of random. Batch normalization sees both views
-        together. The control stops the gradient of the positive, so that the neighbor is all that
-        differs.
+        together. The control stops the gradient of the positive.
 
     Example:
     ```python
@@ -165,7 +165,7 @@ class NNCLR(EmbeddingModel):
 
     def predict_from(self, projections: Tensor, training: bool | None = None) -> Tensor:
         """The predictor's output ``(batch, embedding_dim)``, in float32."""
-        predictions = self.predictor(projections, training=training)
+        predictions = native_layers.call(self.predictor, projections, training)
         require(
             tuple(predictions.shape[1:]) == (self.embedding_dim,),
             f"a predictor whose output has shape {tuple(predictions.shape)}",
@@ -226,7 +226,7 @@ class NNCLR(EmbeddingModel):
     def checked_targets(self, y: Any) -> Any:
         """Indices that are an array, checked; any others as they are."""
         if hasattr(y, "dtype") or isinstance(y, (list, tuple)):
-            return check_indices(y, np.iinfo("int32").max)
+            return check_indices(y, np.iinfo("int32").max, of="images")
         return y
 
     def get_config(self) -> dict[str, Any]:
