@@ -39,7 +39,7 @@ class Waiting(keras.callbacks.Callback):
             warnings.warn(
                 f"Received: images that are decoded too slowly: epoch {epoch + 1} waited "
                 f"{waited:.0f} of its {whole:.0f} seconds for them. Expected less than "
-                f"{SHARE:.0%}. Keep the decoded images in memory (cache=True), use more workers, train "
-                "on smaller files, or pip install 'instdisc-core[fast-images]'.",
+                f"{SHARE:.0%}. Keep the decoded images in memory (cache=True), use more workers, "
+                "train on smaller files, or pip install 'instdisc-core[fast-images]'.",
                 stacklevel=2,
             )
