@@ -8,7 +8,7 @@ its weights and its file stay Keras's.
 """
 
 from collections.abc import Callable, Mapping
-from functools import cache, partial
+from functools import partial
 from importlib.metadata import entry_points
 from typing import Any
 
@@ -35,15 +35,19 @@ def call(network: Any, x: Tensor, training: bool | None = None) -> Tensor:
     return _run(graph, native, training, x)
 
 
-@cache
 def native_layers(backend: str) -> Mapping[type, NativeLayer]:
     """The native functions by class of the layer; none where the backend states none."""
-    found = {point.name: point for point in entry_points(group=GROUP)}
-    return found[backend].load() if backend in found else {}
+    if backend not in _loaded:  # a dict, which torch.compile reads without tracing what fills it
+        found = {point.name: point for point in entry_points(group=GROUP)}
+        _loaded[backend] = found[backend].load() if backend in found else {}
+    return _loaded[backend]
+
+
+_loaded: dict[str, Mapping[type, NativeLayer]] = {}
 
 
 def _graph(network: Any) -> Any:
-    """The network as a graph of layers with one input, or None. Subclasses may compute otherwise."""
+    """The network as a graph of layers with one input, or None; subclasses may differ."""
     if type(network) is keras.Sequential:
         network = getattr(network, "_functional", None)
     functional = type(network).__name__ == "Functional" and hasattr(network, "_run_through_graph")
