@@ -64,6 +64,11 @@ class Ours:
         self.batches = self.source.batches(args.batch_size, seed=0, drop_remainder=True)
         self.ordered = self.source.ordered(args.batch_size)
 
+    @property
+    def bank(self):
+        """The rows of the bank."""
+        return self.model.memory_bank.rows
+
     def epoch(self):
         """Train on every image; returns the loss."""
         return self.model.fit(self.batches, verbose=0).history["loss"][0]
@@ -113,7 +118,7 @@ def plain_torch(args, folder, channels_last):
 
 
 def lightly(args, folder, channels_last):
-    """lightly's loop, or None where it cannot be imported."""
+    """Lightly's loop, or None where it cannot be imported."""
     from benchmarks.native import lightly_epoch
 
     shape = args.depth, args.stem, args.width
@@ -140,20 +145,19 @@ def settings(args):
 
 
 def require_trained(trainings):
-    """Raise unless the losses are finite, and training moves every row of the banks."""
+    """Raise unless the losses of an epoch are finite, and it moves every row of the banks."""
+
+    def rows(training):
+        return np.array(keras.ops.convert_to_numpy(training.bank))  # as they are now
+
     for name, training in trainings.items():
-        bank = getattr(training, "bank", None)
-        if name in (names.OURS, names.OURS_TWO_VIEWS):
-            bank = training.model.memory_bank.rows
-        before = None if bank is None else np.array(keras.ops.convert_to_numpy(bank))
+        has_bank = hasattr(training, "bank")  # lightly's is a queue
+        before = rows(training) if has_bank else None
         loss = training.epoch()
         if not math.isfinite(loss):
             raise AssertionError(f"{name}: loss {loss}")
-        if bank is not None:
-            ours = training.model.memory_bank.rows if hasattr(training, "model") else bank
-            after = keras.ops.convert_to_numpy(ours)
-            if not np.all(np.any(before != after, axis=1)):
-                raise AssertionError(f"{name}: rows of the bank did not move")
+        if has_bank and not np.all(np.any(before != rows(training), axis=1)):
+            raise AssertionError(f"{name}: rows of the bank did not move")
 
 
 def main():

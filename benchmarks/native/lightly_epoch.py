@@ -32,9 +32,7 @@ class Training:
         num_rows: of lightly's memory bank, a queue.
     """
 
-    def __init__(
-        self, encoder, shape, folder, dim, num_rows, settings, temperature, channels_last
-    ):
+    def __init__(self, encoder, shape, folder, dim, num_rows, settings, temperature, channels_last):
         self.library = declare_torchvision_operators()  # they are there as long as it is
         from lightly.data import LightlyDataset
         from lightly.loss import NTXentLoss
