@@ -24,6 +24,7 @@ from instdisc_core.evaluation import text_table
 RESULTS = Path(os.environ.get("BENCHMARK_RESULTS", Path(__file__).parent / "results"))
 CODE = ("../instdisc_core", "../backends", "*.py")  # a commit with changes to these gets a "+"
 PACKAGES = ("keras", "torch", "tensorflow", "tensorflow-cpu", "jax", "numpy", "faiss-cpu", "triton")
+PACKAGES += ("pillow", "simplejpeg", "cykooz-resizer", "torchvision", "lightly")
 
 
 def parser(doc, **integers):

@@ -14,9 +14,10 @@ import pytest
 ROOT = Path(__file__).parent.parent
 FRAMEWORKS = {"torch", "tensorflow", "jax"}
 EXTRAS = {"sklearn", "matplotlib", "scipy", "hypothesis", "pytest", "PIL", "tqdm", "tensorboardX"}
+EXTRAS |= {"cykooz_resizer", "simplejpeg"}
 # Modules that look at results, and may use an extra inside a function, when they are asked to.
 WITH_EXTRAS = {
-    "data": {"PIL"},
+    "data": {"PIL", "cykooz_resizer", "simplejpeg"},
     "evaluation": {"sklearn", "scipy", "matplotlib", "PIL"},
     "callbacks": {"matplotlib", "tensorboardX"},
 }

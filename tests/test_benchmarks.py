@@ -1,6 +1,7 @@
 """The benchmarks run, check what they time, and store what they measure; here on small problems."""
 
 import json
+import random
 import sys
 from functools import partial
 from pathlib import Path
@@ -8,6 +9,7 @@ from pathlib import Path
 import keras
 import numpy as np
 import pytest
+from PIL import Image
 
 from instdisc_core import NonParametricSoftmax
 
@@ -17,7 +19,19 @@ if not Path("/proc/self/clear_refs").exists():
 
 sys.path.append(str(Path(__file__).parent.parent))  # last: what is tested is what is installed
 
-from benchmarks import bank, cifar, frameworks, gpu, harness, names, objectives, search, step
+from benchmarks import (
+    bank,
+    cifar,
+    encoders,
+    end_to_end,
+    frameworks,
+    gpu,
+    harness,
+    names,
+    objectives,
+    search,
+    step,
+)
 
 
 @pytest.fixture
@@ -175,6 +189,76 @@ def test_step(run, monkeypatch):
     stored = run(step, *SMALL)
     for name, seconds in stored["seconds"].items():
         assert stored["share"][name] == seconds["ours"] / seconds["step"]
+
+
+NETWORK = ("--size", 8, "--depth", 10, "--width", 16, "--batch-size", 4, "--rounds", 1)
+
+
+def test_encoders(run):
+    if keras.backend.backend() == "jax":
+        pytest.importorskip("flax", reason="the native network is written in Flax")
+    stored = run(encoders, *NETWORK)
+    for dtype in ("float32", "bfloat16"):
+        found = stored[dtype]
+        assert set(found["seconds"]) == set(found["errors"]) > {names.KERAS_ENCODER}
+        ours, native = (
+            found["seconds"][n]["median"] for n in (names.KERAS_ENCODER, found["fastest"])
+        )
+        assert found["ratio"] == ours / native
+
+
+def test_end_to_end(run, monkeypatch):
+    if keras.backend.backend() == "jax":
+        pytest.importorskip("flax", reason="the native network is written in Flax")
+    stored = run(end_to_end, *NETWORK, "--images", 8, "--workers", 0)
+    rates = stored["images_per_second"]
+    plain = {names.PLAIN} if keras.backend.backend() == "torch" else set()
+    assert (
+        set(rates["fit"]) - {names.LIGHTLY}
+        == {
+            names.OURS,
+            names.OURS_TWO_VIEWS,
+            names.BARE,
+        }
+        | plain
+    )
+    assert set(rates["predict"]) == set(rates["evaluate"]) == {names.OURS} | plain
+    for method, seconds in stored["seconds"].items():
+        assert rates[method] == {name: 8 / s["median"] for name, s in seconds.items()}
+    times = stored["times_of_the_bare_step"]
+    assert times[names.BARE] == 1
+    assert times[names.OURS] == rates["fit"][names.BARE] / rates["fit"][names.OURS]
+
+
+@pytest.mark.parametrize("fault", ["the loss is not finite", "a row of the bank stays"])
+def test_an_epoch_that_trains_wrongly_is_not_timed(fault):
+    class Training:
+        bank = np.zeros((3, 2))
+
+        def epoch(self):
+            self.bank[: 2 if "row" in fault else 3] += 1
+            return float("nan") if "loss" in fault else 1.0
+
+    with pytest.raises(AssertionError, match=r"plain PyTorch: (loss nan|rows of the bank)"):
+        end_to_end.require_trained({names.PLAIN: Training()})
+
+
+def test_views_in_plain_pytorch_are_views():
+    """Of their size, all different, and the same for the same seed."""
+    pytest.importorskip("torch", reason="written in PyTorch")
+    from benchmarks.native import torch_epoch
+
+    rng = np.random.default_rng(0)
+    image = Image.fromarray(rng.integers(0, 256, (12, 16, 3), "uint8"))
+    random.seed(0)
+    first = [np.asarray(torch_epoch.view(image, 8, (0.2, 1.0), 0.5)) for _ in range(20)]
+    random.seed(0)
+    again = [np.asarray(torch_epoch.view(image, 8, (0.2, 1.0), 0.5)) for _ in range(20)]
+    assert {v.shape for v in first} == {(8, 8, 3)}
+    assert np.array_equal(first, again)
+    assert len({v.tobytes() for v in first}) == 20
+    unchanged = np.asarray(torch_epoch.jitter(image, 0, 0), int)
+    assert np.abs(unchanged - np.asarray(image)).mean() < 2, "but for rounding in HSV"
 
 
 def test_runs_alternate_and_what_is_not_written_is_seen():

@@ -12,6 +12,7 @@ from instdisc_core import (
     NCE,
     BankOps,
     MemoryBank,
+    embedding_table,
     validation,
 )
 from instdisc_core.data import ImageArray

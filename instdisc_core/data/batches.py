@@ -2,6 +2,7 @@
 
 import hashlib
 import threading
+import time
 from collections import OrderedDict
 from collections.abc import Callable
 from typing import Any, Protocol
@@ -27,6 +28,7 @@ class OrderedBatches(keras.utils.PyDataset):
     Attributes:
         epoch: the epoch of the batches, from 0.
         start: the first batches of this epoch that are left out, because they were trained on.
+        seconds_waited: for images that were not decoded yet when they were needed, in all epochs.
     """
 
     def __init__(
@@ -36,7 +38,7 @@ class OrderedBatches(keras.utils.PyDataset):
         require_count("batch_size", batch_size)
         self.num_images, self.batch_size, self.seed = num_images, batch_size, seed
         self.drop_remainder = drop_remainder
-        self.epoch, self.start = 0, 0
+        self.epoch, self.start, self.seconds_waited = 0, 0, 0.0
         self._order: tuple[int | None, np.ndarray] = (None, np.arange(0))
 
     def __len__(self) -> int:
@@ -99,7 +101,8 @@ class ImageBatches(OrderedBatches):
 
     So a run can be repeated, and an interrupted run continues with the batches that it would have
     had. ``InstanceDiscrimination.fit`` sets ``epoch``; in a training loop of your own, set it
-    yourself. While a batch is trained on, threads decode the next ones.
+    yourself. While a batch is trained on, threads decode the next ones. ``fit`` warns if an epoch
+    waits for them more than 30 % of its time.
 
     Args:
         source: the ImageSource.
@@ -169,7 +172,10 @@ class ImageBatches(OrderedBatches):
                 if key not in self._ahead:
                     self._ahead[key] = self.source.start(self.indices(*key))
             wait = self._ahead.pop(wanted[0])
-        return wait()
+        start = time.perf_counter()
+        images = wait()
+        self.seconds_waited += time.perf_counter() - start
+        return images
 
     def on_epoch_end(self) -> None:
         """Forget what was decoded ahead."""
