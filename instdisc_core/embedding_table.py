@@ -29,7 +29,7 @@ class EmbeddingTable(keras.layers.Layer):
     """Rows of one width that are read and searched through a ``BankOps``.
 
     A subclass adds how its rows move: it computes the new rows, and ``update_rows`` of its
-    ``BankOps`` writes them. ``MemoryBank`` moves a row for each image; ``SupportSet`` is a queue.
+    ``BankOps`` writes them. See ``MemoryBank``, ``SupportSet`` and ``ClassWeights``.
 
     Args:
         num_rows, embedding_dim: the number of rows and their width ``d``, each at least 1.
