@@ -7,6 +7,7 @@ from instdisc_core import keras_backend as keras_backend  # first: it imports no
 from instdisc_core import augmentation as augmentation
 from instdisc_core.bank_ops import BankOps
 from instdisc_core.checkpoints import Checkpoints
+from instdisc_core.class_weights import ClassWeights
 from instdisc_core.memory_bank import MemoryBank
 from instdisc_core.model import InstanceDiscrimination
 from instdisc_core.negative_sampler import AliasSampler, UniformSampler
@@ -19,6 +20,7 @@ from instdisc_core.objectives import (
     Objective,
     ParametricSoftmax,
 )
+from instdisc_core.pic import PIC
 from instdisc_core.quantized_rows import QuantizedRows
 from instdisc_core.registry import available_backends, get_bank_ops
 from instdisc_core.support_set import SupportSet
@@ -28,9 +30,11 @@ __version__ = "0.1.0"
 __all__ = [
     "NCE",
     "NNCLR",
+    "PIC",
     "AliasSampler",
     "BankOps",
     "Checkpoints",
+    "ClassWeights",
     "FeatureDecorrelation",
     "InfoNCE",
     "InstanceDiscrimination",

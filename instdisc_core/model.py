@@ -9,16 +9,14 @@ from keras import ops
 from instdisc_core import objectives
 from instdisc_core.bank_ops import BankOps
 from instdisc_core.data import Manifest
-from instdisc_core.embedding_model import EmbeddingModel
-from instdisc_core.fitting import RejectedIndices
+from instdisc_core.instance_model import InstanceModel
 from instdisc_core.memory_bank import MemoryBank
 from instdisc_core.objectives import Objective, ObjectiveName
 from instdisc_core.types import StorageDtype, Tensor
-from instdisc_core.validation import check_indices, require
 
 
 @keras.saving.register_keras_serializable(package="instdisc_core")
-class InstanceDiscrimination(EmbeddingModel):
+class InstanceDiscrimination(InstanceModel):
     """Learns an embedding in which every image is a class of its own.
 
     ``fit(images, indices)`` trains it: the target of an image is its index, 0 to
@@ -67,7 +65,7 @@ class InstanceDiscrimination(EmbeddingModel):
     ```
     """
 
-    parts = (*EmbeddingModel.parts, "objective")
+    parts = (*InstanceModel.parts, "objective")
     saves_manifest = False  # the memory bank does
     memory_bank: MemoryBank
 
@@ -108,6 +106,11 @@ class InstanceDiscrimination(EmbeddingModel):
         self.add_reports(self.objective.report())
 
     @property
+    def instance_rows(self) -> MemoryBank:
+        """See ``InstanceModel.instance_rows``."""
+        return self.memory_bank
+
+    @property
     def manifest(self) -> Manifest | None:
         """The Manifest of the images that the bank's rows belong to, or None."""
         return self.memory_bank.manifest
@@ -126,12 +129,7 @@ class InstanceDiscrimination(EmbeddingModel):
     ) -> Tensor:
         """The mean of the objective over the batch; in training the bank then moves."""
         self.require_no_loss()
-        require(
-            y is not None,
-            "no targets",
-            "the instance index of each image",
-            "For an array: fit(images, numpy.arange(len(images))).",
-        )
+        self.require_targets(y)
         usable = self.usable(x, training)
         if training:
             y, sample_weight, usable = self.repeated((y, sample_weight, usable))
@@ -146,37 +144,6 @@ class InstanceDiscrimination(EmbeddingModel):
             self.memory_bank.update(y, y_pred, after=losses)
         self.report(self.objective.report())
         return loss
-
-    def own_callbacks(self) -> list[keras.callbacks.Callback]:
-        """See ``EmbeddingModel.own_callbacks``; and what tells of indices that name no row."""
-        return [RejectedIndices(), *super().own_callbacks()]
-
-    def check_data(self, manifest: Manifest) -> None:
-        """Raise unless the data are those that the bank was trained on.
-
-        ``fit`` remembers the manifest of the first ImageSource that it trains on, and it is saved
-        with the model. Until then any data of the bank's length will do.
-
-        Args:
-            manifest: the Manifest of the data at hand.
-
-        Raises:
-            ValueError: it names the images that differ, or says how many rows the bank has.
-        """
-        n = self.memory_bank.num_instances
-        require(
-            len(manifest) == n,
-            f"a data set with {len(manifest)} images",
-            f"{n}, one for each row of the memory bank",
-            f"Build the model with num_instances={len(manifest)}.",
-        )
-        super().check_data(manifest)
-
-    def checked_targets(self, y: Any) -> Any:
-        """Indices that are an array, checked; any others as they are."""
-        if hasattr(y, "dtype") or isinstance(y, (list, tuple)):
-            return check_indices(y, self.memory_bank.num_instances)
-        return y
 
     def get_config(self) -> dict[str, Any]:
         """The arguments that rebuild this model."""

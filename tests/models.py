@@ -3,7 +3,7 @@
 import keras
 import numpy as np
 
-from instdisc_core import NNCLR, InstanceDiscrimination
+from instdisc_core import NNCLR, PIC, InstanceDiscrimination
 from instdisc_core.heads import prediction_head, projection_head
 
 SIZE, DIM = 10, 4  # images, and numbers in each embedding
@@ -43,6 +43,16 @@ def small_nnclr(encoder=None, dim=DIM, support_set=7, *, compiled=False, **kwarg
     }
     model = NNCLR(encoder, dim, support_set, seed=0, **{**parts, **kwargs})
     model.compile(keras.optimizers.SGD(0.1), run_eagerly=not compiled)
+    return model
+
+
+def small_pic(encoder=None, n=SIZE, dim=DIM, *, optimizer=None, compiled=False, **kwargs):
+    """A ``PIC`` model of ``n`` images of any shape, ready for ``fit``; see ``small_model``."""
+    if encoder is None:
+        encoder = keras.Sequential([keras.layers.Flatten(), keras.layers.Dense(6)])
+    parts = {"projector": projection_head(dim, (5,), normalized=False), "recent_negatives": 5}
+    model = PIC(encoder, n, dim, seed=0, **{**parts, **kwargs})
+    model.compile(optimizer or keras.optimizers.SGD(0.1), run_eagerly=not compiled)
     return model
 
 

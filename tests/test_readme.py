@@ -134,13 +134,15 @@ def test_the_methods(tmp_path):
     assert re.search(r"\[[012 ]+\]", methods.run("idfd.py"))
     neighbors = methods.run("nnclr.py").splitlines()[-1]
     assert len(ast.literal_eval(neighbors)[1]) == 3
+    neighbors = methods.run("pic.py").splitlines()[-1]
+    assert len(ast.literal_eval(neighbors)[1]) == 3
     methods.run("loop.py")
 
 
 def test_the_pages_hold_these_scripts_and_no_others():
     assert list(scripts(README)) == ["train.py", "search.py", "by_recipe.py", "loop.py"]
     assert list(scripts(TUTORIAL)) == ["train.py", "search.py"]
-    assert list(scripts(METHODS)) == ["idfd.py", "nnclr.py", "loop.py"]
+    assert list(scripts(METHODS)) == ["idfd.py", "nnclr.py", "loop.py", "pic.py"]
 
 
 def test_the_files_that_it_points_to_exist():

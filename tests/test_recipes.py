@@ -12,13 +12,14 @@ from differentiation import numpy
 from instdisc_core import (
     NCE,
     NNCLR,
+    PIC,
     InstanceDiscrimination,
     NonParametricSoftmax,
     recipes,
 )
 from instdisc_core.callbacks import read_log
 from instdisc_core.checkpoints import FolderLock
-from instdisc_core.data import ImageArray
+from instdisc_core.data import ImageArray, SlidingWindow
 from instdisc_core.recipes.building import (
     build_augmenter,
     build_learning_rate,
@@ -107,6 +108,35 @@ def test_an_nnclr_recipe_trains_an_nnclr_model():
     assert model.manifest.fingerprint == source.manifest.fingerprint
 
 
+def test_the_settings_of_pic():
+    """The official code; the window holds 8 strides, and twice as many images as negatives."""
+    recipe = recipes.get("pic-imagenet")
+    assert (recipe.temperature, recipe.batch_size, recipe.learning_rate) == (0.2, 256, 0.03)
+    assert (recipe.weight_decay, recipe.optimizer_momentum, recipe.epochs) == (1e-4, 0.9, 200)
+    assert (recipe.sliding_window, recipe.projector) == ((131_072, 16_384), (2048,))
+    assert dict(recipe.objective_settings) == {"recent_negatives": 65_536}
+    assert recipes.get("pic-cifar10").sliding_window[0] < 50_000
+
+
+def test_a_pic_recipe_trains_a_pic_model():
+    small = {"stem": "patch", "depth": 10, "projector": (6,), "sliding_window": (12, 4)}
+    pairs = (("recent_negatives", 9), ("rate_factor", 0.5))
+    recipe = recipes.get(
+        "pic-cifar10", **{**TINY, **small}, weight_decay=0.01, objective_settings=pairs
+    )
+    source = images(20)
+    model = recipe.train(source, epochs=2, verbose=0)
+    assert isinstance(model, PIC)
+    weights = model.class_weights
+    assert (weights.shape, weights.weight_decay, weights.momentum) == ((20, 8), 0.01, 0.9)
+    assert (model.temperature, model.recent.shape, model.rate_factor) == (0.2, (9,), 0.5)
+    seen = SlidingWindow(12, 4).order(20, 0, 0, 32)  # two epochs of two batches of 8
+    last = list(dict.fromkeys([*seen[24:], *seen[16:24], *seen[8:16], *seen[:8]]))
+    assert numpy(model.recent).tolist() == last[:9]
+    with pytest.raises(ValueError, match="a window of at most all images"):
+        recipe.train(images(11), verbose=0)
+
+
 def test_a_recipe_may_have_a_projector_of_several_layers():
     model = recipes.get("small-cifar10", **TINY, projector=(6,)).build(16, seed=0)
     assert isinstance(model, InstanceDiscrimination)
@@ -168,6 +198,7 @@ def test_the_settings_reach_the_model():
         ("objective", "NCE", r"objective='NCE'\. Expected one of 'nce'"),
         ("dtype_policy", "float16", r"dtype_policy='float16'\. Expected one of 'float32'"),
         ("objective", "nnclr", r"objective='nnclr', views=1 and predictor=\(\)\. Expected two"),
+        ("sliding_window", (6, 4), "window=6 and stride=4"),
         ("predictor", (5,), r"predictor=\(5,\)\. Expected objective='nnclr'"),
         ("warmup_epochs", 5, r"warmup_epochs=5 and milestones=\(120, 160\)\. Expected a warm-up,"),
     ],

@@ -12,6 +12,7 @@ import keras
 
 from instdisc_core.objectives.base import Objective, ObjectiveSum
 from instdisc_core.objectives.closed_form import ClosedFormObjective
+from instdisc_core.objectives.cosine_softmax import CosineSoftmax, cosine_softmax
 from instdisc_core.objectives.feature_decorrelation import FeatureDecorrelation
 from instdisc_core.objectives.in_batch import in_batch_accuracy, in_batch_softmax
 from instdisc_core.objectives.info_nce import InfoNCE
@@ -25,6 +26,7 @@ __all__ = [
     "NCE",
     "Candidates",
     "ClosedFormObjective",
+    "CosineSoftmax",
     "FeatureDecorrelation",
     "InfoNCE",
     "NonParametricSoftmax",
@@ -33,6 +35,7 @@ __all__ = [
     "ObjectiveSum",
     "ParametricSoftmax",
     "SampledObjective",
+    "cosine_softmax",
     "get",
     "idfd",
     "in_batch_accuracy",

@@ -3,16 +3,13 @@
 import dataclasses
 from typing import Any
 
+from instdisc_core.recipes.methods import CENTRAL_SQUARE, METHODS
 from instdisc_core.recipes.recipe import Recipe
 from instdisc_core.validation import require, require_choice
 
 _FLOAT_COLORS = (
     "Pixels are floats between the color changes; the official code rounds them to 8 bits. The "
     "mean difference is 1.4 of 255 levels."
-)
-_CENTRAL_SQUARE = (
-    "Images are read as their central square, resized to 256 x 256 pixels, and cropped "
-    "from it; the official code crops from the whole photograph."
 )
 _BANK = "The bank starts from normalized Gaussian rows."
 _MOVING_Z = "Z follows the bank by a moving average instead of being fixed at the first batch."
@@ -34,42 +31,6 @@ _MODERN = Recipe(
     warmup_epochs=10,
     milestones=(),
     dtype_policy="mixed_bfloat16",
-)
-
-_NO_LARS = (
-    "SGD in batches of 512, with the learning rate 0.1 and the weight decay 1e-4 that SimSiam "
-    "has for them, instead of LARS in batches of 4096 with 4.8 and 1e-6: Keras has no LARS."
-)
-_EMPTY_SET = "The support set starts empty instead of with random rows."
-
-_NNCLR = Recipe(
-    name="nnclr-imagenet",
-    source="Dwibedi et al., ICCV 2021 (NNCLR), section 4.1, ResNet-50",
-    deviations=(
-        _NO_LARS,
-        _CENTRAL_SQUARE,
-        "SimCLR's augmentation for both views, without solarization.",
-        _EMPTY_SET,
-    ),
-    image_size=256,
-    crop_size=224,
-    augmentation="simclr",
-    views=2,
-    depth=50,
-    stem="imagenet",
-    embedding_dim=256,
-    projector=(2048, 2048),
-    predictor=(4096,),
-    objective="nnclr",
-    objective_settings=(("support_set", 98_304),),
-    batch_size=512,
-    epochs=1000,
-    drop_remainder=True,
-    learning_rate=0.1,
-    weight_decay=1e-4,
-    warmup_epochs=10,
-    milestones=(),
-    knn_temperature=0.07,
 )
 
 _RECIPES = (
@@ -97,7 +58,7 @@ _RECIPES = (
         deviations=(
             _FLOAT_COLORS,
             _BANK,
-            _CENTRAL_SQUARE,
+            CENTRAL_SQUARE,
             _MOVING_Z,
         ),
         image_size=256,
@@ -140,29 +101,7 @@ _RECIPES = (
         drop_remainder=True,
         milestones=(600, 950, 1300, 1650),
     ),
-    _NNCLR,
-    dataclasses.replace(
-        _NNCLR,
-        name="nnclr-cifar10",
-        source="Dwibedi et al., ICCV 2021 (NNCLR), which does not train on CIFAR-10",
-        deviations=(
-            "ResNet-18 for images of 32 pixels; SimCLR's augmentation for CIFAR-10; 200 epochs of "
-            "SGD in batches of 512. None of these was tuned.",
-            "A support set of 16,384 rows, fewer than there are images, so that neighbors are "
-            "other images.",
-            _EMPTY_SET,
-        ),
-        image_size=32,
-        crop_size=32,
-        augmentation_settings=(("strength", 0.5), ("blur", False)),
-        depth=18,
-        stem="cifar",
-        objective_settings=(("support_set", 16_384),),
-        epochs=200,
-        learning_rate=0.12,
-        weight_decay=5e-4,
-        knn_temperature=0.1,
-    ),
+    *METHODS,
 )
 
 

@@ -10,7 +10,7 @@ import keras
 
 from instdisc_core.callbacks import LogFile
 from instdisc_core.checkpoints import Checkpoints
-from instdisc_core.data import ImageSource
+from instdisc_core.data import ImageSource, SlidingWindow
 from instdisc_core.embedding_model import EmbeddingModel
 from instdisc_core.recipes.building import build_model, build_optimizer
 from instdisc_core.recipes.run_folder import run_folder
@@ -51,8 +51,8 @@ class Recipe(Settings):
                 takes about a minute and then saves time.
 
         Returns:
-            An InstanceDiscrimination or an NNCLR, for images of pixels in ``[0, 255]``, uint8 or
-            float.
+            An InstanceDiscrimination, an NNCLR or a PIC, for images of pixels in ``[0, 255]``,
+            uint8 or float.
 
         Example: ``model = recipes.get("small-cifar10", width=4).build(50_000, seed=0)``
         """
@@ -117,7 +117,11 @@ class Recipe(Settings):
             f"Read them with size={side}, or change the recipe's image_size and crop_size.",
         )
         batches = source.batches(
-            self.batch_size, seed, drop_remainder=self.drop_remainder, on_device=on_device
+            self.batch_size,
+            seed,
+            drop_remainder=self.drop_remainder,
+            on_device=on_device,
+            sliding_window=SlidingWindow(*self.sliding_window) if self.sliding_window else None,
         )
         model = self.build(len(source), len(batches), seed, jit_compile)
         if verbose:

@@ -214,3 +214,27 @@ def weighted_knn(
             votes[label] = votes.get(label, 0.0) + np.exp(cosines[j] / temperature)
         labels.append(max(sorted(votes), key=lambda label: votes[label]))
     return np.asarray(labels)
+
+
+def sgd(
+    weights: ArrayLike,
+    momentum_rows: ArrayLike,
+    gradient: ArrayLike,
+    learning_rate: float,
+    momentum: float,
+    weight_decay: float,
+) -> tuple[np.ndarray, np.ndarray]:
+    """A dense step of SGD, as PyTorch defines it: the weights after it, and their momentum."""
+    w, u = _f64(weights), _f64(momentum_rows)
+    u = momentum * u + _f64(gradient) + weight_decay * w
+    return w - learning_rate * u, u
+
+
+def cosine_softmax(
+    features: ArrayLike, weights: ArrayLike, targets: np.ndarray, temperature: float
+) -> np.ndarray:
+    """Losses ``(B,)`` of a softmax over the cosines of features to weights, of any lengths."""
+    f, w = _f64(features), _f64(weights)
+    f, w = (x / np.sqrt((x**2).sum(axis=1, keepdims=True)) for x in (f, w))
+    s = f @ w.T / temperature
+    return logsumexp(s) - s[np.arange(len(f)), targets]
