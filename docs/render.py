@@ -21,9 +21,13 @@ DOCUMENTS = (DOCS.parent / "README.md", *(DOCS / page for page in PAGES))
 TABLES = {
     "digits": digits_tables.digits_table,
     "speed": performance_tables.summary,
+    "endtoend": performance_tables.endtoend,
+    "encoders": performance_tables.encoders,
     "objectives": performance_tables.objectives,
     "scaling": performance_tables.scaling,
     "search": performance_tables.search,
+    "fewqueries": performance_tables.few_queries,
+    "onequery": performance_tables.one_query,
     "updates": performance_tables.updates,
     "storage": performance_tables.storage,
     "samplers": performance_tables.samplers,

@@ -17,6 +17,7 @@ from instdisc_core.validation import (
     UNIT_TOLERANCE,
     check_features,
     check_indices,
+    host_values,
     require,
     require_choice,
     require_count,
@@ -33,11 +34,9 @@ class EmbeddingTable(keras.layers.Layer):
     Args:
         num_rows, embedding_dim: the number of rows and their width ``d``, each at least 1.
         dtype: storage of the rows: ``"float32"``, ``"bfloat16"``, ``"float16"``, or ``"int8"``
-            with a float32 scale for each row. Whatever it is, what is computed from the rows is
-            float32.
+            with a float32 scale for each row. What is computed from the rows is always float32.
         seed: of the starting rows, the same on every framework. None draws fresh ones.
-        backend: which primitives to use, see ``registry.get_bank_ops``. It says how the rows are
-            read, not what they are, and is not saved with them.
+        backend: which primitives to use, see ``registry.get_bank_ops``; not saved with the rows.
 
     Attributes:
         rows: the variable ``(num_rows, embedding_dim)``, or ``QuantizedRows`` of two.
@@ -105,19 +104,19 @@ class EmbeddingTable(keras.layers.Layer):
             where its values could not be checked, has the scores NaN and the indices -1.
 
         Raises:
-            ValueError: features of the wrong shape, or k out of range; and, where the values are
-                in the host's memory, features that are not finite.
+            ValueError: k or the shape is wrong; or, in the host's memory, a value is not finite.
 
         Example: ``bank.search(features, k=3).indices[0]  # of the first query``
         """
-        features = check_features(features, self.embedding_dim, finite=True)
+        features = stopped(check_features(features, self.embedding_dim, finite=True))
         require_count("k", k)
         require(k <= self.num_rows, f"k={k}", f"at most the {self.num_rows} rows")
+        if host_values(features) is not None:  # they were checked
+            return SearchResult(*self.top_k(features, k))
         return self.found(features, k)
 
     def found(self, features: Tensor, k: int) -> SearchResult:
-        """``search`` without its checks, for a step of training."""
-        features = stopped(features)
+        """``search`` without its checks, for a step of training; ``features`` are constants."""
         finite = ops.all(ops.isfinite(features), axis=1, keepdims=True)
         scores, indices = self.top_k(ops.where(finite, features, 0.0), k)
         return SearchResult(ops.where(finite, scores, math.nan), ops.where(finite, indices, -1))
@@ -140,15 +139,15 @@ class EmbeddingTable(keras.layers.Layer):
 
     def contains(self, indices: Tensor) -> Tensor:
         """Which of these integers name a row: booleans of their shape."""
-        indices = indices if hasattr(indices, "dtype") else np.asarray(indices)
-        indices = ops.convert_to_tensor(widened(indices))
+        integers = indices if hasattr(indices, "dtype") else np.asarray(indices)
+        indices = ops.convert_to_tensor(widened(integers))
         return ops.logical_and(indices >= 0, indices < self.num_rows)
 
     def require_writable(self) -> None:
         """Raise where an update would be lost; see ``BankOps.require_writable``.
 
         Raises:
-            RuntimeError: a step that JAX compiles, outside a ``keras.StatelessScope``.
+            RuntimeError: a step compiled by JAX, outside a ``keras.StatelessScope``.
         """
         self.bank_ops.require_writable()
 

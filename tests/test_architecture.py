@@ -14,9 +14,10 @@ import pytest
 ROOT = Path(__file__).parent.parent
 FRAMEWORKS = {"torch", "tensorflow", "jax"}
 EXTRAS = {"sklearn", "matplotlib", "scipy", "hypothesis", "pytest", "PIL", "tqdm", "tensorboardX"}
+EXTRAS |= {"cykooz_resizer", "simplejpeg"}
 # Modules that look at results, and may use an extra inside a function, when they are asked to.
 WITH_EXTRAS = {
-    "data": {"PIL"},
+    "data": {"PIL", "cykooz_resizer", "simplejpeg"},
     "evaluation": {"sklearn", "scipy", "matplotlib", "PIL"},
     "callbacks": {"matplotlib", "tensorboardX"},
 }
@@ -26,8 +27,8 @@ FLOORS = {
     for floor, names in enumerate(
         (
             "types",
-            "validation files alias_tables gradients keras_backend normalization quantized_rows "
-            "native_layers sums",
+            "validation files alias_tables gradients keras_backend native_layers normalization "
+            "quantized_rows sums two_stage_search",
             "bank_ops data",
             "registry negative_sampler partition checkpoints",
             "embedding_table persistent_model",

@@ -105,6 +105,7 @@ class OrderedBatches(keras.utils.PyDataset):
     Attributes:
         epoch: the epoch of the batches, from 0.
         start: the first batches of this epoch that are left out, because they were trained on.
+        seconds_waited: for images that were not decoded yet when they were needed, in all epochs.
 
     Raises:
         ValueError: a window that is larger than ``num_images``, or a window without a seed.
@@ -126,7 +127,7 @@ class OrderedBatches(keras.utils.PyDataset):
         self.sliding_window = sliding_window
         self.num_images, self.batch_size, self.seed = num_images, batch_size, seed
         self.drop_remainder = drop_remainder
-        self.epoch, self.start = 0, 0
+        self.epoch, self.start, self.seconds_waited = 0, 0, 0.0
         self._order: tuple[int | None, np.ndarray] = (None, np.arange(0))
 
     def __len__(self) -> int:

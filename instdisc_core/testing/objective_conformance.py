@@ -3,7 +3,7 @@
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any
 
 import keras
 import numpy as np
@@ -18,7 +18,6 @@ from instdisc_core.testing.training_step import NEGATIVES, TrainingStep, negativ
 
 SHAPES = ((1, 2, 3), (4, 30, 8))  # batch, rows, width: some frameworks compile for each
 TEMPERATURES = (0.05, 1.0)
-Result: TypeAlias = tuple[np.ndarray, np.ndarray]
 
 
 class ObjectiveConformance:
@@ -56,14 +55,14 @@ class ObjectiveConformance:
     @given(problems(SHAPES[1:]), st.sampled_from(TEMPERATURES), st.booleans())
     def test_losses_and_gradient(self, problem: Problem, temperature: float, shared: bool) -> None:
         """In eager execution, with a set of negatives for each image and a shared one."""
-        self._compare(problem, temperature, shared, run_eagerly=True)
+        self._compare(problem, temperature, shared, eager=True)
 
     @given(problems(SHAPES), st.sampled_from(TEMPERATURES), st.booleans())
     def test_losses_and_gradient_in_a_compiled_step(
         self, problem: Problem, temperature: float, shared: bool
     ) -> None:
         """As the framework compiles it in ``fit``."""
-        self._compare(problem, temperature, shared, run_eagerly=False)
+        self._compare(problem, temperature, shared, eager=False)
 
     def test_an_index_without_a_row(self) -> None:
         """If it cannot be checked, it gets the loss NaN and the gradient 0, and does not count."""
@@ -163,14 +162,17 @@ class ObjectiveConformance:
         _assert_equal(_values(objective), before)
         np.testing.assert_array_equal(ops.convert_to_numpy(bank.rows), problem.bank)
 
-    def _compare(
-        self, problem: Problem, temperature: float, shared: bool, run_eagerly: bool
-    ) -> None:
-        step = self._built_step(problem, temperature, shared, run_eagerly)
-        self._assert_right(self._run(step, problem), problem, temperature, shared, slice(None))
+    def _compare(self, problem: Problem, temperature: float, shared: bool, eager: bool) -> None:
+        found = self._run(self._built_step(problem, temperature, shared, eager), problem)
+        self._assert_right(found, problem, temperature, shared, [*range(len(found[0]))])
 
     def _assert_right(
-        self, found: Result, problem: Problem, temperature: float, shared: bool, images: Any
+        self,
+        found: tuple[np.ndarray, np.ndarray],
+        problem: Problem,
+        temperature: float,
+        shared: bool,
+        images: list[int],
     ) -> None:
         """Losses and gradient of these images are the reference's of a batch of them alone."""
         batch = problem.features[images], problem.indices[images], problem.bank
@@ -205,7 +207,7 @@ class ObjectiveConformance:
 
     def _run(
         self, step: TrainingStep, problem: Problem, indices: np.ndarray | None = None
-    ) -> Result:
+    ) -> tuple[np.ndarray, np.ndarray]:
         """Losses and gradient of one step of training."""
         self.prepare(step.objective, problem)
         return step.run(problem, problem.indices if indices is None else indices)
