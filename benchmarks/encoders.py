@@ -17,6 +17,8 @@ from instdisc_core import native_layers
 from instdisc_core.encoders import resnet
 
 BACKEND = keras.backend.backend()
+DTYPES = ("float32", "bfloat16")
+COMPILED = {"graph": False, "XLA": True}  # how TensorFlow runs the native step
 
 
 def native_steps(encoder, shape, images, targets, bfloat16):
@@ -40,7 +42,7 @@ def native_steps(encoder, shape, images, targets, bfloat16):
             f"{NATIVE}, {name}": tensorflow_resnet.step(
                 tensorflow_resnet.ResNet(encoder, *shape, dtype), images, targets, jit
             )
-            for name, jit in {"graph": False, "XLA": True}.items()
+            for name, jit in COMPILED.items()
         }
     from benchmarks.native import jax_resnet
 
@@ -94,7 +96,7 @@ def main():
     parser.add_argument("--stem", default="cifar", choices=("cifar", "patch"))
     args: argparse.Namespace = parser.parse_args()
     results = {"settings": vars(args)}
-    for dtype in ("float32", "bfloat16"):
+    for dtype in DTYPES:
         seconds, errors = measure(args, dtype)
         natives = [name for name in seconds if name != KERAS_ENCODER]
         fastest = min(natives, key=lambda name: seconds[name]["median"])

@@ -4,21 +4,51 @@
 
 Writes JPEG files of 500 x 375 pixels, links them under as many names as ImageNet has images, lists
 that folder, and reads part of an epoch at 256 x 256 pixels. Linked files stay in the system's
-cache, so the disk's speed is not measured.
+cache, so the disk's speed is not measured. Then ``decode`` and Pillow alone take turns on some of
+the files, in one thread; the time is that of the processor.
 """
 
+import io
 import os
 import tempfile
+import time
 from functools import partial
 from pathlib import Path
+from statistics import median
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageOps
 
 from benchmarks import harness
-from instdisc_core.data import ImageFolder
+from instdisc_core.data import ImageFolder, decode
 
 MIB = 2**20
+DECODED = 100  # files whose decoding is timed
+
+
+def by_pillow(data, size):
+    """The pixels of a JPEG as Pillow alone decodes and resizes them."""
+    image = Image.open(io.BytesIO(data))
+    image.draft("RGB", size)
+    fitted = ImageOps.fit(ImageOps.exif_transpose(image), size, Image.Resampling.BILINEAR)
+    return np.asarray(fitted)
+
+
+def decoding(files, size, rounds=5):
+    """Images per second of processor time, and the largest difference of their pixels."""
+    candidates = {"decode": decode, "Pillow alone": by_pillow}
+    seconds = {name: [] for name in candidates}
+    for _ in range(rounds):
+        for name, run in candidates.items():
+            start = time.process_time()
+            for data in files:
+                run(data, size)
+            seconds[name].append(time.process_time() - start)
+    found = zip(*(map(partial(run, size=size), files) for run in candidates.values()), strict=True)
+    return {
+        "images_per_second": {name: len(files) / median(s) for name, s in seconds.items()},
+        "largest_difference": max(int(np.abs(a - b.astype(int)).max()) for a, b in found),
+    }
 
 
 def write_photographs(folder, count, seed=0):
@@ -70,6 +100,8 @@ def main():
         for step in range(min(len(batches), args.read // args.batch_size)):
             seconds.append(harness.timed(partial(batches.__getitem__, step))[0])
             resident.append(harness.resident_bytes())
+        files = [p.read_bytes() for p in sorted((folder / "originals").iterdir())[:DECODED]]
+        decoded = decoding(files, (args.size, args.size))
     warm = len(seconds) // 10
     rate = args.batch_size * len(seconds[warm:]) / sum(seconds[warm:])
     results = {
@@ -80,6 +112,7 @@ def main():
         "images_per_second_and_worker": rate / args.workers,
         "resident_bytes_after_a_tenth": resident[warm],
         "resident_bytes_at_the_end": resident[-1],
+        "decoding": decoded,
     }
     harness.table(
         ("names", "listed s", "checked s", "images/s", "per worker", "memory grew"),
@@ -93,6 +126,10 @@ def main():
                 f"{(resident[-1] - resident[warm]) / MIB:.1f} MiB",
             )
         ],
+    )
+    harness.table(
+        ("one thread", "images/s"),
+        [(name, f"{rate:.0f}") for name, rate in decoded["images_per_second"].items()],
     )
     harness.write("loader", results)
 

@@ -22,3 +22,10 @@ KINDS_OF_ROWS = ("random rows", "clustered rows")
 # The candidates of benchmarks.encoders.
 NATIVE = "native"
 KERAS_ENCODER = "instdisc_core.encoders"
+
+# The candidates of benchmarks.end_to_end; the last is the floor.
+OURS = "InstanceDiscrimination.fit"
+OURS_TWO_VIEWS = "InstanceDiscrimination.fit, two views"
+PLAIN = "plain PyTorch"
+LIGHTLY = "lightly, two views"
+BARE = "bare native step"

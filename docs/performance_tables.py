@@ -7,10 +7,12 @@ from pathlib import Path
 sys.path.append(str(Path(__file__).parent.parent))
 
 from benchmarks.names import (
+    BARE,
     BUFFERED,
     EXACT,
     FAISS,
     FRAMEWORKS,
+    KERAS_ENCODER,
     KINDS_OF_ROWS,
     OBJECTIVES,
     PUBLIC,
@@ -71,6 +73,70 @@ def summary():
         + "\n\nMuch of the time of that NCE goes into new memory for its gather. If its code is "
         f"changed to keep a buffer, the exact softmax is {buffered:.1f}x as fast."
     )
+
+
+def with_missing(name, columns, rows_of):
+    """Rows of every framework; one of dashes where it has no stored results.
+
+    Args:
+        name: of the benchmark.
+        columns: how many cells follow the framework's name.
+        rows_of: function of a framework's results that returns its rows, without its name.
+    """
+    found, rows = stored(name), []
+    for framework in FRAMEWORKS.values():
+        own = rows_of(found[framework]) if framework in found else [("not measured yet",)]
+        rows += [(framework, *row, *[""] * (columns - len(row))) for row in own]
+    return rows
+
+
+def endtoend():
+    """Whole epochs against plain code, and the bare step."""
+
+    def rows_of(found):
+        rates = found["images_per_second"]
+        for name, rate in rates["fit"].items():
+            others = [f"{rates[m][name]:.0f}" if name in rates[m] else "" for m in other_calls]
+            is_bare = name == BARE
+            label = f"{name} ({found['fastest_native']})" if is_bare else name
+            times = "" if is_bare else f"{found['times_of_the_bare_step'][name]:.2f}"
+            yield (label, f"{rate:.1f}", times, *others)
+
+    other_calls = ("predict", "evaluate")
+    header = ("", "epochs", "images/s", "times the bare step", "predict, images/s", "evaluate")
+    return markdown(header, with_missing("end_to_end", len(header) - 1, rows_of)) + sizes_of(
+        "end_to_end"
+    )
+
+
+def encoders():
+    """A training step of the encoder against the same network in the framework itself."""
+
+    def rows_of(found):
+        for dtype in ("float32", "bfloat16"):
+            measured = found[dtype]
+            fastest = measured["seconds"][measured["fastest"]]["median"]
+            for name, s in measured["seconds"].items():
+                label = "ours" if name == KERAS_ENCODER else name
+                yield (dtype, label, ms(s["median"]), f"{s['median'] / fastest:.2f}")
+
+    header = ("", "computed in", "network", "step, ms", "to the fastest native")
+    return markdown(header, with_missing("encoders", len(header) - 1, rows_of)) + sizes_of(
+        "encoders"
+    )
+
+
+def sizes_of(name):
+    """A line on the network and the batch of each stored result."""
+    lines = []
+    for framework, found in stored(name).items():
+        s = found["settings"]
+        images = f", {s['images']:,} images an epoch" if "images" in s else ""
+        lines.append(
+            f"{framework}: ResNet-{s['depth']} of width {s['width']} with the {s['stem']} stem, "
+            f"{s['size']} pixels, batch {s['batch_size']}{images}, {s['rounds']} rounds."
+        )
+    return "".join(f"\n\n{line}" for line in lines)
 
 
 def objectives():
@@ -218,7 +284,7 @@ def step():
 def machines():
     """The machine, versions and commit of each benchmark."""
     lines = []
-    for name in ("objectives", "scaling", "search", "bank", "step"):
+    for name in ("end_to_end", "encoders", "objectives", "scaling", "search", "bank", "step"):
         for framework, found in stored(name).items():
             machine = found["machine"]
             versions = machine["versions"]

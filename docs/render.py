@@ -21,6 +21,8 @@ DOCUMENTS = (DOCS.parent / "README.md", *(DOCS / page for page in PAGES))
 TABLES = {
     "digits": digits_tables.digits_table,
     "speed": performance_tables.summary,
+    "endtoend": performance_tables.endtoend,
+    "encoders": performance_tables.encoders,
     "objectives": performance_tables.objectives,
     "scaling": performance_tables.scaling,
     "search": performance_tables.search,

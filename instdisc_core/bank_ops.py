@@ -153,6 +153,34 @@ class BankOps:
         scores, indices = zip(*some, strict=True)
         return ops.concatenate(scores), ops.concatenate(indices)
 
+    def top_k_of_first(
+        self, features: Tensor, bank: Bank, k: int, count: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """``top_k`` among the first ``count`` rows.
+
+        Not a primitive: it streams ``rows``.
+
+        Args:
+            count: integer tensor ``()``.
+
+        Returns:
+            As ``top_k``. Where ``count`` is less than ``k``, the last scores are ``-inf``, and
+            their indices mean nothing.
+        """
+
+        def step(state: Any, rows: Tensor, positions: Tensor, repeated: Tensor) -> Any:
+            best, where = state
+            s = einsum(features, rows, "image feature, row feature -> image row")
+            s = ops.where(ops.logical_or(repeated, positions >= count), -math.inf, s)
+            positions = ops.broadcast_to(positions, ops.shape(s))
+            best, chosen = ops.top_k(ops.concatenate([best, s], axis=1), k)
+            where = ops.concatenate([where, positions], axis=1)
+            return best, ops.take_along_axis(where, ops.cast(chosen, "int32"), axis=1)
+
+        zeros = ops.zeros((ops.shape(features)[0], k))
+        start = (zeros - math.inf, ops.cast(zeros, "int32"))
+        return self._stream(bank, self.search_rows, step, start)
+
     def _nearest(self, features: Tensor, bank: Bank, k: int) -> tuple[Tensor, Tensor]:
         """``top_k`` for as many images as memory allows."""
         return top_k(self.rows, self.scores, features, bank, k, self.search_rows)

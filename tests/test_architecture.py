@@ -14,9 +14,10 @@ import pytest
 ROOT = Path(__file__).parent.parent
 FRAMEWORKS = {"torch", "tensorflow", "jax"}
 EXTRAS = {"sklearn", "matplotlib", "scipy", "hypothesis", "pytest", "PIL", "tqdm", "tensorboardX"}
+EXTRAS |= {"cykooz_resizer", "simplejpeg"}
 # Modules that look at results, and may use an extra inside a function, when they are asked to.
 WITH_EXTRAS = {
-    "data": {"PIL"},
+    "data": {"PIL", "cykooz_resizer", "simplejpeg"},
     "evaluation": {"sklearn", "scipy", "matplotlib", "PIL"},
     "callbacks": {"matplotlib", "tensorboardX"},
 }
@@ -26,17 +27,18 @@ FLOORS = {
     for floor, names in enumerate(
         (
             "types",
-            "validation files alias_tables gradients keras_backend native_layers quantized_rows "
-            "two_stage_search",
+            "validation files alias_tables gradients keras_backend native_layers normalization "
+            "quantized_rows sums two_stage_search",
             "bank_ops data",
             "registry negative_sampler partition checkpoints",
             "embedding_table persistent_model",
-            "memory_bank",
-            "objectives augmentation encoders",
+            "memory_bank support_set class_weights",
+            "objectives augmentation encoders heads",
             "fitting",
             "training_model",
             "embedding_model",
-            "model",
+            "instance_model",
+            "model nnclr pic",
             "health evaluation neighbors",
             "callbacks",
             "recipes testing",

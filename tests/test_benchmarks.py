@@ -1,6 +1,7 @@
 """The benchmarks run, check what they time, and store what they measure; here on small problems."""
 
 import json
+import random
 import sys
 from functools import partial
 from pathlib import Path
@@ -8,6 +9,7 @@ from pathlib import Path
 import keras
 import numpy as np
 import pytest
+from PIL import Image
 
 from instdisc_core import NonParametricSoftmax
 
@@ -17,7 +19,19 @@ if not Path("/proc/self/clear_refs").exists():
 
 sys.path.append(str(Path(__file__).parent.parent))  # last: what is tested is what is installed
 
-from benchmarks import bank, frameworks, harness, names, objectives, search, step
+from benchmarks import (
+    bank,
+    cifar,
+    encoders,
+    end_to_end,
+    frameworks,
+    gpu,
+    harness,
+    names,
+    objectives,
+    search,
+    step,
+)
 
 
 @pytest.fixture
@@ -168,13 +182,78 @@ def test_bank(run, monkeypatch):
 
 
 def test_step(run, monkeypatch):
-    def small(shape, stem):
+    def small(depth, shape, stem, width):
         return keras.Sequential([keras.layers.Flatten(), keras.layers.Dense(8)])
 
-    monkeypatch.setattr(step, "resnet18", small)
+    monkeypatch.setattr(step, "resnet", small)
     stored = run(step, *SMALL)
     for name, seconds in stored["seconds"].items():
         assert stored["share"][name] == seconds["ours"] / seconds["step"]
+
+
+NETWORK = ("--size", 8, "--depth", 10, "--width", 16, "--batch-size", 8, "--rounds", 1)
+
+
+@pytest.fixture
+def network(monkeypatch):
+    """Arguments for a small network, without what takes long to compile."""
+    if keras.backend.backend() == "jax":
+        pytest.importorskip("flax", reason="the native network is written in Flax")
+    monkeypatch.setattr(encoders, "COMPILED", {"graph": False})
+    monkeypatch.setattr(encoders, "DTYPES", ("float32",))
+    return NETWORK
+
+
+def test_encoders(run, network):
+    found = run(encoders, *network)["float32"]
+    assert set(found["seconds"]) == set(found["errors"]) > {names.KERAS_ENCODER}
+    medians = {name: seconds["median"] for name, seconds in found["seconds"].items()}
+    fastest = min(set(medians) - {names.KERAS_ENCODER}, key=medians.get)
+    assert found["ratio"] == medians[names.KERAS_ENCODER] / medians[fastest]
+
+
+def test_end_to_end(run, network):
+    stored = run(end_to_end, *network, "--images", 16, "--workers", 0)
+    plain = {names.PLAIN} if keras.backend.backend() == "torch" else set()
+    ours = {names.OURS, names.OURS_TWO_VIEWS}
+    rates = stored["images_per_second"]
+    assert set(rates["fit"]) - {names.LIGHTLY} == {*ours, names.BARE, *plain}
+    assert set(rates["predict"]) == set(rates["evaluate"]) == {names.OURS, *plain}
+    for method, seconds in stored["seconds"].items():
+        assert rates[method] == {name: 16 / s["median"] for name, s in seconds.items()}
+    fit, times = rates["fit"], stored["times_of_the_bare_step"]
+    assert times == pytest.approx({name: fit[names.BARE] / rate for name, rate in fit.items()})
+
+
+@pytest.mark.parametrize("fault", ["the loss is not finite", "a row of the bank stays"])
+def test_an_epoch_that_trains_wrongly_is_not_timed(fault):
+    class Training:
+        bank = np.zeros((3, 2))
+
+        def epoch(self):
+            self.bank[: 2 if "row" in fault else 3] += 1
+            return float("nan") if "loss" in fault else 1.0
+
+    with pytest.raises(AssertionError, match=r"plain PyTorch: (loss nan|rows of the bank)"):
+        end_to_end.require_trained({names.PLAIN: Training()})
+
+
+def test_views_in_plain_pytorch_are_views():
+    """Of their size, all different, and the same for the same seed."""
+    pytest.importorskip("torch", reason="written in PyTorch")
+    from benchmarks.native import torch_epoch
+
+    rng = np.random.default_rng(0)
+    image = Image.fromarray(rng.integers(0, 256, (12, 16, 3), "uint8"))
+    random.seed(0)
+    first = [np.asarray(torch_epoch.view(image, 8, (0.2, 1.0), 0.5)) for _ in range(20)]
+    random.seed(0)
+    again = [np.asarray(torch_epoch.view(image, 8, (0.2, 1.0), 0.5)) for _ in range(20)]
+    assert {v.shape for v in first} == {(8, 8, 3)}
+    assert np.array_equal(first, again)
+    assert len({v.tobytes() for v in first}) == 20
+    unchanged = np.asarray(torch_epoch.jitter(image, 0, 0), int)
+    assert np.abs(unchanged - np.asarray(image)).mean() < 2, "but for rounding in HSV"
 
 
 def test_runs_alternate_and_what_is_not_written_is_seen():
@@ -185,3 +264,93 @@ def test_runs_alternate_and_what_is_not_written_is_seen():
     array[0] = 1
     assert not harness.relative_error(array, np.ones((2, 2))) < 1
     assert frameworks.device() == "cpu" or frameworks.on_accelerator()
+
+
+@pytest.fixture
+def hour(tmp_path, monkeypatch):
+    """Run benchmarks.gpu with these arguments; returns how its parts ended."""
+    monkeypatch.setattr(harness, "RESULTS", tmp_path / "results")
+    monkeypatch.setattr(harness, "memory", lambda module, names: dict.fromkeys(names, 1))
+    monkeypatch.setattr(harness, "floors", partial(harness.floors, side=64, volume=2**16))
+    monkeypatch.setattr(bank, "STEPS", 2)
+    monkeypatch.setattr(bank, "sampler_seconds", partial(bank.sampler_seconds, 100))
+
+    def run(*arguments):
+        given = ["benchmark", "--work", str(tmp_path / "work"), *arguments]
+        monkeypatch.setattr(sys, "argv", given)
+        gpu.main()
+        path = harness.RESULTS / f"{harness.labeled('gpu')}.json"
+        return json.loads(path.read_text())
+
+    return run
+
+
+@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor")
+def test_an_hour_on_a_gpu_is_rehearsed(hour, monkeypatch, capsys):
+    if keras.backend.backend() != "torch":  # XLA compiles encoders for minutes
+        some = ("correctness", "objectives", "search")
+        found = hour("--rehearse", "--parts", *some)
+        assert found["parts"] == dict.fromkeys(some, gpu.DONE)
+        return
+    import torch
+
+    # Followed as on a GPU, but no C++ is compiled.
+    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend="eager"))
+    found = hour("--rehearse")
+    assert found["parts"] == dict.fromkeys(gpu.PARTS, gpu.DONE)
+    assert found["machine"]["device"] == frameworks.device()
+    assert "all parts are done" in capsys.readouterr().out
+    rows = {path.stem for path in harness.RESULTS.glob("table1-*/*.json")}
+    assert rows == {f"{row}-seed0" for row in gpu.table1.ROWS}
+
+
+def test_an_hour_continues_with_what_is_missing(hour, monkeypatch, tmp_path):
+    ends, started = {"search": gpu.FAILED, "step": gpu.STOPPED}, []
+
+    def run(part, args, minutes):
+        started.append(part.module)
+        return ends.get(part.module, gpu.DONE)
+
+    monkeypatch.setattr(gpu, "run_in_a_process", run)
+    data = gpu.write_toy_images(tmp_path / "toy")
+    first = hour("--data", data, "--minutes", "1000")
+    assert len(started) == len(gpu.PARTS)
+    assert first["parts"]["search"] == gpu.FAILED
+    assert first["parts"]["step"] == gpu.FAILED, "it had all the time of a call"
+    started.clear()
+    hour("--data", data)
+    assert not started
+    hour("--data", data, "--parts", "search")
+    assert started == ["search"]
+
+
+def test_a_training_stops_in_time_and_continues(tmp_path, monkeypatch):
+    monkeypatch.setattr(harness, "RESULTS", tmp_path)
+    data = gpu.write_toy_images(tmp_path / "toy")
+    stops = cifar.Deadline(minutes=0)
+    flags = ["--data", data, "--budget", "--epochs", "2", "--work", str(tmp_path / "work")]
+    parser = harness.parser(cifar.__doc__)
+    cifar.add_arguments(parser)
+    args = parser.parse_args(flags)
+    train, test = cifar.load_for(args)
+    recipe = cifar.recipes.get("small-cifar10", width=4, **cifar.changes(args, {}))
+    run = partial(cifar.run, tmp_path, "row", 0, recipe, train, test, args)
+    with pytest.raises(SystemExit) as stopped:
+        run(stops)
+    assert stopped.value.code == cifar.UNFINISHED
+    assert not (tmp_path / "row-seed0.json").exists()
+    assert run(cifar.Deadline())["row"] == "row"
+    log = (tmp_path / "work" / tmp_path.name / "row-seed0" / "log.csv").read_text()
+    assert len(log.splitlines()) == 3, "a header and two epochs"
+
+
+def test_an_archive_of_images_is_unpacked_once(tmp_path):
+    gpu.write_toy_images(tmp_path / "toy")
+    archive = tmp_path / "toy.tar.xz"
+    with gpu.tarfile.open(archive, "w:xz") as file:
+        for part in ("train", "test"):
+            file.add(tmp_path / "toy" / part, part)
+    folder = gpu.folder_of(str(archive), tmp_path / "work")
+    assert len(cifar.load(folder)[0]) == 40
+    archive.unlink()
+    assert gpu.folder_of(str(archive), tmp_path / "work") == folder

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from instdisc_core.data.fast_images import fitted, jpeg_pixels
 from instdisc_core.data.reading import reason
 
 if TYPE_CHECKING:
@@ -28,6 +29,9 @@ def decode(
     taken. Gray, palette and CMYK become RGB; transparent pixels become white; 16 bits become 8. The
     largest central part of the wanted shape is then resized, so that no image is distorted.
 
+    With ``pip install 'instdisc-core[fast-images]'`` a JPEG of 534 x 400 pixels takes about half
+    the time. Its pixels then differ from Pillow's by at most 1 level of 255, by 0.2 on average.
+
     The formats are JPEG, PNG, WebP, TIFF, GIF, BMP, DIB, PPM, JPEG 2000, AVIF and TGA, as far as
     the installed Pillow reads them. A file or a Pillow image may have at most
     ``PIL.Image.MAX_IMAGE_PIXELS`` pixels: above that, Pillow warns of files that are made to fill
@@ -44,35 +48,45 @@ def decode(
 
     Example: ``pixels = decode(images[0], (16, 16))``
     """
-    from PIL import Image, ImageOps
-
+    found: np.ndarray | PIL.Image.Image
     if isinstance(image, np.ndarray):
         if _is_done(image, size):
             return image
         found = _from_array(image)
     else:
         found = _upright(image, size)
-    if not all(found.size):
-        raise ValueError(f"{found.width} x {found.height} pixels, which is none")
     try:
+        if isinstance(found, np.ndarray):
+            return found if size in (None, found.shape[:2]) else fitted(found, size)
+        if not all(found.size):
+            raise ValueError(f"{found.width} x {found.height} pixels, which is none")
         found = _rgb(found)
-        if size is not None and found.size != size[::-1]:
-            found = ImageOps.fit(found, size[::-1], Image.Resampling.BILINEAR)
-        return np.asarray(found)
+        if size is None or found.size == size[::-1]:
+            return np.asarray(found)
+        return fitted(found, size)
     except (MemoryError, OSError) as error:
         raise ValueError(reason(error)) from error
 
 
-def _upright(image: "bytes | PIL.Image.Image", size: tuple[int, int] | None) -> "PIL.Image.Image":
-    """The pixels of a file or of a Pillow image, read and turned as its EXIF says."""
+def _upright(
+    image: "bytes | PIL.Image.Image", size: tuple[int, int] | None
+) -> "np.ndarray | PIL.Image.Image":
+    """The pixels of a file or of a Pillow image, read and turned as its EXIF says.
+
+    A JPEG that is upright and was decoded by the fast packages is an array.
+    """
     from PIL import Image, ImageOps
 
     try:
-        if isinstance(image, bytes):
-            image = _opened(image, size)
-        else:
+        if not isinstance(image, bytes):
             _require_allowed(image)
-        return ImageOps.exif_transpose(image)
+            return ImageOps.exif_transpose(image)
+        opened = _opened(image, size)
+        pixels = jpeg_pixels(image, opened) if _orientation(opened) == 1 else None
+        if pixels is not None:
+            return pixels
+        ImageOps.exif_transpose(opened, in_place=True)
+        return opened
     except Image.UnidentifiedImageError as error:
         raise ValueError(f"not an image in one of the formats {', '.join(FORMATS)}") from error
     except Exception as error:  # Pillow's readers fail with exceptions of many types
@@ -88,9 +102,13 @@ def _opened(data: bytes, size: tuple[int, int] | None) -> "PIL.Image.Image":
     image = Image.open(io.BytesIO(data), formats=known)
     _require_allowed(image)
     if size is not None:  # a JPEG decodes at 1/2, 1/4 or 1/8 where that is enough
-        transposed = image.getexif().get(ORIENTATION, 1) >= 5
-        image.draft("RGB", size if transposed else size[::-1])
+        image.draft("RGB", size if _orientation(image) >= 5 else size[::-1])
     return image
+
+
+def _orientation(image: "PIL.Image.Image") -> int:
+    """How the EXIF says that an image is turned; 1 is upright."""
+    return image.getexif().get(ORIENTATION, 1)
 
 
 def _require_allowed(image: object) -> None:
@@ -133,7 +151,7 @@ def _rgb(image: "PIL.Image.Image") -> "PIL.Image.Image":
     if image.has_transparency_data:
         image = image.convert("RGBA")
         return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
-    return image.convert("RGB")
+    return image if image.mode == "RGB" else image.convert("RGB")
 
 
 def _from_array(pixels: np.ndarray) -> "PIL.Image.Image":

@@ -7,10 +7,12 @@ from typing import Any
 import keras
 
 from instdisc_core.checkpoints import Checkpoints, Position
-from instdisc_core.data.batches import ArrayBatches, OrderedBatches
+from instdisc_core.data.batches import ArrayBatches
 from instdisc_core.data.checked import require_finite_images, require_images, with_narrow_indices
+from instdisc_core.data.order import OrderedBatches
 from instdisc_core.fitting.data_order import DataOrder
 from instdisc_core.fitting.resuming import resumed
+from instdisc_core.fitting.waiting import Waiting
 from instdisc_core.validation import require
 
 
@@ -48,7 +50,7 @@ def calls(model: Any, arguments: dict[str, Any]) -> Iterator[Iterable[dict[str, 
         arguments["x"] = with_narrow_indices(arguments["x"])
     else:
         _require_whole_epochs(arguments)
-        others.insert(0, DataOrder(ordered))
+        others[:0] = [DataOrder(ordered), Waiting(ordered)]
         arguments["shuffle"] = False  # the batches have an order of their own
     build_for(model, arguments["x"])
     start = Position(arguments.get("initial_epoch", 0), 0)

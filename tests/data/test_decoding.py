@@ -11,8 +11,18 @@ import pytest
 from image_files import encoded, write
 from PIL import EpsImagePlugin, Image, ImageOps
 
-from instdisc_core.data import ImageDataset, ImageFolder
+from instdisc_core.data import ImageDataset, ImageFolder, fast_images
 from instdisc_core.data.decoding import FORMATS, SUFFIXES, decode
+
+
+@pytest.fixture(autouse=True, params=["Pillow", "fast packages"])
+def packages(request, monkeypatch):
+    """Every test twice: as without the extra "fast-images", and with it."""
+    if request.param != "Pillow":
+        for name in fast_images.PACKAGES:
+            pytest.importorskip(name, reason="an optional extra")
+    monkeypatch.setattr(fast_images, "available", lambda: request.param != "Pillow")
+    return request.param
 
 
 def test_only_the_center_is_kept_and_nothing_is_distorted(tmp_path):
@@ -287,7 +297,7 @@ def test_a_library_that_is_too_old_is_no_broken_file(monkeypatch, image):
 
 
 def test_readers_may_fail_with_exceptions_of_any_type(monkeypatch):
-    def fails(image):
+    def fails(image, in_place=False):
         raise TypeError("a tag of a wrong type")
 
     monkeypatch.setattr(ImageOps, "exif_transpose", fails)
@@ -301,5 +311,72 @@ def test_memory_that_does_not_suffice_has_a_name(tmp_path, monkeypatch):
 
     write(tmp_path / "large.png")
     monkeypatch.setattr(ImageOps, "fit", fails)
+    monkeypatch.setattr(Image, "new", fails)
     with pytest.raises(ValueError, match=r"large\.png \(MemoryError"):
         ImageFolder(tmp_path, 4)
+
+
+# -- the packages of the extra "fast-images"
+
+
+def photograph(width, height, **kwargs):
+    """A JPEG of smooth shapes and some noise."""
+    rng = np.random.default_rng(0)
+    coarse = Image.fromarray(rng.integers(0, 256, (12, 16, 3), "uint8"))
+    smooth = np.asarray(coarse.resize((width, height), Image.Resampling.BICUBIC), "int16")
+    noisy = np.clip(smooth + rng.normal(0, 12, smooth.shape), 0, 255).astype("uint8")
+    file = io.BytesIO()
+    Image.fromarray(noisy).save(file, "JPEG", quality=85, **kwargs)
+    return file.getvalue()
+
+
+def both_ways(image, size, monkeypatch):
+    """The pixels by Pillow, and by the packages."""
+    for is_fast in (False, True):
+        monkeypatch.setattr(fast_images, "available", lambda is_fast=is_fast: is_fast)
+        yield decode(image, size).astype(int)
+
+
+@pytest.mark.parametrize("packages", ["fast packages"], indirect=True)
+@pytest.mark.parametrize("size", [(224, 224), (40, 90), (48, 48), (600, 500), None])
+@pytest.mark.parametrize("subsampling", [0, 1, 2])
+def test_a_jpeg_has_the_pixels_that_pillow_gives(size, subsampling, monkeypatch):
+    for progressive in (False, True):
+        for shape in ((534, 400), (401, 533)):
+            file = photograph(*shape, subsampling=subsampling, progressive=progressive)
+            slow, fast = both_ways(file, size, monkeypatch)
+            assert slow.shape == fast.shape
+            error = np.abs(slow - fast)
+            assert error.max() <= 1
+            assert error.mean() <= 0.3
+
+
+@pytest.mark.parametrize("packages", ["fast packages"], indirect=True)
+@pytest.mark.parametrize("size", [(224, 224), (7, 90), (48, 47), (600, 500), (1, 1)])
+@pytest.mark.parametrize("shape", [(400, 534), (57, 101), (3, 1000), (1, 1)])
+def test_resizing_is_pillow_s_to_one_level(size, shape, monkeypatch):
+    pixels = np.random.default_rng(0).integers(0, 256, (*shape, 3), "uint8")
+    for image in (pixels, Image.fromarray(pixels)):
+        slow, fast = both_ways(image, size, monkeypatch)
+        assert np.abs(slow - fast).max() <= 1
+
+
+@pytest.mark.parametrize("packages", ["fast packages"], indirect=True)
+def test_a_jpeg_is_neither_decoded_nor_resized_by_pillow(monkeypatch):
+    file = photograph(80, 60)
+    monkeypatch.setattr(Image.Image, "load", None)
+    monkeypatch.setattr(ImageOps, "fit", None)
+    assert decode(file, (32, 32)).shape == (32, 32, 3)
+
+
+def test_a_jpeg_that_is_truncated_or_gray_or_turned(packages):
+    file = photograph(80, 60)
+    with pytest.raises(ValueError, match="truncated"):
+        decode(file[: len(file) // 2], (32, 32))
+    gray = io.BytesIO()
+    Image.new("L", (20, 10), 77).save(gray, "JPEG")
+    assert np.all(decode(gray.getvalue(), (8, 8)) == 77)
+    exif = Image.Exif()
+    exif[0x0112] = 3
+    turned = decode(photograph(80, 60, exif=exif), (60, 80)).astype(int)
+    assert np.abs(turned[::-1, ::-1] - decode(file, (60, 80))).mean() < 1
