@@ -1,6 +1,7 @@
 """CIFAR-10 for the experiments, and the accuracies of a model trained on it."""
 
 import json
+import sys
 import time
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from instdisc_core.data import ImageArray, ImageFolder
 from instdisc_core.evaluation import evaluate
 
 TRAIN_IMAGES, TEST_IMAGES = 10_000, 5_000  # of the small version
+UNFINISHED = 75  # the exit status of a run that continues when it is started again
 
 
 def add_arguments(parser):
@@ -24,6 +26,8 @@ def add_arguments(parser):
     add("--epochs", type=int, help="instead of the recipe's")
     add("--seeds", type=int, nargs="+", default=[0])
     add("--work", type=Path, default="build/runs", help="where unfinished runs are kept")
+    add("--minutes", type=float, help="stop after the epoch that ends then; run again to continue")
+    add("--on-device", action="store_true", help="compiled, as on a GPU: images stay on the device")
 
 
 def folder(name, args):
@@ -44,7 +48,7 @@ def changes(args, row):
     changed = dict(row)
     if args.epochs and changed.get("epochs") != 0:
         changed["epochs"] = args.epochs
-    if frameworks.on_accelerator():
+    if args.on_device or frameworks.on_accelerator():
         changed["dtype_policy"] = "mixed_bfloat16"
     return changed
 
@@ -127,8 +131,37 @@ class Clock(keras.callbacks.Callback):
         self.path.write_text(str(self.seconds))
 
 
-def run(folder, name, seed, recipe, train, test, args):
+class Deadline(keras.callbacks.Callback):
+    """Stops a training after the last epoch that ends in time.
+
+    Args:
+        minutes: until then, from now; None never stops it.
+
+    Attributes:
+        stopped: bool.
+    """
+
+    def __init__(self, minutes=None):
+        super().__init__()
+        self.ends = float("inf") if minutes is None else time.monotonic() + 60 * minutes
+        self.stopped = False
+
+    def on_epoch_begin(self, epoch, logs=None):
+        """Start."""
+        self._since = time.monotonic()
+
+    def on_epoch_end(self, epoch, logs=None):
+        """Stop if another epoch of the same length would end too late."""
+        now = time.monotonic()
+        last = self.params["epochs"] == epoch + 1
+        self.stopped = not last and now + (now - self._since) > self.ends
+        self.model.stop_training = self.model.stop_training or self.stopped
+
+
+def run(folder, name, seed, recipe, train, test, args, deadline):
     """Train and measure one row, unless its result is stored; return the result.
+
+    The process ends with the status UNFINISHED where the training was stopped at the deadline.
 
     Args:
         folder: of the results, with a JSON file for each row and seed.
@@ -137,6 +170,7 @@ def run(folder, name, seed, recipe, train, test, args):
         recipe: its Recipe; with no epochs the untrained encoder is measured.
         train, test: the images.
         args: the flags.
+        deadline: the Deadline.
     """
     path = folder / f"{name}-seed{seed}.json"
     about = {"train": len(train), "test": len(test)}
@@ -148,11 +182,15 @@ def run(folder, name, seed, recipe, train, test, args):
         return stored
     work = args.work / folder.name / f"{name}-seed{seed}"
     clock = Clock(work / "seconds")
-    fast = frameworks.on_accelerator()
+    fast = args.on_device or frameworks.on_accelerator()
     if recipe.epochs:
+        callbacks = [clock, deadline]
         model = recipe.train(
-            train, work, seed, [clock], verbose=2, jit_compile=fast or "auto", on_device=fast
+            train, work, seed, callbacks, verbose=2, jit_compile=fast or "auto", on_device=fast
         )
+        if deadline.stopped:
+            print(f"{path.name} is not finished; the same command continues", flush=True)
+            sys.exit(UNFINISHED)
     else:
         model = recipe.build(len(train), seed=seed)
     accuracies, of_pixels = measured(model, train, test, recipe)
@@ -183,6 +221,7 @@ def run_rows(experiment, rows, args, training=lambda row, train: train):
         training: function of a row's name and all training images that returns those to train on.
     """
     base = "small-cifar10" if args.budget else "paper-cifar10"
+    deadline = Deadline(args.minutes)
     place = folder(experiment, args)
     train, test = load_for(args)
     print_table(
@@ -195,6 +234,7 @@ def run_rows(experiment, rows, args, training=lambda row, train: train):
                 training(row, train),
                 test,
                 args,
+                deadline,
             )
             for seed in args.seeds
             for row, changed in rows

@@ -21,7 +21,7 @@ import numpy as np
 from benchmarks import frameworks
 from instdisc_core.evaluation import text_table
 
-RESULTS = Path(__file__).parent / "results"
+RESULTS = Path(os.environ.get("BENCHMARK_RESULTS", Path(__file__).parent / "results"))
 CODE = ("../instdisc_core", "../backends", "*.py")  # a commit with changes to these gets a "+"
 PACKAGES = ("keras", "torch", "tensorflow", "tensorflow-cpu", "jax", "numpy", "faiss-cpu", "triton")
 PACKAGES += ("pillow", "simplejpeg", "cykooz-resizer", "torchvision", "lightly")
@@ -205,6 +205,6 @@ def table(header, rows):
 def write(name, results):
     """Store the results with the machine, as ``results/<name>-<backend>-<device kind>.json``."""
     path = RESULTS / f"{labeled(name)}.json"
-    path.parent.mkdir(exist_ok=True)
+    path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps({"machine": machine(), **results}, indent=1) + "\n")
-    print(f"written: {path.relative_to(RESULTS.parent.parent)}")
+    print(f"written: {path}")

@@ -2,7 +2,9 @@
 
     KERAS_BACKEND=torch python -m benchmarks.search
 
-Every candidate's neighbors are checked against float64 before it is timed.
+Every candidate's neighbors are checked against float64 before it is timed. Then the same for one
+query and more, in banks of several sizes, with scores checked against FAISS's; and for one query in
+a bank of int8, next to what reading the bank takes.
 """
 
 from functools import partial
@@ -15,6 +17,10 @@ from benchmarks import frameworks, harness
 from benchmarks.names import FAISS, SEARCH, WHOLE
 from instdisc_core import MemoryBank
 from instdisc_core.testing import strategies
+
+SIZES = (10_000, 100_000, 1_280_000)
+QUERIES = (1, 8, 64, 500)
+LARGEST = 2**27  # scores that one product may store: 512 MiB
 
 
 def candidates(args, bank, queries):
@@ -57,11 +63,64 @@ def check(args, found, queries, rows):
     return errors
 
 
+def sweep(args):
+    """Seconds of every candidate, for each number of rows and of queries."""
+    found = []
+    for n in args.sizes:
+        bank = MemoryBank(n, args.embedding_dim, seed=0)
+        for count in args.counts:
+            if n * count > LARGEST:
+                continue
+            rows = strategies.unit_rows(np.random.default_rng(count), count, args.embedding_dim)
+            queries = ops.convert_to_tensor(rows)
+            runs = {
+                name: partial(run, queries) for name, run in candidates(args, bank, queries).items()
+            }
+            ours, theirs = (ops.convert_to_numpy(runs[name]()[0]) for name in (SEARCH, FAISS))
+            if not np.allclose(ours, theirs, rtol=0, atol=1e-5):
+                raise AssertionError(f"{SEARCH} missed a neighbor: {count} queries, {n} rows")
+            seconds = harness.alternate(runs, args.rounds, warmups=1)
+            found.append({"num_instances": n, "queries": count, "seconds": seconds})
+    harness.table(
+        ("rows", "queries", *(f"{name}, ms" for name in found[0]["seconds"])),
+        [
+            (
+                f"{one['num_instances']:,}",
+                one["queries"],
+                *(f"{1e3 * s['median']:.2f}" for s in one["seconds"].values()),
+            )
+            for one in found
+        ],
+    )
+    return found
+
+
+def reading(args):
+    """Seconds of one query in a bank of int8, and of reading and copying as many bytes."""
+    n, d = max(args.sizes), args.embedding_dim
+    bank = MemoryBank(n, d, dtype="int8", seed=0)
+    query = ops.convert_to_tensor(strategies.unit_rows(np.random.default_rng(0), 1, d))
+    held = np.ones(n * d // 8, "int64")
+    copy = held.copy()
+    seconds = harness.alternate(
+        {
+            "search": lambda: bank.search(query, 10),
+            "read": held.sum,
+            "copy": lambda: np.copyto(copy, held),
+        },
+        args.rounds,
+    )
+    print({name: f"{1e3 * s['median']:.1f} ms" for name, s in seconds.items()})
+    return {"num_instances": n, "seconds": seconds}
+
+
 def main():
     """Parse, measure, write."""
     sizes = {"num_instances": 300_000, "queries": 500, "k": 200}
     parser = harness.parser(__doc__, **sizes, embedding_dim=128, rounds=7)
     parser.add_argument("--memory", help="only print the peak memory of this candidate")
+    parser.add_argument("--sizes", type=int, nargs="+", default=SIZES, help="rows of the sweep")
+    parser.add_argument("--counts", type=int, nargs="+", default=QUERIES, help="its queries")
     args = parser.parse_args()
 
     rng = np.random.default_rng(0)
@@ -102,6 +161,8 @@ def main():
             "times_faster": ratio,
             "extra_bytes": memory,
             "errors": errors,
+            "sweep": sweep(args),
+            "int8": reading(args),
             "float32_product_seconds": operations / device["operations_per_second"],
             "floors": device,
         },

@@ -1,6 +1,7 @@
 """The share of objective and bank in a training step; the rest is the encoder's.
 
     KERAS_BACKEND=torch python -m benchmarks.step
+    KERAS_BACKEND=torch python -m benchmarks.step --depth 50 --size 224 --stem imagenet    # a GPU
 
 Their time is measured in the same stock step, with an encoder that only normalizes.
 """
@@ -10,7 +11,7 @@ import numpy as np
 
 from benchmarks import batches, harness, names
 from instdisc_core import NCE, InstanceDiscrimination, NonParametricSoftmax
-from instdisc_core.encoders import resnet18
+from instdisc_core.encoders import resnet
 
 OBJECTIVES = {
     names.EXACT: lambda args: NonParametricSoftmax(0.1),
@@ -60,22 +61,35 @@ class Scale(keras.layers.Layer):
         return x * self.scale
 
 
-def main():
-    """Parse, measure, write."""
-    sizes = {"num_instances": 50_000, "batch_size": 128, "num_negatives": 4096}
-    parser = harness.parser(__doc__, **sizes, rounds=7)
-    args = parser.parse_args()
-
+def measured_seconds(args):
+    """Seconds of the whole step, and of objective and bank alone, for each objective."""
     seconds = {}
     for name, build in OBJECTIVES.items():
         keras.utils.set_random_seed(0)
-        encoder = resnet18((32, 32, 3), stem="cifar")
+        shape = (args.size, args.size, 3)
+        encoder = resnet(args.depth, shape, args.stem, args.width)
         candidates = {
-            "step": stock_step(args, encoder, None, build(args), (32, 32, 3)),
+            "step": stock_step(args, encoder, None, build(args), shape),
             "ours": objective_step(args, build(args)),
         }
         measured = harness.alternate(candidates, args.rounds, warmups=1)
         seconds[name] = {key: s["median"] for key, s in measured.items()}
+    return seconds
+
+
+def main():
+    """Parse, measure, write."""
+    sizes = {"num_instances": 50_000, "batch_size": 128, "num_negatives": 4096}
+    parser = harness.parser(__doc__, **sizes, depth=18, size=32, width=64, rounds=7)
+    parser.add_argument("--stem", default="cifar", choices=("cifar", "imagenet"))
+    parser.add_argument("--dtype-policy", default="float32", help="Keras's, of the encoder")
+    args = parser.parse_args()
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy(args.dtype_policy)
+    try:
+        seconds = measured_seconds(args)
+    finally:
+        keras.config.set_dtype_policy(before)
     share = {name: s["ours"] / s["step"] for name, s in seconds.items()}
     harness.table(
         ("objective", "step ms", "objective and bank ms", "share"),
@@ -84,7 +98,8 @@ def main():
             for name, s in seconds.items()
         ],
     )
-    harness.write("step", {"settings": vars(args), "seconds": seconds, "share": share})
+    name = "step" if args.depth == 18 else f"step-resnet{args.depth}"
+    harness.write(name, {"settings": vars(args), "seconds": seconds, "share": share})
 
 
 if __name__ == "__main__":

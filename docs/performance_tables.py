@@ -62,10 +62,11 @@ def summary():
         for name in OBJECTIVES
     ]
     seconds, held = searched["seconds"], searched["extra_bytes"]
+    task = "exact search, one core" if searched["machine"]["cores"] == 1 else "exact search"
     for other in (FAISS, WHOLE):
         ratio = seconds[other]["median"] / seconds[SEARCH]["median"]
         memory = f"{mib(held[SEARCH])} MiB instead of {mib(held[other])}"
-        rows.append(("exact search", other, f"{ratio:.1f}x", memory))
+        rows.append((task, other, f"{ratio:.1f}x", memory))
     buffered = found["seconds"][BUFFERED]["median"] / found["seconds"][EXACT]["median"]
     return (
         markdown(("PyTorch, two CPU cores", "against", "faster by", "extra memory"), rows)
@@ -193,6 +194,31 @@ def search():
                 )
             )
     return markdown(("", "search", "ms", "times faster", "MiB extra"), rows)
+
+
+def few_queries():
+    """Search by the number of rows and of queries: ours, FAISS, and a whole top-k."""
+    rows = [
+        (
+            framework,
+            f"{one['num_instances']:,}",
+            one["queries"],
+            *(ms(one["seconds"][name]["median"]) for name in (SEARCH, FAISS, WHOLE)),
+        )
+        for framework, found in stored("search").items()
+        for one in found["sweep"]
+    ]
+    header = ("", "rows", "queries", *(f"{name}, ms" for name in (SEARCH, FAISS, WHOLE)))
+    return markdown(header, rows)
+
+
+def one_query():
+    """One query in a bank of int8, next to reading and copying its bytes."""
+    rows = [
+        (framework, *(ms(s["median"]) for s in found["int8"]["seconds"].values()))
+        for framework, found in stored("search").items()
+    ]
+    return markdown(("", "search, ms", "reading the bank, ms", "copying it, ms"), rows)
 
 
 def updates():

@@ -26,6 +26,8 @@ TABLES = {
     "objectives": performance_tables.objectives,
     "scaling": performance_tables.scaling,
     "search": performance_tables.search,
+    "fewqueries": performance_tables.few_queries,
+    "onequery": performance_tables.one_query,
     "updates": performance_tables.updates,
     "storage": performance_tables.storage,
     "samplers": performance_tables.samplers,

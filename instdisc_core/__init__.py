@@ -7,26 +7,35 @@ from instdisc_core import keras_backend as keras_backend  # first: it imports no
 from instdisc_core import augmentation as augmentation
 from instdisc_core.bank_ops import BankOps
 from instdisc_core.checkpoints import Checkpoints
+from instdisc_core.class_weights import ClassWeights
 from instdisc_core.memory_bank import MemoryBank
 from instdisc_core.model import InstanceDiscrimination
 from instdisc_core.negative_sampler import AliasSampler, UniformSampler
+from instdisc_core.nnclr import NNCLR
 from instdisc_core.objectives import (
     NCE,
+    FeatureDecorrelation,
     InfoNCE,
     NonParametricSoftmax,
     Objective,
     ParametricSoftmax,
 )
+from instdisc_core.pic import PIC
 from instdisc_core.quantized_rows import QuantizedRows
 from instdisc_core.registry import available_backends, get_bank_ops
+from instdisc_core.support_set import SupportSet
 
 __version__ = "0.1.0"
 
 __all__ = [
     "NCE",
+    "NNCLR",
+    "PIC",
     "AliasSampler",
     "BankOps",
     "Checkpoints",
+    "ClassWeights",
+    "FeatureDecorrelation",
     "InfoNCE",
     "InstanceDiscrimination",
     "MemoryBank",
@@ -34,6 +43,7 @@ __all__ = [
     "Objective",
     "ParametricSoftmax",
     "QuantizedRows",
+    "SupportSet",
     "UniformSampler",
     "available_backends",
     "get_bank_ops",

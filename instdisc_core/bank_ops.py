@@ -10,12 +10,15 @@ from einops import einsum, rearrange
 from keras import ops
 
 from instdisc_core.quantized_rows import QuantizedRows
+from instdisc_core.two_stage_search import chunk_rows, top_k
 from instdisc_core.types import Tensor
 
 Bank: TypeAlias = Tensor | QuantizedRows
 
 # Elements of a gather that may be held at once. It bounds memory and changes no result.
 GATHER_ELEMENTS = 2**22
+# Maxima of chunks of rows that a search holds at once, also without changing a result: 128 MiB.
+MAXIMA = 2**25
 
 
 class BankOps:
@@ -45,7 +48,7 @@ class BankOps:
 
     keras_backend: str | None = None
     attend_rows = 1024
-    search_rows = 8192
+    search_rows = 4096
 
     def rows(self, bank: Bank, indices: Tensor) -> Tensor:
         """Chosen rows, ``v_j``.
@@ -142,11 +145,33 @@ class BankOps:
         Returns:
             Scores ``(batch, k)``, float32, and indices ``(batch, k)``, int32.
         """
+        batch, num_rows = features.shape[0], bank.shape[0]
+        size = max(64, MAXIMA // (num_rows // chunk_rows(num_rows, k)))
+        if batch is None or batch <= size:
+            return self._nearest(features, bank, k)
+        some = [self._nearest(features[i : i + size], bank, k) for i in range(0, batch, size)]
+        scores, indices = zip(*some, strict=True)
+        return ops.concatenate(scores), ops.concatenate(indices)
+
+    def top_k_of_first(
+        self, features: Tensor, bank: Bank, k: int, count: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """``top_k`` among the first ``count`` rows.
+
+        Not a primitive: it streams ``rows``.
+
+        Args:
+            count: integer tensor ``()``.
+
+        Returns:
+            As ``top_k``. Where ``count`` is less than ``k``, the last scores are ``-inf``, and
+            their indices mean nothing.
+        """
 
         def step(state: Any, rows: Tensor, positions: Tensor, repeated: Tensor) -> Any:
             best, where = state
             s = einsum(features, rows, "image feature, row feature -> image row")
-            s = ops.where(repeated, -math.inf, s)
+            s = ops.where(ops.logical_or(repeated, positions >= count), -math.inf, s)
             positions = ops.broadcast_to(positions, ops.shape(s))
             best, chosen = ops.top_k(ops.concatenate([best, s], axis=1), k)
             where = ops.concatenate([where, positions], axis=1)
@@ -155,6 +180,10 @@ class BankOps:
         zeros = ops.zeros((ops.shape(features)[0], k))
         start = (zeros - math.inf, ops.cast(zeros, "int32"))
         return self._stream(bank, self.search_rows, step, start)
+
+    def _nearest(self, features: Tensor, bank: Bank, k: int) -> tuple[Tensor, Tensor]:
+        """``top_k`` for as many images as memory allows."""
+        return top_k(self.rows, self.scores, features, bank, k, self.search_rows)
 
     def write(self, variable: keras.Variable, indices: Tensor, values: Tensor) -> None:
         """Write ``values`` ``(K, width)`` to ``variable[indices]``: how ``update_rows`` writes.

@@ -1,19 +1,19 @@
 """What every method shares: from images to unit embeddings."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, Literal, Self
 
 import keras
 from keras import ops
 
 from instdisc_core import native_layers
-from instdisc_core.data.checked import without_non_finite
+from instdisc_core.data.checked import finite_images, without_non_finite
 from instdisc_core.encoders import TorchPreprocessing
+from instdisc_core.memory_bank import MemoryBank
+from instdisc_core.normalization import unit
 from instdisc_core.training_model import TrainingModel
 from instdisc_core.types import Tensor
 from instdisc_core.validation import require, require_choice, require_count
-
-SMALLEST_SQUARE = 1e-14  # of a length; below, a row has no direction
 
 
 class EmbeddingModel(TrainingModel):
@@ -42,12 +42,15 @@ class EmbeddingModel(TrainingModel):
 
     Attributes:
         manifest: the Manifest of the images that the model is trained on, or None.
+        memory_bank: the MemoryBank with a row for each training image, or None where the method
+            has none.
         rejected_images: variable ``()``, int32: training images so far that were not finite.
 
     Raises:
         ValueError: an argument out of its range, or several views and no augmenter.
     """
 
+    memory_bank: MemoryBank | None
     parts: tuple[str, ...] = ("augmenter", "preprocessing", "encoder", "projector")
 
     def __init__(
@@ -105,10 +108,13 @@ class EmbeddingModel(TrainingModel):
         In training ``(views * batch, embedding_dim)``.
         """
         if training:
-            images = self.repeated(without_non_finite(images))
-            if self.augmenter is not None:
-                images = self.augmenter(images, training=True)
+            images = self.augmented(images)
         return unit(self.project(self.encode(images, training), training))
+
+    def augmented(self, images: Tensor) -> Tensor:
+        """All views of a batch of training images."""
+        images = self.repeated(without_non_finite(images))
+        return images if self.augmenter is None else self.augmenter(images, training=True)
 
     def repeated(self, rows: Tensor) -> Tensor:
         """A batch, or nested ones, ``views`` times: all of it, and then all of it again."""
@@ -170,6 +176,53 @@ class EmbeddingModel(TrainingModel):
         )
         return ops.cast(embeddings, "float32")
 
+    def require_no_loss(self) -> None:
+        """Raise if ``compile`` was given a loss.
+
+        Raises:
+            ValueError: there is one.
+        """
+        loss = getattr(self, "loss", None)
+        require(
+            loss is None,
+            f"compile(loss={loss!r})",
+            "no loss: the model brings its own",
+            "Leave it out of compile().",
+        )
+
+    def usable(self, images: Tensor, training: bool) -> Tensor | None:
+        """Which images of a batch train the model, boolean ``(batch,)``; None is all of them.
+
+        In training those that are not finite do not, and are counted.
+        """
+        usable = finite_images(images) if training else None
+        if usable is not None:
+            rejected = ops.sum(ops.cast(ops.logical_not(usable), "int32"))
+            self.rejected_images.assign_add(rejected)
+        return usable
+
+    def total(self, losses: Tensor, sample_weight: Tensor | None, usable: Tensor | None) -> Tensor:
+        """The mean loss over the images that are usable, each with its weight; and regularizers."""
+        if sample_weight is not None:
+            losses = losses * ops.reshape(ops.cast(sample_weight, losses.dtype), (-1,))
+        if usable is None:
+            loss = ops.mean(losses)
+        else:
+            count = ops.sum(ops.cast(usable, losses.dtype))
+            loss = ops.sum(ops.where(usable, losses, 0.0)) / ops.maximum(count, 1.0)
+        for regularizer in self.losses:
+            loss = loss + regularizer
+        return loss
+
+    def add_reports(self, names: Iterable[str]) -> None:
+        """Log the mean of these numbers, which ``report`` is given in every step."""
+        self.reported = {name: keras.metrics.Mean(name=name) for name in names}
+
+    def report(self, values: Mapping[str, Tensor]) -> None:
+        """Add the numbers of a step to what is logged."""
+        for name, value in values.items():
+            self.reported[name].update_state(value)
+
     def get_config(self) -> dict[str, Any]:
         """The arguments that rebuild this model."""
         serialize = keras.saving.serialize_keras_object
@@ -188,12 +241,3 @@ class EmbeddingModel(TrainingModel):
     ) -> Self:
         """Rebuild a model from its configuration."""
         return cls(**keras.saving.deserialize_keras_object(config, custom_objects))
-
-
-def unit(rows: Tensor) -> Tensor:
-    """The rows divided by their lengths; a row of zeros stays and has a finite gradient.
-
-    ``ops.normalize`` gives NaN gradients there under PyTorch.
-    """
-    squares = ops.sum(ops.square(rows), axis=-1, keepdims=True)
-    return rows * ops.rsqrt(ops.maximum(squares, SMALLEST_SQUARE))

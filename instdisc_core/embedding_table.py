@@ -9,6 +9,7 @@ import numpy as np
 from keras import ops
 
 from instdisc_core.bank_ops import Bank, BankOps, parts
+from instdisc_core.gradients import stopped
 from instdisc_core.quantized_rows import QuantizedRows
 from instdisc_core.registry import get_bank_ops
 from instdisc_core.types import SearchResult, StorageDtype, Tensor
@@ -16,6 +17,7 @@ from instdisc_core.validation import (
     UNIT_TOLERANCE,
     check_features,
     check_indices,
+    host_values,
     require,
     require_choice,
     require_count,
@@ -27,19 +29,14 @@ class EmbeddingTable(keras.layers.Layer):
     """Rows of one width that are read and searched through a ``BankOps``.
 
     A subclass adds how its rows move: it computes the new rows, and ``update_rows`` of its
-    ``BankOps`` writes them. ``MemoryBank`` has a row for each image and moves it by averaging. A
-    queue, or class weights that an optimizer moves, are other owners.
+    ``BankOps`` writes them. See ``MemoryBank``, ``SupportSet`` and ``ClassWeights``.
 
     Args:
-        num_rows: at least 1.
-        embedding_dim: width of a row, ``d``, at least 1.
+        num_rows, embedding_dim: the number of rows and their width ``d``, each at least 1.
         dtype: storage of the rows: ``"float32"``, ``"bfloat16"``, ``"float16"``, or ``"int8"``
-            with a float32 scale for each row. Whatever it is, what is computed from the rows is
-            float32.
-        seed: integer that makes the starting rows repeatable. The same seed gives the same rows
-            on every framework. None draws fresh ones.
-        backend: which primitives to use, see ``registry.get_bank_ops``. It says how the rows are
-            read, not what they are, and is not saved with them.
+            with a float32 scale for each row. What is computed from the rows is always float32.
+        seed: of the starting rows, the same on every framework. None draws fresh ones.
+        backend: which primitives to use, see ``registry.get_bank_ops``; not saved with the rows.
 
     Attributes:
         rows: the variable ``(num_rows, embedding_dim)``, or ``QuantizedRows`` of two.
@@ -103,23 +100,30 @@ class EmbeddingTable(keras.layers.Layer):
             k: how many, in ``[1, num_rows]``.
 
         Returns:
-            A SearchResult: ``scores`` and ``indices``, each ``(queries, k)``, best first. A query
-            that is not finite, where its values could not be checked, has the scores NaN and the
-            indices -1.
+            A SearchResult, each part ``(queries, k)``, best first. A query that is not finite,
+            where its values could not be checked, has the scores NaN and the indices -1.
 
         Raises:
-            ValueError: features of the wrong shape, or k out of range; and, where the values are
-                in the host's memory, features that are not finite.
+            ValueError: k or the shape is wrong; or, in the host's memory, a value is not finite.
 
         Example: ``bank.search(features, k=3).indices[0]  # of the first query``
         """
-        features = check_features(features, self.embedding_dim, finite=True)
+        features = stopped(check_features(features, self.embedding_dim, finite=True))
         require_count("k", k)
         require(k <= self.num_rows, f"k={k}", f"at most the {self.num_rows} rows")
-        features = stopped(features)
+        if host_values(features) is not None:  # they were checked
+            return SearchResult(*self.top_k(features, k))
+        return self.found(features, k)
+
+    def found(self, features: Tensor, k: int) -> SearchResult:
+        """``search`` without its checks, for a step of training; ``features`` are constants."""
         finite = ops.all(ops.isfinite(features), axis=1, keepdims=True)
-        scores, indices = self.bank_ops.top_k(ops.where(finite, features, 0.0), self.rows, k)
+        scores, indices = self.top_k(ops.where(finite, features, 0.0), k)
         return SearchResult(ops.where(finite, scores, math.nan), ops.where(finite, indices, -1))
+
+    def top_k(self, features: Tensor, k: int) -> tuple[Tensor, Tensor]:
+        """See ``BankOps.top_k``."""
+        return self.bank_ops.top_k(features, self.rows, k)
 
     def scores(self, features: Tensor, indices: Tensor) -> Tensor:
         """Inner products ``v_j . f_i`` with chosen rows; see ``BankOps.scores``."""
@@ -134,16 +138,16 @@ class EmbeddingTable(keras.layers.Layer):
         return self.bank_ops.attend(stopped(features), self.rows, temperature)
 
     def contains(self, indices: Tensor) -> Tensor:
-        """Which of these integers name a row: a boolean tensor of their shape."""
-        indices = indices if hasattr(indices, "dtype") else np.asarray(indices)
-        indices = ops.convert_to_tensor(widened(indices))
+        """Which of these integers name a row: booleans of their shape."""
+        integers = indices if hasattr(indices, "dtype") else np.asarray(indices)
+        indices = ops.convert_to_tensor(widened(integers))
         return ops.logical_and(indices >= 0, indices < self.num_rows)
 
     def require_writable(self) -> None:
         """Raise where an update would be lost; see ``BankOps.require_writable``.
 
         Raises:
-            RuntimeError: a step that JAX compiles, outside a ``keras.StatelessScope``.
+            RuntimeError: a step compiled by JAX, outside a ``keras.StatelessScope``.
         """
         self.bank_ops.require_writable()
 
@@ -172,7 +176,7 @@ class EmbeddingTable(keras.layers.Layer):
             raise
 
     def restore(self, arrays: dict[str, np.ndarray]) -> None:
-        """Check what a file holds, and take it over; see ``load_own_variables``."""
+        """Take over what a file holds, once checked; see ``load_own_variables``."""
         self._take(self._checked(arrays))
 
     def get_config(self) -> dict[str, Any]:
@@ -243,8 +247,3 @@ class EmbeddingTable(keras.layers.Layer):
             trainable=False,
             autocast=False,
         )
-
-
-def stopped(array: Tensor) -> Tensor:
-    """A float32 tensor through which no gradient flows."""
-    return ops.cast(ops.stop_gradient(ops.convert_to_tensor(array)), "float32")

@@ -1,4 +1,4 @@
-"""Joins a loss to a gradient that was computed in closed form."""
+"""Gradients that do not flow, and gradients that were computed in closed form."""
 
 from keras import ops
 
@@ -33,3 +33,8 @@ def attach_gradient(value: Tensor, features: Tensor, gradient: Tensor) -> Tensor
     """
     inner = ops.sum(features * ops.stop_gradient(gradient), axis=-1)
     return ops.stop_gradient(value) + (inner - ops.stop_gradient(inner))
+
+
+def stopped(array: Tensor) -> Tensor:
+    """A float32 tensor through which no gradient flows."""
+    return ops.cast(ops.stop_gradient(ops.convert_to_tensor(array)), "float32")

@@ -10,7 +10,9 @@ from keras import ops
 
 from instdisc_core.bank_ops import BankOps
 from instdisc_core.data.manifest import Manifest
-from instdisc_core.embedding_table import EmbeddingTable, stopped
+from instdisc_core.embedding_table import EmbeddingTable
+from instdisc_core.gradients import stopped
+from instdisc_core.sums import count
 from instdisc_core.types import StorageDtype, Tensor
 from instdisc_core.validation import (
     check_features,
@@ -126,8 +128,8 @@ class MemoryBank(EmbeddingTable):
         known = self.contains(indices)
         square = ops.sum(ops.square(features), axis=1)  # of no finite length: no direction
         usable = ops.logical_and(square > 0, square < math.inf)
-        self.rejected_indices.assign_add(_count(ops.logical_not(known)))
-        self.rejected_embeddings.assign_add(_count(ops.logical_not(usable)))
+        self.rejected_indices.assign_add(count(ops.logical_not(known)))
+        self.rejected_embeddings.assign_add(count(ops.logical_not(usable)))
 
         # What is rejected joins, with no weight, the group of an image that is not, so that every
         # entry names a row which this update may write.
@@ -185,10 +187,6 @@ class MemoryBank(EmbeddingTable):
         return self.add_weight(
             name=name, shape=(), dtype="int32", initializer="zeros", trainable=False
         )
-
-
-def _count(condition: Tensor) -> Tensor:
-    return ops.sum(ops.cast(condition, "int32"))
 
 
 def _means(indices: Tensor, features: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:

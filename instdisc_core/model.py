@@ -9,17 +9,14 @@ from keras import ops
 from instdisc_core import objectives
 from instdisc_core.bank_ops import BankOps
 from instdisc_core.data import Manifest
-from instdisc_core.data.checked import finite_images
-from instdisc_core.embedding_model import EmbeddingModel
-from instdisc_core.fitting import RejectedIndices
+from instdisc_core.instance_model import InstanceModel
 from instdisc_core.memory_bank import MemoryBank
 from instdisc_core.objectives import Objective, ObjectiveName
 from instdisc_core.types import StorageDtype, Tensor
-from instdisc_core.validation import check_indices, require
 
 
 @keras.saving.register_keras_serializable(package="instdisc_core")
-class InstanceDiscrimination(EmbeddingModel):
+class InstanceDiscrimination(InstanceModel):
     """Learns an embedding in which every image is a class of its own.
 
     ``fit(images, indices)`` trains it: the target of an image is its index, 0 to
@@ -33,7 +30,7 @@ class InstanceDiscrimination(EmbeddingModel):
             ``EmbeddingModel``.
         num_instances: number of training images, ``n``.
         objective: ``"nce"``, ``"shared_nce"``, ``"non_parametric_softmax"``, ``"info_nce"``,
-            ``"parametric_softmax"``, or an Objective.
+            ``"parametric_softmax"``, ``"idfd"``, or an Objective.
         momentum: of the memory bank, in ``[0, 1)``.
         bank_dtype: storage of the memory bank, see ``MemoryBank``.
         seed: of the memory bank's start, and of the negatives of an objective given by name.
@@ -68,7 +65,9 @@ class InstanceDiscrimination(EmbeddingModel):
     ```
     """
 
-    parts = (*EmbeddingModel.parts, "objective")
+    parts = (*InstanceModel.parts, "objective")
+    saves_manifest = False  # the memory bank does
+    memory_bank: MemoryBank
 
     def __init__(
         self,
@@ -104,7 +103,12 @@ class InstanceDiscrimination(EmbeddingModel):
         if not self.objective.built:
             self.objective.build(self.memory_bank.shape)
         self.seed = seed
-        self.reported = {name: keras.metrics.Mean(name=name) for name in self.objective.report()}
+        self.add_reports(self.objective.report())
+
+    @property
+    def instance_rows(self) -> MemoryBank:
+        """See ``InstanceModel.instance_rows``."""
+        return self.memory_bank
 
     @property
     def manifest(self) -> Manifest | None:
@@ -124,57 +128,22 @@ class InstanceDiscrimination(EmbeddingModel):
         training: bool = True,
     ) -> Tensor:
         """The mean of the objective over the batch; in training the bank then moves."""
-        self._require_targets(y)
-        usable = finite_images(x) if training else None
+        self.require_no_loss()
+        self.require_targets(y)
+        usable = self.usable(x, training)
         if training:
             y, sample_weight, usable = self.repeated((y, sample_weight, usable))
         if usable is not None:  # what stands in for an image that is not finite counts for nothing
             any_unit_row = ops.one_hot(0, y_pred.shape[1], dtype=y_pred.dtype)
             y_pred = ops.where(usable[:, None], y_pred, any_unit_row)
-        losses = self.objective(y_pred, y, self.memory_bank, training=training)
-        loss = _weighted_mean(losses, sample_weight, usable)
+        losses = self.objective(y_pred, y, self.memory_bank, training=training, counted=usable)
+        loss = self.total(losses, sample_weight, usable)
         if usable is not None:
-            rejected = ops.sum(ops.cast(ops.logical_not(usable), "int32"))
-            self.rejected_images.assign_add(rejected // self.views)
             y_pred = ops.where(usable[:, None], y_pred, math.nan)  # moves no row
-        for regularizer in self.losses:
-            loss = loss + regularizer
         if training:
             self.memory_bank.update(y, y_pred, after=losses)
-        for name, value in self.objective.report().items():
-            self.reported[name].update_state(value)
+        self.report(self.objective.report())
         return loss
-
-    def own_callbacks(self) -> list[keras.callbacks.Callback]:
-        """See ``EmbeddingModel.own_callbacks``; and what tells of indices that name no row."""
-        return [RejectedIndices(), *super().own_callbacks()]
-
-    def check_data(self, manifest: Manifest) -> None:
-        """Raise unless the data are those that the bank was trained on.
-
-        ``fit`` remembers the manifest of the first ImageSource that it trains on, and it is saved
-        with the model. Until then any data of the bank's length will do.
-
-        Args:
-            manifest: the Manifest of the data at hand.
-
-        Raises:
-            ValueError: it names the images that differ, or says how many rows the bank has.
-        """
-        n = self.memory_bank.num_instances
-        require(
-            len(manifest) == n,
-            f"a data set with {len(manifest)} images",
-            f"{n}, one for each row of the memory bank",
-            f"Build the model with num_instances={len(manifest)}.",
-        )
-        super().check_data(manifest)
-
-    def checked_targets(self, y: Any) -> Any:
-        """Indices that are an array, checked; any others as they are."""
-        if hasattr(y, "dtype") or isinstance(y, (list, tuple)):
-            return check_indices(y, self.memory_bank.num_instances)
-        return y
 
     def get_config(self) -> dict[str, Any]:
         """The arguments that rebuild this model."""
@@ -186,27 +155,3 @@ class InstanceDiscrimination(EmbeddingModel):
             "bank_dtype": bank["dtype"],
             "seed": self.seed,
         }
-
-    def _require_targets(self, y: Tensor | None) -> None:
-        require(
-            getattr(self, "loss", None) is None,
-            f"compile(loss={getattr(self, 'loss', None)!r})",
-            "no loss: the objective is the loss",
-            "Leave it out of compile().",
-        )
-        require(
-            y is not None,
-            "no targets",
-            "the instance index of each image",
-            "For an array: fit(images, numpy.arange(len(images))).",
-        )
-
-
-def _weighted_mean(losses: Tensor, sample_weight: Tensor | None, usable: Tensor | None) -> Tensor:
-    """The mean over the images that are usable, each with its weight."""
-    if sample_weight is not None:
-        losses = losses * ops.reshape(ops.cast(sample_weight, losses.dtype), (-1,))
-    if usable is None:
-        return ops.mean(losses)
-    count = ops.sum(ops.cast(usable, losses.dtype))
-    return ops.sum(ops.where(usable, losses, 0.0)) / ops.maximum(count, 1.0)

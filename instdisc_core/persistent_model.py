@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import keras
+import numpy as np
 
 from instdisc_core.checkpoints import check_seal, seal
 from instdisc_core.files import replacing
@@ -18,6 +19,8 @@ from instdisc_core.validation import require
 
 # What zipfile raises for a damaged archive; RuntimeError if a part seems to be encrypted.
 ZIP_ERRORS = (zipfile.BadZipFile, zlib.error, EOFError, OSError, NotImplementedError, RuntimeError)
+
+FURTHER = "further_"  # what the names of further arrays begin with in a file
 
 
 class PersistentModel(keras.Model):
@@ -46,6 +49,13 @@ class PersistentModel(keras.Model):
                 states = [v for v in layer.variables if id(v) not in saved]
                 yield from ((f"random_state_{part}_{i}", v) for i, v in enumerate(states))
 
+    def further_arrays(self) -> dict[str, np.ndarray]:
+        """What a subclass saves next to its variables and random states: arrays by name."""
+        return {}
+
+    def take_further_arrays(self, arrays: dict[str, np.ndarray]) -> None:
+        """Take over what ``further_arrays`` returned; names may be missing from a file."""
+
     @contextmanager
     def preserved_random_states(self) -> Iterator[None]:
         """Restore the state of every random generator when the ``with`` block ends."""
@@ -61,6 +71,8 @@ class PersistentModel(keras.Model):
         super().save_own_variables(store)
         for name, state in self.random_states():
             store[name] = state.numpy()
+        for name, array in self.further_arrays().items():
+            store[f"{FURTHER}{name}"] = array
 
     def load_own_variables(self, store: MutableMapping[str, Any]) -> None:
         """Restore what ``save_own_variables`` saved; a generator that is new keeps its state.
@@ -75,7 +87,10 @@ class PersistentModel(keras.Model):
         for name, state in self.random_states():
             if name in names:
                 state.assign(store[name])
-        own = {name: store[name] for name in names if not name.startswith("random_state")}
+        self.take_further_arrays(
+            {n.removeprefix(FURTHER): np.asarray(store[n]) for n in names if n.startswith(FURTHER)}
+        )
+        own = {n: store[n] for n in names if not n.startswith(("random_state", FURTHER))}
         super().load_own_variables(own)
 
     def save(

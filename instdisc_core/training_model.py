@@ -17,12 +17,14 @@ class TrainingModel(PersistentModel):
 
     Attributes:
         manifest: the Manifest of the images that the model is trained on, or None.
+        saves_manifest: whether the model itself saves it, not one of its parts.
         non_finite: ``"raise"`` or ``"skip"``, see ``EmbeddingModel``.
         rejected_images: variable ``()``, int32: training images so far that were not finite.
         seed: of the order of arrays that ``Checkpoints`` can continue, or None.
     """
 
     manifest: Manifest | None = None
+    saves_manifest = True
     non_finite: Literal["raise", "skip"] = "raise"
     rejected_images: keras.Variable
     seed: int | None = None
@@ -47,7 +49,7 @@ class TrainingModel(PersistentModel):
         """
         arguments = {
             "x": x,
-            "y": self.checked_targets(y),
+            "y": self.checked_targets(self.default_targets(x) if y is None else y),
             "batch_size": batch_size,
             "epochs": epochs,
             "verbose": verbose,
@@ -90,6 +92,22 @@ class TrainingModel(PersistentModel):
     def test_on_batch(self, x: Any, y: Any = None, *args: Any, **kwargs: Any) -> Any:
         """The loss of one batch; see ``keras.Model.test_on_batch``."""
         return super().test_on_batch(x, self.checked_targets(y), *args, **kwargs)
+
+    def further_arrays(self) -> dict[str, np.ndarray]:
+        """See ``PersistentModel.further_arrays``: the manifest, unless a part saves it."""
+        if self.manifest is None or not self.saves_manifest:
+            return {}
+        return {"manifest": self.manifest.to_array()}
+
+    def take_further_arrays(self, arrays: dict[str, np.ndarray]) -> None:
+        """See ``PersistentModel.take_further_arrays``."""
+        if self.saves_manifest:
+            packed = arrays.get("manifest")
+            self.manifest = None if packed is None else Manifest.from_array(packed)
+
+    def default_targets(self, x: Any) -> Any:
+        """The targets of ``fit`` where none are given; a subclass may number the images."""
+        return None
 
     def checked_targets(self, y: Any) -> Any:
         """The targets that ``fit`` and the others were given; subclasses check them."""

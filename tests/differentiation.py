@@ -6,11 +6,14 @@ import numpy as np
 
 def losses_and_gradient(objective, features, indices, bank, **kwargs):
     """NumPy losses ``(B,)`` and gradient ``(B, d)`` of their sum, in float64."""
-    losses, gradient = _BACKENDS[keras.backend.backend()](
-        lambda f: objective(f, indices, bank, **kwargs),
-        keras.ops.convert_to_tensor(features),
-        [*objective.variables, *bank.variables],
-    )
+    variables = [*objective.variables, *bank.variables]
+    return differentiated(lambda f: objective(f, indices, bank, **kwargs), features, variables)
+
+
+def differentiated(function, features, variables=()):
+    """NumPy values ``(B,)`` of a function, and the gradient ``(B, d)`` of their sum, in float64."""
+    features = keras.ops.convert_to_tensor(features)
+    losses, gradient = _BACKENDS[keras.backend.backend()](function, features, variables)
     to_numpy = keras.ops.convert_to_numpy
     return to_numpy(losses).astype("float64"), to_numpy(gradient).astype("float64")
 

@@ -1,9 +1,10 @@
-"""One small model, for tests in which it does not matter what is trained."""
+"""One small model of each method, for tests in which it does not matter what is trained."""
 
 import keras
 import numpy as np
 
-from instdisc_core import InstanceDiscrimination
+from instdisc_core import NNCLR, PIC, InstanceDiscrimination
+from instdisc_core.heads import prediction_head, projection_head
 
 SIZE, DIM = 10, 4  # images, and numbers in each embedding
 UNIT = np.eye(DIM, dtype="float32")[:3]  # embeddings of three of them
@@ -27,6 +28,30 @@ def small_model(
     if encoder is None:
         encoder = keras.Sequential([keras.layers.Flatten(), keras.layers.Dense(6)])
     model = InstanceDiscrimination(encoder, n, dim, objective, seed=0, **kwargs)
+    model.compile(optimizer or keras.optimizers.SGD(0.1), run_eagerly=not compiled)
+    return model
+
+
+def small_nnclr(encoder=None, dim=DIM, support_set=7, *, compiled=False, **kwargs):
+    """An ``NNCLR`` model of images of any shape, ready for ``fit``; see ``small_model``."""
+    if encoder is None:
+        encoder = keras.Sequential([keras.layers.Flatten(), keras.layers.Dense(6)])
+    parts = {
+        "projector": projection_head(dim, (5,)),
+        "predictor": prediction_head(dim, (5,)),
+        "augmenter": keras.layers.GaussianNoise(0.5, seed=0),
+    }
+    model = NNCLR(encoder, dim, support_set, seed=0, **{**parts, **kwargs})
+    model.compile(keras.optimizers.SGD(0.1), run_eagerly=not compiled)
+    return model
+
+
+def small_pic(encoder=None, n=SIZE, dim=DIM, *, optimizer=None, compiled=False, **kwargs):
+    """A ``PIC`` model of ``n`` images of any shape, ready for ``fit``; see ``small_model``."""
+    if encoder is None:
+        encoder = keras.Sequential([keras.layers.Flatten(), keras.layers.Dense(6)])
+    parts = {"projector": projection_head(dim, (5,), normalized=False), "recent_negatives": 5}
+    model = PIC(encoder, n, dim, seed=0, **{**parts, **kwargs})
     model.compile(optimizer or keras.optimizers.SGD(0.1), run_eagerly=not compiled)
     return model
 

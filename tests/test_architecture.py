@@ -27,16 +27,18 @@ FLOORS = {
     for floor, names in enumerate(
         (
             "types",
-            "validation files alias_tables gradients keras_backend native_layers quantized_rows",
+            "validation files alias_tables gradients keras_backend native_layers normalization "
+            "quantized_rows sums two_stage_search",
             "bank_ops data",
             "registry negative_sampler partition checkpoints",
             "embedding_table persistent_model",
-            "memory_bank",
-            "objectives augmentation encoders",
+            "memory_bank support_set class_weights",
+            "objectives augmentation encoders heads",
             "fitting",
             "training_model",
             "embedding_model",
-            "model",
+            "instance_model",
+            "model nnclr pic",
             "health evaluation neighbors",
             "callbacks",
             "recipes testing",

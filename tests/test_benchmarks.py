@@ -21,9 +21,11 @@ sys.path.append(str(Path(__file__).parent.parent))  # last: what is tested is wh
 
 from benchmarks import (
     bank,
+    cifar,
     encoders,
     end_to_end,
     frameworks,
+    gpu,
     harness,
     names,
     objectives,
@@ -120,9 +122,16 @@ def test_the_baseline_is_nce():
         np.testing.assert_allclose(keras.ops.convert_to_numpy(result), value, rtol=1e-3, atol=1e-4)
 
 
+FEW = ("--sizes", 60, 500, "--counts", 1, 3)
+
+
 def test_search(run):
     threads = search.faiss.omp_get_max_threads()
-    stored = run(search, "--num-instances", 500, "--queries", 7, "--k", 5, "--rounds", 2)
+    stored = run(search, "--num-instances", 500, "--queries", 7, "--k", 5, "--rounds", 2, *FEW)
+    found = [(one["num_instances"], one["queries"]) for one in stored["sweep"]]
+    assert found == [(60, 1), (60, 3), (500, 1), (500, 3)]
+    assert all(set(one["seconds"]) == set(stored["seconds"]) for one in stored["sweep"])
+    assert stored["int8"]["num_instances"] == 500
     assert set(stored["seconds"]) == {names.SEARCH, names.FAISS, names.WHOLE}
     assert max(stored["errors"].values()) < 1e-5
     for name, seconds in stored["seconds"].items():
@@ -173,10 +182,10 @@ def test_bank(run, monkeypatch):
 
 
 def test_step(run, monkeypatch):
-    def small(shape, stem):
+    def small(depth, shape, stem, width):
         return keras.Sequential([keras.layers.Flatten(), keras.layers.Dense(8)])
 
-    monkeypatch.setattr(step, "resnet18", small)
+    monkeypatch.setattr(step, "resnet", small)
     stored = run(step, *SMALL)
     for name, seconds in stored["seconds"].items():
         assert stored["share"][name] == seconds["ours"] / seconds["step"]
@@ -255,3 +264,93 @@ def test_runs_alternate_and_what_is_not_written_is_seen():
     array[0] = 1
     assert not harness.relative_error(array, np.ones((2, 2))) < 1
     assert frameworks.device() == "cpu" or frameworks.on_accelerator()
+
+
+@pytest.fixture
+def hour(tmp_path, monkeypatch):
+    """Run benchmarks.gpu with these arguments; returns how its parts ended."""
+    monkeypatch.setattr(harness, "RESULTS", tmp_path / "results")
+    monkeypatch.setattr(harness, "memory", lambda module, names: dict.fromkeys(names, 1))
+    monkeypatch.setattr(harness, "floors", partial(harness.floors, side=64, volume=2**16))
+    monkeypatch.setattr(bank, "STEPS", 2)
+    monkeypatch.setattr(bank, "sampler_seconds", partial(bank.sampler_seconds, 100))
+
+    def run(*arguments):
+        given = ["benchmark", "--work", str(tmp_path / "work"), *arguments]
+        monkeypatch.setattr(sys, "argv", given)
+        gpu.main()
+        path = harness.RESULTS / f"{harness.labeled('gpu')}.json"
+        return json.loads(path.read_text())
+
+    return run
+
+
+@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor")
+def test_an_hour_on_a_gpu_is_rehearsed(hour, monkeypatch, capsys):
+    if keras.backend.backend() != "torch":  # XLA compiles encoders for minutes
+        some = ("correctness", "objectives", "search")
+        found = hour("--rehearse", "--parts", *some)
+        assert found["parts"] == dict.fromkeys(some, gpu.DONE)
+        return
+    import torch
+
+    # Followed as on a GPU, but no C++ is compiled.
+    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend="eager"))
+    found = hour("--rehearse")
+    assert found["parts"] == dict.fromkeys(gpu.PARTS, gpu.DONE)
+    assert found["machine"]["device"] == frameworks.device()
+    assert "all parts are done" in capsys.readouterr().out
+    rows = {path.stem for path in harness.RESULTS.glob("table1-*/*.json")}
+    assert rows == {f"{row}-seed0" for row in gpu.table1.ROWS}
+
+
+def test_an_hour_continues_with_what_is_missing(hour, monkeypatch, tmp_path):
+    ends, started = {"search": gpu.FAILED, "step": gpu.STOPPED}, []
+
+    def run(part, args, minutes):
+        started.append(part.module)
+        return ends.get(part.module, gpu.DONE)
+
+    monkeypatch.setattr(gpu, "run_in_a_process", run)
+    data = gpu.write_toy_images(tmp_path / "toy")
+    first = hour("--data", data, "--minutes", "1000")
+    assert len(started) == len(gpu.PARTS)
+    assert first["parts"]["search"] == gpu.FAILED
+    assert first["parts"]["step"] == gpu.FAILED, "it had all the time of a call"
+    started.clear()
+    hour("--data", data)
+    assert not started
+    hour("--data", data, "--parts", "search")
+    assert started == ["search"]
+
+
+def test_a_training_stops_in_time_and_continues(tmp_path, monkeypatch):
+    monkeypatch.setattr(harness, "RESULTS", tmp_path)
+    data = gpu.write_toy_images(tmp_path / "toy")
+    stops = cifar.Deadline(minutes=0)
+    flags = ["--data", data, "--budget", "--epochs", "2", "--work", str(tmp_path / "work")]
+    parser = harness.parser(cifar.__doc__)
+    cifar.add_arguments(parser)
+    args = parser.parse_args(flags)
+    train, test = cifar.load_for(args)
+    recipe = cifar.recipes.get("small-cifar10", width=4, **cifar.changes(args, {}))
+    run = partial(cifar.run, tmp_path, "row", 0, recipe, train, test, args)
+    with pytest.raises(SystemExit) as stopped:
+        run(stops)
+    assert stopped.value.code == cifar.UNFINISHED
+    assert not (tmp_path / "row-seed0.json").exists()
+    assert run(cifar.Deadline())["row"] == "row"
+    log = (tmp_path / "work" / tmp_path.name / "row-seed0" / "log.csv").read_text()
+    assert len(log.splitlines()) == 3, "a header and two epochs"
+
+
+def test_an_archive_of_images_is_unpacked_once(tmp_path):
+    gpu.write_toy_images(tmp_path / "toy")
+    archive = tmp_path / "toy.tar.xz"
+    with gpu.tarfile.open(archive, "w:xz") as file:
+        for part in ("train", "test"):
+            file.add(tmp_path / "toy" / part, part)
+    folder = gpu.folder_of(str(archive), tmp_path / "work")
+    assert len(cifar.load(folder)[0]) == 40
+    archive.unlink()
+    assert gpu.folder_of(str(archive), tmp_path / "work") == folder

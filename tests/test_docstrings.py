@@ -22,6 +22,7 @@ from instdisc_core import (
     encoders,
     evaluation,
     gradients,
+    heads,
     health,
     negative_sampler,
     objectives,
@@ -72,7 +73,7 @@ def folder(tmp_path_factory):
 @cache
 def public_names():
     modules = (objectives, partition, negative_sampler, gradients, augmentation, encoders, data)
-    modules += (health, evaluation, callbacks)
+    modules += (health, evaluation, callbacks, heads)
     names = {"np": np, "keras": keras, "recipes": recipes, "instdisc_core": instdisc_core}
     for module in (*modules, instdisc_core):
         names |= {k: v for k, v in vars(module).items() if not k.startswith("_")}

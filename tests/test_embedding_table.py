@@ -10,7 +10,7 @@ from differentiation import numpy
 from keras import ops
 
 import instdisc_core
-from instdisc_core import NCE, InstanceDiscrimination, MemoryBank, get_bank_ops
+from instdisc_core import NCE, ClassWeights, InstanceDiscrimination, MemoryBank, get_bank_ops
 from instdisc_core.embedding_table import EmbeddingTable
 from instdisc_core.testing.strategies import unit_rows
 from instdisc_core.types import SearchResult
@@ -145,6 +145,31 @@ def test_nothing_else_reads_or_writes_the_rows(dtype, tmp_path, monkeypatch):
     assert not accesses
     _read(model.memory_bank, package)
     assert len(accesses) == 1, "a read past the primitives went unseen"
+
+
+def test_class_weights_are_read_and_written_by_the_primitives(tmp_path, monkeypatch):
+    """With the rows of the optimizer, and the steps after which rows were written."""
+    counting = Counting()
+    weights = ClassWeights(ROWS, DIM, longest_wait=2, seed=0, backend=counting)
+    rows = {id(v) for v in (weights.rows, weights.momentum_rows, weights.written_after)}
+    accesses, value = [], keras.Variable.value
+
+    def seen(variable):
+        if id(variable) in rows and not counting.running:
+            accesses.append(variable.name)
+        return value.fget(variable)
+
+    monkeypatch.setattr(keras.Variable, "value", property(seen))
+    features = unit_rows(np.random.default_rng(0), 2, DIM)
+    weights.update([0, 3], features, 0.1)
+    weights.lookup([1]), weights.search(features, 2)
+    indices, tensor = ops.arange(2), ops.convert_to_tensor(features)
+    weights.scores(tensor, indices), weights.combine(tensor[:, :2], indices)
+    weights.attend(tensor, 1.0)
+    assert not accesses
+    assert counting.calls == PRIMITIVES
+    weights.rows.value  # noqa: B018
+    assert accesses == ["rows"]
 
 
 def _read(bank, package):

@@ -12,6 +12,7 @@ from instdisc_core import (
     NCE,
     BankOps,
     MemoryBank,
+    embedding_table,
     validation,
 )
 from instdisc_core.data import ImageArray
@@ -294,7 +295,8 @@ def test_queries_that_are_not_finite(monkeypatch):
     queries[1, 3] = np.nan
     with pytest.raises(ValueError, match=r"1 of 3 rows are not finite: 1\."):
         bank.search(queries, 2)
-    monkeypatch.setattr(validation, "host_values", lambda array: None)
+    for module in (validation, embedding_table):
+        monkeypatch.setattr(module, "host_values", lambda array: None)
     scores, indices = bank.search(queries, 2)
     assert np.isnan(numpy(scores)).tolist() == [[False] * 2, [True] * 2, [False] * 2]
     assert (numpy(indices) == -1).tolist() == [[False] * 2, [True] * 2, [False] * 2]

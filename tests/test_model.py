@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from differentiation import numpy
 from models import small_model
+from processors import BFLOAT16
 
 from instdisc_core import (
     NCE,
@@ -202,7 +203,7 @@ def test_backup_and_restore_resumes_as_if_never_stopped(tmp_path):
     np.testing.assert_allclose(resumed, whole[2:], rtol=1e-6)
 
 
-@pytest.mark.parametrize("policy", ["mixed_float16", "mixed_bfloat16"])
+@pytest.mark.parametrize("policy", ["mixed_float16", BFLOAT16])
 def test_mixed_precision_leaves_the_bank_and_the_loss_in_float32(policy):
     keras.config.set_dtype_policy(policy)
     try:

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 from differentiation import numpy
 from keras import layers
+from processors import BFLOAT16
 
 from instdisc_core import InstanceDiscrimination, native_layers
 from instdisc_core.encoders import resnet
@@ -91,7 +92,7 @@ def alike(build, shape, policy):
 
 
 @pytest.mark.skipif(WITHOUT, reason="this backend states no layers")
-@pytest.mark.parametrize("policy", ["float32", "mixed_bfloat16"])
+@pytest.mark.parametrize("policy", ["float32", BFLOAT16])
 @pytest.mark.parametrize("name", LAYERS)
 def test_a_layer_computes_and_trains_as_in_keras(name, policy):
     shape, layer = LAYERS[name]

@@ -14,6 +14,7 @@ from models import SIZE, UNIT
 from instdisc_core import (
     NCE,
     AliasSampler,
+    FeatureDecorrelation,
     InfoNCE,
     MemoryBank,
     NonParametricSoftmax,
@@ -62,6 +63,12 @@ class TestParametricSoftmax(ObjectiveConformance):
 
     def prepare(self, objective, problem):
         objective.w.assign(problem.bank)
+
+
+@pytest.mark.filterwarnings("ignore:Received. a batch of . embeddings:UserWarning")
+class TestFeatureDecorrelation(ObjectiveConformance):
+    objective = FeatureDecorrelation
+    reference = staticmethod(reference.feature_decorrelation)
 
 
 class TestProximalTerm(ObjectiveConformance):

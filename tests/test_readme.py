@@ -1,4 +1,4 @@
-"""The Python of the README and of the tutorial runs as a reader would run it.
+"""The Python of the README, the tutorial and the methods runs as a reader would run it.
 
 A block whose first line is a comment with a file name begins a script of that name; a block without
 one continues the script above it. Each script runs in a process of its own, in a folder that holds
@@ -20,6 +20,7 @@ from PIL import Image
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
 TUTORIAL = (ROOT / "docs" / "tutorial.md").read_text()
+METHODS = (ROOT / "docs" / "methods.md").read_text()
 PHOTOS = 12
 ONE_EPOCH = ('"small-cifar10"', '"small-cifar10", epochs=1')
 
@@ -127,9 +128,21 @@ def test_the_tutorial(tutorial):
     assert tutorial.wrote("train.csv", "report/report.txt")
 
 
+@whole_page
+def test_the_methods(tmp_path):
+    methods = Reader(tmp_path, METHODS)
+    assert re.search(r"\[[012 ]+\]", methods.run("idfd.py"))
+    neighbors = methods.run("nnclr.py").splitlines()[-1]
+    assert len(ast.literal_eval(neighbors)[1]) == 3
+    neighbors = methods.run("pic.py").splitlines()[-1]
+    assert len(ast.literal_eval(neighbors)[1]) == 3
+    methods.run("loop.py")
+
+
 def test_the_pages_hold_these_scripts_and_no_others():
     assert list(scripts(README)) == ["train.py", "search.py", "by_recipe.py", "loop.py"]
     assert list(scripts(TUTORIAL)) == ["train.py", "search.py"]
+    assert list(scripts(METHODS)) == ["idfd.py", "nnclr.py", "loop.py", "pic.py"]
 
 
 def test_the_files_that_it_points_to_exist():

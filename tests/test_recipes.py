@@ -1,5 +1,6 @@
 """Recipes: every setting reaches the model, and a run can be repeated and resumed."""
 
+import dataclasses
 import json
 from zipfile import ZipFile
 
@@ -8,10 +9,17 @@ import numpy as np
 import pytest
 from differentiation import numpy
 
-from instdisc_core import NCE, NonParametricSoftmax, recipes
+from instdisc_core import (
+    NCE,
+    NNCLR,
+    PIC,
+    InstanceDiscrimination,
+    NonParametricSoftmax,
+    recipes,
+)
 from instdisc_core.callbacks import read_log
 from instdisc_core.checkpoints import FolderLock
-from instdisc_core.data import ImageArray
+from instdisc_core.data import ImageArray, SlidingWindow
 from instdisc_core.recipes.building import (
     build_augmenter,
     build_learning_rate,
@@ -58,6 +66,94 @@ def test_the_paper_s_settings():
     assert isinstance(build_objective(recipes.get("lemniscate-cifar10")), NCE)
 
 
+def test_the_settings_of_idfd():
+    """Tao, Takagi and Nakata, section 4; whole batches alone, since 80 columns are too short."""
+    recipe = recipes.get("idfd-cifar10")
+    terms = build_objective(recipe).terms
+    assert [(weight, term.temperature) for weight, term in terms] == [(1.0, 1.0), (1.0, 2.0)]
+    assert (recipe.batch_size, recipe.embedding_dim, recipe.momentum) == (128, 128, 0.5)
+    found = rates(recipe, 1, (0, 599, 600, 950, 1300, 1650, 1999))[:, 0]
+    expected = 0.03 / 10.0 ** np.array([0, 0, 1, 2, 3, 4, 4])
+    np.testing.assert_allclose(found, expected, rtol=1e-5)
+    assert recipe.drop_remainder
+
+
+def test_the_settings_of_nnclr():
+    """Dwibedi et al., section 4.1: heads, temperature and support set of the published run."""
+    recipe = recipes.get("nnclr-imagenet")
+    assert (recipe.projector, recipe.predictor) == ((2048, 2048), (4096,))
+    assert (recipe.embedding_dim, recipe.temperature, recipe.epochs) == (256, 0.1, 1000)
+    assert dict(recipe.objective_settings) == {"support_set": 98_304}
+    assert dict(recipes.get("nnclr-cifar10").objective_settings)["support_set"] < 50_000
+    assert (recipe.learning_rate, recipe.batch_size) == (0.1, 512)
+
+
+def test_an_nnclr_recipe_trains_an_nnclr_model():
+    small = {"stem": "patch", "depth": 10, "projector": (6,), "predictor": (5,)}
+    pairs = (("support_set", 12), ("top_k", 2), ("enqueue", "both"))
+    recipe = recipes.get(
+        "nnclr-cifar10", **{**TINY, **small}, temperature=0.3, objective_settings=pairs
+    )
+    source = images(20)
+    model = recipe.train(source, epochs=1, verbose=0)
+    assert isinstance(model, NNCLR)
+    assert (model.support_set.shape, model.temperature) == ((12, 8), 0.3)
+    assert (model.top_k, model.enqueue) == (2, "both")
+    widths = [
+        [layer.units for layer in head.layers if hasattr(layer, "units")]
+        for head in (model.projector, model.predictor)
+    ]
+    assert widths == [[6, 8], [5, 8]]
+    assert int(numpy(model.optimizer.iterations)) == 2, "the last 4 images do not fill a batch"
+    assert model.manifest.fingerprint == source.manifest.fingerprint
+
+
+def test_the_settings_of_pic():
+    """The official code; the window holds 8 strides, and twice as many images as negatives."""
+    recipe = recipes.get("pic-imagenet")
+    assert (recipe.temperature, recipe.batch_size, recipe.learning_rate) == (0.2, 256, 0.03)
+    assert (recipe.weight_decay, recipe.optimizer_momentum, recipe.epochs) == (1e-4, 0.9, 200)
+    assert (recipe.sliding_window, recipe.projector) == ((131_072, 16_384), (2048,))
+    assert dict(recipe.objective_settings) == {"recent_negatives": 65_536}
+    assert recipes.get("pic-cifar10").sliding_window[0] < 50_000
+
+
+def test_a_pic_recipe_trains_a_pic_model():
+    small = {"stem": "patch", "depth": 10, "projector": (6,), "sliding_window": (12, 4)}
+    pairs = (("recent_negatives", 9), ("rate_factor", 0.5))
+    recipe = recipes.get(
+        "pic-cifar10", **{**TINY, **small}, weight_decay=0.01, objective_settings=pairs
+    )
+    source = images(20)
+    model = recipe.train(source, epochs=2, verbose=0)
+    assert isinstance(model, PIC)
+    weights = model.class_weights
+    assert (weights.shape, weights.weight_decay, weights.momentum) == ((20, 8), 0.01, 0.9)
+    assert (model.temperature, model.recent.shape, model.rate_factor) == (0.2, (9,), 0.5)
+    seen = SlidingWindow(12, 4).order(20, 0, 0, 32)  # two epochs of two batches of 8
+    last = list(dict.fromkeys([*seen[24:], *seen[16:24], *seen[8:16], *seen[:8]]))
+    assert numpy(model.recent).tolist() == last[:9]
+    with pytest.raises(ValueError, match="a window of at most all images"):
+        recipe.train(images(11), verbose=0)
+
+
+def test_a_recipe_may_have_a_projector_of_several_layers():
+    model = recipes.get("small-cifar10", **TINY, projector=(6,)).build(16, seed=0)
+    assert isinstance(model, InstanceDiscrimination)
+    assert [layer.units for layer in model.projector.layers if hasattr(layer, "units")] == [6, 8]
+    assert type(model.projector.layers[-1]).__name__ == "Dense", "no batch normalization at the end"
+
+
+def test_the_steps_of_an_epoch_are_those_that_are_trained():
+    """The learning rate falls to 0 in the last step, with and without the images that are left."""
+    for drop, steps in ((False, 3), (True, 2)):
+        recipe = recipes.get("modern-cifar10", **TINY, warmup_epochs=0, drop_remainder=drop)
+        model = dataclasses.replace(recipe, stem="patch", depth=10).build(20, seed=0)
+        schedule = model.optimizer._learning_rate
+        assert float(schedule(3 * steps)) == pytest.approx(0, abs=1e-9)
+        assert float(schedule(3 * steps - 1)) > 1e-5
+
+
 def test_a_change_is_a_deviation():
     recipe = recipes.get("paper-cifar10", epochs=20, momentum=0.5)
     assert recipe.epochs == 20
@@ -101,6 +197,9 @@ def test_the_settings_reach_the_model():
         ("depth", 20, r"depth=20\. Expected one of 10, 18"),
         ("objective", "NCE", r"objective='NCE'\. Expected one of 'nce'"),
         ("dtype_policy", "float16", r"dtype_policy='float16'\. Expected one of 'float32'"),
+        ("objective", "nnclr", r"objective='nnclr', views=1 and predictor=\(\)\. Expected two"),
+        ("sliding_window", (6, 4), "window=6 and stride=4"),
+        ("predictor", (5,), r"predictor=\(5,\)\. Expected objective='nnclr'"),
         ("warmup_epochs", 5, r"warmup_epochs=5 and milestones=\(120, 160\)\. Expected a warm-up,"),
     ],
 )

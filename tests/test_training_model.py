@@ -247,7 +247,7 @@ class TestModel:
     def test_a_loss_in_compile(self):
         model = small_model(n=SIZE, dim=DIM)
         model.compile(optimizer="sgd", loss="mse")
-        with pytest.raises(ValueError, match="the objective is the loss"):
+        with pytest.raises(ValueError, match="the model brings its own"):
             model.fit(self.images, np.arange(SIZE), verbose=0)
 
     def test_an_encoder_that_does_not_pool(self):

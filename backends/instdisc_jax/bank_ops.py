@@ -67,7 +67,7 @@ class JaxBankOps(BankOps):
     scores = _compiled(BankOps.scores)
     combine = _compiled(BankOps.combine)
     attend = _compiled(BankOps.attend)
-    top_k = _compiled(BankOps.top_k, static=("self", "k"))
+    _nearest = _compiled(BankOps._nearest, static=("self", "k"))
 
     def write(self, variable: keras.Variable, indices: jax.Array, values: jax.Array) -> None:
         """See ``BankOps.write``. Writes in place, in a jitted step and outside."""

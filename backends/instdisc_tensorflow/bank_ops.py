@@ -1,7 +1,7 @@
 """TensorflowBankOps: passes over the bank that XLA compiles, updates in place."""
 
 from collections.abc import Callable
-from functools import cache
+from functools import cache, lru_cache
 from typing import Any, TypeAlias
 
 import keras
@@ -10,9 +10,6 @@ import tensorflow as tf
 from instdisc_core import BankOps, QuantizedRows
 
 Bank: TypeAlias = keras.Variable | tf.Tensor | QuantizedRows
-
-# A search of at least so many scores is faster if a graph is built first.
-TRACED_SCORES = 2**25
 
 
 class TensorflowBankOps(BankOps):
@@ -55,12 +52,19 @@ class TensorflowBankOps(BankOps):
         table.scatter_update(tf.IndexedSlices(values, indices))
         return None
 
-    def top_k(self, features: tf.Tensor, bank: Bank, k: int) -> tuple[tf.Tensor, tf.Tensor]:
-        """See ``BankOps.top_k``. A graph overlaps the blocks; it is built for many scores only."""
-        body = super().top_k
-        if features.shape[0] is None or features.shape[0] * bank.shape[0] < TRACED_SCORES:
-            return body(features, bank, k)
-        return tf.function(lambda f: body(f, bank, k))(features)
+    def _nearest(self, features: tf.Tensor, bank: Bank, k: int) -> tuple[tf.Tensor, tf.Tensor]:
+        """See ``BankOps._nearest``. Compiled by XLA, once for each shape, outside a graph too."""
+        bank = keras.tree.map_structure(_value, bank)
+        if not _has_xla():
+            return super()._nearest(features, bank, k)
+        return _nearest_program(self, features.shape, bank.shape, bank.dtype, k)(features, bank)
+
+
+@lru_cache(maxsize=64)
+def _nearest_program(operations: BankOps, *shapes_and_k: Any) -> Callable[..., Any]:
+    """The compiled search of one shape. A function of its own: TensorFlow warns of retracing."""
+    *_, k = shapes_and_k
+    return tf.function(lambda f, bank: BankOps._nearest(operations, f, bank, k), jit_compile=True)
 
 
 def _in_one(body: Callable[..., Any], *tensors: tf.Tensor) -> Any:
@@ -79,3 +83,7 @@ def _has_xla() -> bool:
     except (tf.errors.OpError, ValueError):
         return False
     return True
+
+
+def _value(table: keras.Variable | tf.Tensor) -> tf.Variable | tf.Tensor:
+    return table.value if isinstance(table, keras.Variable) else table

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from instdisc_core import BankOps, QuantizedRows
-from instdisc_torch import search
+from instdisc_torch import few_queries, products, search, tiles
 from instdisc_torch.fused import attention, sampled_product
 
 Bank: TypeAlias = keras.Variable | Tensor | QuantizedRows
@@ -24,6 +24,12 @@ CHUNK_ELEMENTS = 2**20
 WIDENED_ELEMENTS = 2**23
 # Queries of one pass of a search, and of one task of the attention kernel.
 SEARCH_QUERIES = 1024
+# A search with so few queries, or with so few scores, computes every score in float32 or from
+# integers. With more it screens the rows first.
+FEW_QUERIES = 16
+FEW_SCORES = 6_000_000
+# Rows of another dtype that a search with few queries converts at a time.
+READ_ROWS = 8192
 ATTENTION_QUERIES = 64
 SMALLEST_PART = 1024
 
@@ -46,13 +52,14 @@ class TorchBankOps(BankOps):
     """
 
     keras_backend = "torch"
+    search_rows = 8192
 
     @_in_float32
     def scores(self, features: Tensor, bank: Bank, indices: Tensor) -> Tensor:
         """See ``BankOps.scores``. On a CPU one sampled product, without a gather."""
         if indices.ndim == 1:
             return super().scores(features, bank, indices)
-        if kernels := _kernels(features, bank):
+        if kernels := _kernels(features, tiles.has_gather(bank.shape[1])):
             return kernels.scores(features, *stored_parts(bank), indices)
         if isinstance(bank, QuantizedRows):
             scale = _tensor(bank.scale)[:, 0][indices]
@@ -75,7 +82,7 @@ class TorchBankOps(BankOps):
         """See ``BankOps.combine``. In float32 a weighted embedding bag, without a gather."""
         if indices.ndim == 1:
             return super().combine(weights, bank, indices)
-        if kernels := _kernels(weights, bank):
+        if kernels := _kernels(weights, tiles.has_gather(bank.shape[1])):
             return kernels.combine(weights, *stored_parts(bank), indices)
         if isinstance(bank, QuantizedRows):
             scale = _tensor(bank.scale)[:, 0][indices]
@@ -94,14 +101,20 @@ class TorchBankOps(BankOps):
 
     @_in_float32
     def attend(self, features: Tensor, bank: Bank, temperature: float) -> tuple[Tensor, Tensor]:
-        """See ``BankOps.attend``. On a CPU PyTorch's flash attention, one part per core."""
-        if kernels := _kernels(features, bank):
-            return merged(*kernels.attend(features, *stored_parts(bank), temperature))
-        if len(features) == 0:
-            return features.new_empty(0), features.new_empty(features.shape)
-        if features.device.type != "cpu" or attention is None:
-            return super().attend(features, bank, temperature)
+        """See ``BankOps.attend``. On a CPU PyTorch's flash attention, one part per core.
+
+        Over no rows log Z is minus infinity and the expected row 0.
+        """
         n, width = bank.shape
+        if 0 in (len(features), n):
+            return features.new_full((len(features),), -math.inf), torch.zeros_like(features)
+        stored, scale = stored_parts(bank)
+        if kernels := _kernels(features, tiles.has_attention(width, stored.dtype)):
+            return merged(*kernels.attend(features, stored, scale, temperature))
+        if features.device.type != "cpu":
+            return merged(*products.attend(features, partial(_block, bank), n, temperature))
+        if attention is None:
+            return super().attend(features, bank, temperature)
         size = n if _is_float32(bank) else max(1, CHUNK_ELEMENTS // width)
         parts = []
         for start in range(0, n, size):
@@ -130,6 +143,12 @@ class TorchBankOps(BankOps):
             return super().top_k(features, bank, k)
         n = bank.shape[0]
         read = partial(_block, bank)
+        if 0 < len(features) <= max(FEW_QUERIES, FEW_SCORES // n):
+            size = n if _is_float32(bank) else READ_ROWS
+            quantized = (
+                QuantizedRows(*map(_tensor, bank)) if isinstance(bank, QuantizedRows) else None
+            )
+            return few_queries.top_k(features, read, n, k, size, quantized)
         results = [
             search.top_k(queries, read, n, k, self.search_rows)
             for queries in features.split(SEARCH_QUERIES)
@@ -185,14 +204,16 @@ def stored_parts(bank: Bank) -> tuple[Tensor, Tensor | None]:
     return _tensor(bank), None
 
 
-def _kernels(operand: Tensor, bank: Bank) -> ModuleType | None:
-    """The GPU kernels if the bank is on a GPU and narrow enough for them, else None."""
-    kernels = _triton_kernels() if operand.is_cuda else None
-    return kernels if kernels and bank.shape[1] <= kernels.LARGEST_DIM else None
+def _kernels(operand: Tensor, has_tiles: bool) -> ModuleType | None:
+    """The Triton kernels if the operand is on a GPU that they run on, else None."""
+    return _triton_kernels(operand.device) if operand.is_cuda and has_tiles else None
 
 
 @cache
-def _triton_kernels() -> ModuleType | None:
+def _triton_kernels(device: torch.device) -> ModuleType | None:
+    # Older GPUs have no TF32, and AMD's no sum of three products in it.
+    if torch.version.hip or torch.cuda.get_device_capability(device) < (8, 0):
+        return None
     try:
         from instdisc_torch import kernels
     except ImportError:  # PyTorch for CPUs has no Triton, nor on some platforms

@@ -1,4 +1,4 @@
-"""Exact search on a CPU: screened in low precision, decided in float32."""
+"""Exact search on a CPU for many queries: screened in low precision, decided in float32."""
 
 import math
 import time

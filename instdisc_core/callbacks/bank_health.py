@@ -47,7 +47,8 @@ class BankHealth(keras.callbacks.Callback):
         batch_size: of ``predict``.
 
     Raises:
-        ValueError: fewer than 2 images, indices of another number, or an argument below 1.
+        ValueError: fewer than 2 images, indices of another number, or an argument below 1; and
+            from ``fit``, if the model has no memory bank.
 
     Source:
         See ``instdisc_core.health`` for each measure.
@@ -90,6 +91,12 @@ class BankHealth(keras.callbacks.Callback):
     def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """Before the first epoch, take the rows as if they had moved in the epoch before."""
         if self._rows is None:
+            require(
+                self.model.memory_bank is not None,
+                "BankHealth in the fit of a model that has no memory bank",
+                "an InstanceDiscrimination model",
+                "instdisc_core.health has measures of embeddings alone.",
+            )
             self._rows = self._sampled_rows()
             self._moved = np.full(len(self.indices), epoch - 1)
 

@@ -9,7 +9,7 @@ from numpy.typing import ArrayLike
 from instdisc_core.data import ImageSource
 from instdisc_core.evaluation.neighbors import knn_accuracy
 from instdisc_core.types import Tensor
-from instdisc_core.validation import require_count
+from instdisc_core.validation import require, require_count
 
 
 class KNNEvaluation(keras.callbacks.Callback):
@@ -25,13 +25,14 @@ class KNNEvaluation(keras.callbacks.Callback):
         train_labels: the labels of the training images, ``(num_instances,)``, in the order of
             their indices.
         train_images: the training images, to recompute their embeddings; None uses the bank's
-            rows.
+            rows. A model without a memory bank, such as NNCLR, needs them.
         k, temperature: see ``weighted_knn``.
         every: evaluate in every so many epochs, at least 1.
         batch_size: of ``predict``.
 
     Raises:
-        ValueError: at the end of an epoch, if embeddings are not finite.
+        ValueError: from ``fit``, if there are neither ``train_images`` nor a memory bank; at the
+            end of an epoch, if embeddings are not finite.
 
     Source:
         Wu et al., section 3.4. Don't choose a model by this accuracy on the test set.
@@ -65,14 +66,24 @@ class KNNEvaluation(keras.callbacks.Callback):
         self.every = every
         self.batch_size = batch_size
 
+    def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
+        """Raise if there are no training embeddings."""
+        require(
+            self.train_images is not None or self.model.memory_bank is not None,
+            "KNNEvaluation without train_images, and a model without a memory bank",
+            "train_images",
+            "Their embeddings are then recomputed.",
+        )
+
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """Evaluate, in every ``every``-th epoch."""
         if (epoch + 1) % self.every or logs is None:
             return
-        bank = self.model.memory_bank
-        train, backend = bank.rows, bank.bank_ops
         if self.train_images is not None:
             train, backend = self._embeddings(self.train_images), None
+        else:
+            bank = self.model.memory_bank
+            train, backend = bank.rows, bank.bank_ops
         logs["val_knn_accuracy"] = knn_accuracy(
             self._embeddings(self.images),
             self.labels,

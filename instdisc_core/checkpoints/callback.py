@@ -26,7 +26,7 @@ from instdisc_core.checkpoints.state import (
     stateful,
     write_arrays,
 )
-from instdisc_core.data.batches import OrderedBatches
+from instdisc_core.data.order import OrderedBatches
 from instdisc_core.files import remove_parts
 from instdisc_core.validation import require, require_count
 

@@ -7,7 +7,7 @@ from typing import Any
 import keras
 from keras import ops
 
-from instdisc_core.data.batches import OrderedBatches
+from instdisc_core.data.order import OrderedBatches
 from instdisc_core.validation import require
 
 
@@ -18,8 +18,14 @@ def identity(model: keras.Model, batches: OrderedBatches | None) -> dict[str, An
         "model": [type(model).__name__, *_shapes(model)],
         "optimizer": [type(optimizer).__name__, *_shapes(optimizer)],
         "data": batches and batches.fingerprint,
-        "order": batches and [len(batches), batches.batch_size, batches.seed],
+        "order": batches and _order(batches),
     }
+
+
+def _order(batches: OrderedBatches) -> list[Any]:
+    window = batches.sliding_window
+    further = [] if window is None else [window.window, window.stride]
+    return [len(batches), batches.batch_size, batches.seed, *further]
 
 
 def require_same_run(expected: dict[str, Any], about: dict[str, Any], path: Path) -> None:

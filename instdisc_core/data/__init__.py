@@ -7,6 +7,7 @@ from instdisc_core.data.dataset import ImageDataset
 from instdisc_core.data.decoding import decode
 from instdisc_core.data.folder import ImageFolder
 from instdisc_core.data.manifest import Manifest
+from instdisc_core.data.order import SlidingWindow
 from instdisc_core.data.source import ImageSource
 
 __all__ = [
@@ -17,6 +18,7 @@ __all__ = [
     "ImageFolder",
     "ImageSource",
     "Manifest",
+    "SlidingWindow",
     "decode",
     "image_source",
 ]

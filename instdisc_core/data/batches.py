@@ -1,4 +1,4 @@
-"""Batches whose order is a function of seed and epoch: of images, and of arrays."""
+"""Batches of images, and of arrays, in an order that is a function of seed and epoch."""
 
 import hashlib
 import threading
@@ -12,75 +12,9 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from instdisc_core.data.manifest import Manifest
+from instdisc_core.data.order import OrderedBatches, SlidingWindow
 from instdisc_core.types import Tensor
-from instdisc_core.validation import require, require_count, require_number
-
-
-class OrderedBatches(keras.utils.PyDataset):
-    """Batches in an order that is a pure function of the seed and the epoch.
-
-    Args:
-        num_images: the number of images.
-        batch_size: images per batch; the last batch of an epoch holds the rest.
-        seed: of the order, an integer; None keeps the order of the indices in every epoch.
-        drop_remainder: leave out the images that do not fill a batch.
-
-    Attributes:
-        epoch: the epoch of the batches, from 0.
-        start: the first batches of this epoch that are left out, because they were trained on.
-        seconds_waited: for images that were not decoded yet when they were needed, in all epochs.
-    """
-
-    def __init__(
-        self, num_images: int, batch_size: int, seed: int | None, drop_remainder: bool = False
-    ) -> None:
-        super().__init__()
-        require_count("batch_size", batch_size)
-        self.num_images, self.batch_size, self.seed = num_images, batch_size, seed
-        self.drop_remainder = drop_remainder
-        self.epoch, self.start, self.seconds_waited = 0, 0, 0.0
-        self._order: tuple[int | None, np.ndarray] = (None, np.arange(0))
-
-    def __len__(self) -> int:
-        n = self.num_images
-        return max(1, n // self.batch_size) if self.drop_remainder else -(-n // self.batch_size)
-
-    @property
-    def num_batches(self) -> int:
-        """The number of batches of this epoch to train on."""
-        return len(self) - self.start
-
-    @property
-    def manifest(self) -> Manifest | None:
-        """The Manifest of the images, or None where they have no names."""
-        return None
-
-    @property
-    def fingerprint(self) -> str:
-        """Hexadecimal digits that no other data have."""
-        raise NotImplementedError
-
-    def order(self, epoch: int) -> np.ndarray:
-        """The instance indices of an epoch in their order, int32 ``(n,)``."""
-        if self.seed is None:
-            return np.arange(self.num_images, dtype="int32")
-        rng = np.random.default_rng((self.seed, epoch))
-        return rng.permutation(self.num_images).astype("int32")
-
-    def indices(self, epoch: int, step: int) -> np.ndarray:
-        """The instance indices of one batch of a whole epoch."""
-        known, order = self._order
-        if known != epoch:
-            order = self.order(epoch)
-            self._order = epoch, order
-        return order[step * self.batch_size : (step + 1) * self.batch_size]
-
-    def _step(self, number: int) -> int:
-        """The step of the epoch in which batch ``number`` is trained on."""
-        if not 0 <= number < self.num_batches:
-            last = self.num_batches - 1
-            raise IndexError(f"Received: batch {number}. Expected one of 0 to {last}.")
-        return self.start + number
+from instdisc_core.validation import require, require_number
 
 
 class _Source(Protocol):
@@ -115,6 +49,7 @@ class ImageBatches(OrderedBatches):
         prefetch: batches that are decoded ahead.
         on_device: keep all images on the device where Keras computes, and gather batches there.
             Nothing is copied from the host then, but the images must fit the device's memory.
+        sliding_window: see ``OrderedBatches``.
 
     Attributes:
         epoch: the epoch of the batches, from 0.
@@ -134,8 +69,9 @@ class ImageBatches(OrderedBatches):
         drop_remainder: bool = False,
         prefetch: int = 2,
         on_device: bool = False,
+        sliding_window: SlidingWindow | None = None,
     ) -> None:
-        super().__init__(len(source), batch_size, seed, drop_remainder)
+        super().__init__(len(source), batch_size, seed, drop_remainder, sliding_window)
         require_number("prefetch", prefetch, 0)
         self.source, self.prefetch = source, prefetch
         self._resident = keras.ops.convert_to_tensor(source.images()) if on_device else None
@@ -197,6 +133,7 @@ class ArrayBatches(OrderedBatches):
         sample_weight: ``(n,)``, or None.
         batch_size: images per batch; the last batch of an epoch holds the rest.
         seed: of the order, an integer; None keeps the order of the arrays in every epoch.
+        sliding_window: see ``OrderedBatches``.
 
     Attributes:
         epoch: the epoch of the batches, from 0; a training loop of your own sets it.
@@ -221,9 +158,10 @@ class ArrayBatches(OrderedBatches):
         sample_weight: ArrayLike | None = None,
         batch_size: int = 32,
         seed: int | None = None,
+        sliding_window: SlidingWindow | None = None,
     ) -> None:
         parts = [x, np.asarray(y)] + ([] if sample_weight is None else [np.asarray(sample_weight)])
-        super().__init__(len(parts[1]), batch_size, seed)
+        super().__init__(len(parts[1]), batch_size, seed, sliding_window=sliding_window)
         self._arrays = tuple(keras.tree.map_structure(_on_host, part) for part in parts)
         lengths = {len(array) for array in keras.tree.flatten(self._arrays)}
         require(

@@ -10,6 +10,7 @@ from numpy.typing import ArrayLike
 
 from instdisc_core.data.batches import ImageBatches
 from instdisc_core.data.manifest import Manifest
+from instdisc_core.data.order import SlidingWindow
 from instdisc_core.validation import check_indices, require, require_count
 
 CACHE_BYTES = 2**31  # the most that "auto" keeps decoded in memory
@@ -141,15 +142,17 @@ class ImageSource:
         drop_remainder: bool = False,
         prefetch: int = 2,
         on_device: bool = False,
+        sliding_window: SlidingWindow | None = None,
     ) -> ImageBatches:
         """Batches of ``(images, indices)`` for ``fit``, every epoch in another order.
 
         Args:
             batch_size, drop_remainder, prefetch, on_device: see ``ImageBatches``.
+            sliding_window: see ``SlidingWindow``; None shows every image once in each epoch.
             seed: of the order; None draws one, so that no other run has that order.
 
         Raises:
-            ValueError: the source has one image.
+            ValueError: the source has one image, or fewer than the window.
 
         Example: ``model.fit(photos.batches(10, seed=0), epochs=1)``
         """
@@ -159,7 +162,9 @@ class ImageSource:
             "at least 2 to train on: one image has no other to be told apart from",
         )
         seed = int(np.random.SeedSequence().generate_state(1)[0]) if seed is None else seed
-        return ImageBatches(self, batch_size, seed, drop_remainder, prefetch, on_device)
+        return ImageBatches(
+            self, batch_size, seed, drop_remainder, prefetch, on_device, sliding_window
+        )
 
     def ordered(
         self, batch_size: int = 256, *, prefetch: int = 2, on_device: bool = False

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from instdisc_core.data import ImageSource
+from instdisc_core.embedding_model import EmbeddingModel
 from instdisc_core.evaluation.features import embeddings
 from instdisc_core.evaluation.labels import common_labels
 from instdisc_core.evaluation.measures import (
@@ -24,7 +25,6 @@ from instdisc_core.evaluation.measures import (
 from instdisc_core.evaluation.positions import positions_in
 from instdisc_core.evaluation.report import Report
 from instdisc_core.evaluation.report_pictures import draw_pictures
-from instdisc_core.model import InstanceDiscrimination
 from instdisc_core.validation import require
 
 PICTURES = {"retrieval", "tsne"}  # the measures that need no labels
@@ -32,7 +32,7 @@ LOW_SHOT = (0.01, 0.02, 0.04, 0.1, 0.2)
 
 
 def evaluate(
-    model: InstanceDiscrimination,
+    model: EmbeddingModel,
     train: ImageSource,
     test: ImageSource,
     output: str | os.PathLike | None = None,
@@ -57,14 +57,15 @@ def evaluate(
     each is then its own nearest neighbor, with its own label.
 
     Args:
-        model: a trained InstanceDiscrimination.
+        model: a trained InstanceDiscrimination or NNCLR.
         train, test: ImageSources. Without labels only pictures are drawn.
         output: folder for the table and the pictures; None writes no files.
         measures: some of ``"knn"`` (weighted kNN and 1-NN; of the pixels too, where those of the
             training images take at most 4 GiB), ``"linear"`` (SVM and logistic regression on the
             embedding), ``"stages"`` (logistic regression on ``conv1`` to ``conv5``),
-            ``"clustering"`` (k-means), ``"low_shot"`` (fine-tuning with few labels),
-            ``"retrieval"`` (neighbors of the best and worst queries) and ``"tsne"`` (t-SNE).
+            ``"clustering"`` (k-means on the test embeddings, and on up to 100,000 rows of the
+            bank), ``"low_shot"`` (fine-tuning with few labels), ``"retrieval"`` (neighbors of the
+            best and worst queries) and ``"tsne"`` (t-SNE).
         k: number of neighbors; None is 200, or all where there are fewer.
         temperature: of the weighted vote; 0.07 on ImageNet, 0.1 on CIFAR-10 in the paper.
         num_clusters: of k-means; None is the number of training classes.
@@ -104,7 +105,8 @@ def evaluate(
     own = model.manifest
     owns = own is not None and own.is_complete and own.fingerprint == train.manifest.fingerprint
     if labels is not None:
-        it = Evaluated(model, train, test, labels, train_rows, test_rows, owns)
+        bank = model.memory_bank if owns else None
+        it = Evaluated(model, train, test, labels, train_rows, test_rows, bank)
         if "knn" in measures:
             measure_knn(report, it, k, temperature)
         if "linear" in measures:

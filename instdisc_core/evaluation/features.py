@@ -9,15 +9,13 @@ from keras import ops
 
 from instdisc_core import native_layers
 from instdisc_core.data import ImageSource
+from instdisc_core.embedding_model import EmbeddingModel
 from instdisc_core.encoders import STAGES
-from instdisc_core.model import InstanceDiscrimination
 from instdisc_core.types import Tensor
 from instdisc_core.validation import require, require_finite
 
 
-def embeddings(
-    model: InstanceDiscrimination, source: ImageSource, batch_size: int = 256
-) -> np.ndarray:
+def embeddings(model: EmbeddingModel, source: ImageSource, batch_size: int = 256) -> np.ndarray:
     """Unit embeddings ``(n, embedding_dim)``, float32, of all images of a source, not augmented.
 
     Raises:
@@ -29,7 +27,7 @@ def embeddings(
 
 
 def encoder_features(
-    model: InstanceDiscrimination, source: ImageSource, batch_size: int = 256
+    model: EmbeddingModel, source: ImageSource, batch_size: int = 256
 ) -> np.ndarray:
     """The encoder's features ``(n, features)``, float32, before the projection.
 
@@ -39,14 +37,14 @@ def encoder_features(
     return _computed(lambda images: model.encode(images, training=False), source, batch_size)
 
 
-def stage_names(model: InstanceDiscrimination) -> list[str]:
+def stage_names(model: EmbeddingModel) -> list[str]:
     """The stages ``conv1`` to ``conv5`` that the encoder has as layers."""
     layers = getattr(model.encoder, "layers", [])
     return [name for name in STAGES if name in {layer.name for layer in layers}]
 
 
 def stage_features(
-    model: InstanceDiscrimination,
+    model: EmbeddingModel,
     source: ImageSource,
     stage: str,
     max_features: int = 2048,
@@ -55,7 +53,7 @@ def stage_features(
     """The feature map of one stage, average-pooled until it is small enough.
 
     Args:
-        model: an InstanceDiscrimination whose encoder is a functional Keras model.
+        model: an EmbeddingModel whose encoder is a functional Keras model.
         source: the images.
         stage: name of a layer of the encoder whose output is a feature map.
         max_features: at most this many features; the pooling window is the smallest square that

@@ -9,8 +9,8 @@ from numpy.typing import ArrayLike
 
 from instdisc_core import native_layers
 from instdisc_core.data import ImageSource
+from instdisc_core.embedding_model import EmbeddingModel
 from instdisc_core.evaluation.labels import common_labels
-from instdisc_core.model import InstanceDiscrimination
 from instdisc_core.types import Tensor
 from instdisc_core.validation import require_count, require_number
 
@@ -46,7 +46,7 @@ def labeled_subset(labels: ArrayLike, fraction: float, seed: int = 0) -> np.ndar
 
 
 def fine_tuned_accuracy(
-    model: InstanceDiscrimination,
+    model: EmbeddingModel,
     train: ImageSource,
     test: ImageSource,
     fraction: float,
@@ -62,7 +62,7 @@ def fine_tuned_accuracy(
     and the states of the model's random generators are restored.
 
     Args:
-        model: an InstanceDiscrimination.
+        model: an EmbeddingModel, such as InstanceDiscrimination or NNCLR.
         train, test: ImageSources with labels.
         fraction: share of the training labels, in ``(0, 1]``.
         epochs: over the labeled images.
@@ -110,7 +110,7 @@ class _Classifier(keras.Model):
     """Augmentation, preprocessing and encoder of a model, and a linear classifier on top."""
 
     def __init__(
-        self, model: InstanceDiscrimination, targets: np.ndarray, num_classes: int, seed: int
+        self, model: EmbeddingModel, targets: np.ndarray, num_classes: int, seed: int
     ) -> None:
         super().__init__(name="classifier")
         self.augmenter, self.preprocessing = model.augmenter, model.preprocessing

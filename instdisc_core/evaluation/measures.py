@@ -6,8 +6,10 @@ from dataclasses import dataclass
 from typing import Literal, TypeAlias, get_args
 
 import numpy as np
+from keras import ops
 
 from instdisc_core.data import ImageSource
+from instdisc_core.embedding_model import EmbeddingModel
 from instdisc_core.evaluation.clustering import cluster, clustering_scores
 from instdisc_core.evaluation.features import (
     encoder_features,
@@ -21,7 +23,7 @@ from instdisc_core.evaluation.linear import Classifier, linear_accuracy
 from instdisc_core.evaluation.low_shot import fine_tuned_accuracy
 from instdisc_core.evaluation.neighbors import DEFAULT_K, knn_accuracy
 from instdisc_core.evaluation.report import Report
-from instdisc_core.model import InstanceDiscrimination
+from instdisc_core.memory_bank import MemoryBank
 from instdisc_core.types import Tensor
 
 Measure: TypeAlias = Literal[
@@ -29,6 +31,7 @@ Measure: TypeAlias = Literal[
 ]
 MEASURES: tuple[Measure, ...] = get_args(Measure)
 PIXEL_BYTES = 2**32  # above which the pixels of the training images are not measured
+CLUSTERED_ROWS = 100_000  # above which k-means of the bank's rows takes too long
 CLASSIFIERS: tuple[Classifier, ...] = ("svm", "logistic")
 
 
@@ -37,20 +40,20 @@ class Evaluated:
     """What is measured: a model on training and test images with labels.
 
     Attributes:
-        model: an InstanceDiscrimination.
+        model: an EmbeddingModel, such as InstanceDiscrimination or NNCLR.
         train, test: ImageSources.
         labels: of both.
         train_rows, test_rows: unit embeddings of both.
-        owns_bank: whether the rows of the model's bank are those of the training images.
+        bank: the model's MemoryBank, if it has one whose rows are those of the training images.
     """
 
-    model: InstanceDiscrimination
+    model: EmbeddingModel
     train: ImageSource
     test: ImageSource
     labels: CommonLabels
     train_rows: np.ndarray
     test_rows: np.ndarray
-    owns_bank: bool
+    bank: MemoryBank | None
 
 
 def measure_knn(report: Report, it: Evaluated, k: int | None, temperature: float) -> None:
@@ -64,11 +67,11 @@ def measure_knn(report: Report, it: Evaluated, k: int | None, temperature: float
     if fits and it.train.size == it.test.size:
         rows, mean = pixels(it.train)
         candidates["pixels"] = rows, pixels(it.test, mean).rows
-    if it.owns_bank:
-        candidates = {"bank rows": (it.model.memory_bank.rows, it.test_rows), **candidates}
+    if it.bank is not None:
+        candidates = {"bank rows": (it.bank.rows, it.test_rows), **candidates}
     votes = min(int(k or DEFAULT_K), len(it.train))
     for name, (train_rows, rows) in candidates.items():
-        backend = it.model.memory_bank.bank_ops if name == "bank rows" else None
+        backend = it.bank.bank_ops if it.bank is not None and name == "bank rows" else None
         for measure, count in (("kNN", votes), ("1-NN", 1)):
             value = knn_accuracy(
                 rows,
@@ -102,10 +105,15 @@ def measure_stages(report: Report, it: Evaluated, seed: int) -> None:
 
 
 def measure_clustering(report: Report, it: Evaluated, num_clusters: int | None, seed: int) -> None:
-    """Add the agreement of k-means clusters of the test embeddings with their classes."""
-    clusters = cluster(it.test_rows, num_clusters or len(np.unique(it.labels.train)), seed)
-    for name, value in clustering_scores(clusters, it.labels.test).items():
-        report.add(f"clustering {name}", "embedding", value, images="test")
+    """Add the agreement of k-means clusters with classes: of test embeddings, and of bank rows."""
+    candidates = {"embedding": ("test", it.test_rows, it.labels.test)}
+    if it.bank is not None and it.bank.num_rows <= CLUSTERED_ROWS:
+        rows = ops.convert_to_numpy(it.bank.lookup(np.arange(it.bank.num_rows)))
+        candidates["bank rows"] = "train", rows, it.labels.train
+    for features, (images, rows, labels) in candidates.items():
+        clusters = cluster(rows, num_clusters or len(np.unique(it.labels.train)), seed)
+        for name, value in clustering_scores(clusters, labels).items():
+            report.add(f"clustering {name}", features, value, images=images)
 
 
 def measure_low_shot(

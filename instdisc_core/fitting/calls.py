@@ -7,8 +7,9 @@ from typing import Any
 import keras
 
 from instdisc_core.checkpoints import Checkpoints, Position
-from instdisc_core.data.batches import ArrayBatches, OrderedBatches
+from instdisc_core.data.batches import ArrayBatches
 from instdisc_core.data.checked import require_finite_images, require_images, with_narrow_indices
+from instdisc_core.data.order import OrderedBatches
 from instdisc_core.fitting.data_order import DataOrder
 from instdisc_core.fitting.resuming import resumed
 from instdisc_core.fitting.waiting import Waiting

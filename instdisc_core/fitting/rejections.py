@@ -46,15 +46,15 @@ class RejectedIndices(Rejections):
     """Raises at the end of an epoch in which a compiled step got an index without a row."""
 
     def counter(self) -> keras.Variable:
-        """The counter of the memory bank."""
-        return self.model.memory_bank.rejected_indices
+        """The counter of the rows of the images."""
+        return self.model.instance_rows.rejected_indices
 
     def report(self, count: int, epoch: int) -> None:
         """Raise if there were any."""
         require(
             count == 0,
             f"{count} instance indices in epoch {epoch + 1} that name no row",
-            f"values in [0, {self.model.memory_bank.num_instances})",
+            f"values in [0, {self.model.instance_rows.num_rows})",
             "They trained nothing and moved no row. Number the images 0, 1, 2, ... in a fixed "
             "order.",
         )

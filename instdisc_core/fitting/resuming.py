@@ -5,7 +5,7 @@ from typing import Any
 
 import keras
 
-from instdisc_core.data.batches import OrderedBatches
+from instdisc_core.data.order import OrderedBatches
 
 
 def resumed(

@@ -6,7 +6,7 @@ from typing import Any
 
 import keras
 
-from instdisc_core.data.batches import OrderedBatches
+from instdisc_core.data.order import OrderedBatches
 
 SHARE = 0.3  # of an epoch
 SECONDS = 10  # in short epochs the first batch alone is a large share

@@ -12,6 +12,9 @@ import keras
 
 from instdisc_core.objectives.base import Objective, ObjectiveSum
 from instdisc_core.objectives.closed_form import ClosedFormObjective
+from instdisc_core.objectives.cosine_softmax import CosineSoftmax, cosine_softmax
+from instdisc_core.objectives.feature_decorrelation import FeatureDecorrelation
+from instdisc_core.objectives.in_batch import in_batch_accuracy, in_batch_softmax
 from instdisc_core.objectives.info_nce import InfoNCE
 from instdisc_core.objectives.nce import NCE
 from instdisc_core.objectives.non_parametric_softmax import NonParametricSoftmax
@@ -23,6 +26,8 @@ __all__ = [
     "NCE",
     "Candidates",
     "ClosedFormObjective",
+    "CosineSoftmax",
+    "FeatureDecorrelation",
     "InfoNCE",
     "NonParametricSoftmax",
     "Objective",
@@ -30,18 +35,44 @@ __all__ = [
     "ObjectiveSum",
     "ParametricSoftmax",
     "SampledObjective",
+    "cosine_softmax",
     "get",
+    "idfd",
+    "in_batch_accuracy",
+    "in_batch_softmax",
 ]
 
 ObjectiveName = Literal[
-    "nce", "shared_nce", "non_parametric_softmax", "info_nce", "parametric_softmax"
+    "nce", "shared_nce", "non_parametric_softmax", "info_nce", "parametric_softmax", "idfd"
 ]
+
+
+def idfd(
+    temperature: float = 1.0, decorrelation_temperature: float = 2.0, weight: float = 1.0
+) -> ObjectiveSum:
+    """The objective of IDFD: an exact softmax over the images, and one over the features.
+
+    Args:
+        temperature: of ``NonParametricSoftmax``, at least 1e-6.
+        decorrelation_temperature: of ``FeatureDecorrelation``, at least 1e-6.
+        weight: of ``FeatureDecorrelation`` in the sum.
+
+    Source:
+        Tao, Takagi and Nakata, ICLR 2021, with its temperatures and its weight.
+
+    Example: ``model = InstanceDiscrimination(encoder, len(images), objective=objectives.idfd())``
+    """
+    features = FeatureDecorrelation(decorrelation_temperature)
+    return NonParametricSoftmax(temperature) + features * weight
+
+
 _NAMES: dict[Any, Callable[..., Objective]] = {
     "nce": NCE,
     "shared_nce": partial(NCE, shared_negatives=True),
     "non_parametric_softmax": NonParametricSoftmax,
     "info_nce": InfoNCE,
     "parametric_softmax": ParametricSoftmax,
+    "idfd": idfd,
 }
 
 
@@ -54,8 +85,8 @@ def get(
 
     Args:
         identifier: ``"nce"``, ``"shared_nce"`` (with ``shared_negatives=True``),
-            ``"non_parametric_softmax"``, ``"info_nce"`` or ``"parametric_softmax"``, which build
-            the objective with its defaults; a serialized objective; or an Objective.
+            ``"non_parametric_softmax"``, ``"info_nce"``, ``"parametric_softmax"`` or ``"idfd"``,
+            which build the objective with its defaults; a serialized objective; or an Objective.
         seed: of an objective that is built from its name.
         **settings: its other arguments, such as ``temperature=0.1``.
 
@@ -74,5 +105,5 @@ def get(
         require(not settings, f"settings {settings} with an objective", "a name, or no settings")
         return identifier
     require_choice("objective", identifier, _NAMES, ", or an Objective")
-    drawing = {} if identifier == "non_parametric_softmax" else {"seed": seed}
+    drawing = {} if identifier in ("non_parametric_softmax", "idfd") else {"seed": seed}
     return _NAMES[identifier](**drawing, **settings)

@@ -61,6 +61,7 @@ class Objective(keras.layers.Layer):
         bank: EmbeddingTable,
         *,
         training: bool = True,
+        counted: Tensor | None = None,
         **kwargs: Any,
     ) -> Tensor:
         """The losses of a batch.
@@ -70,6 +71,9 @@ class Objective(keras.layers.Layer):
             indices: integers ``(batch,)``, which image each one is.
             bank: the MemoryBank; read, not moved.
             training: false evaluates: the noise is the same each time and no state moves.
+            counted: boolean ``(batch,)``, which images count; None is all. Another gets the loss
+                NaN and the gradient 0, and objectives that compare the images of a batch leave it
+                out.
 
         Returns:
             Float32 tensor ``(batch,)``, in nats.
@@ -77,12 +81,14 @@ class Objective(keras.layers.Layer):
         Raises:
             ValueError: features or indices of the wrong shape or type; where the values are in the
                 host's memory, also indices out of range and rows of zeros. In a compiled step, and
-                on an accelerator, values cannot raise: an image whose index is out of range gets
-                the loss NaN and the gradient 0.
+                on an accelerator, values cannot raise: an image whose index is out of range does
+                not count.
         """
         features = check_features(features, bank.embedding_dim, unit=True)
         indices = check_indices(indices, bank.num_rows)
         check_paired(indices, features)
+        if counted is not None:
+            indices = ops.where(counted, indices, -1)
         if not self.built:
             self.build(bank.shape)
         return super().__call__(features, indices=indices, bank=bank, training=training, **kwargs)
@@ -92,12 +98,16 @@ class Objective(keras.layers.Layer):
     ) -> Tensor:
         """See ``__call__``, which checks the arguments first."""
         valid, indices = known(indices, bank)
+        features = ops.where(valid[:, None], features, 0.0)  # adds nothing to a sum over the batch
         return ops.where(valid, self.image_losses(features, indices, bank, training), math.nan)
 
     def image_losses(
         self, features: Tensor, indices: Tensor, bank: EmbeddingTable, training: bool
     ) -> Tensor:
-        """The losses ``(batch,)``, differentiable in ``features``. All indices are valid."""
+        """The losses ``(batch,)``, differentiable in ``features``. All indices are valid.
+
+        The features of an image that does not count are zeros.
+        """
         raise NotImplementedError
 
     def report(self) -> dict[str, Tensor]:

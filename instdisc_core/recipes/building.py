@@ -5,12 +5,73 @@ from keras.optimizers import schedules
 
 from instdisc_core import objectives
 from instdisc_core.augmentation import paper_augmentation, simclr_augmentation
+from instdisc_core.encoders import resnet
+from instdisc_core.heads import prediction_head, projection_head
+from instdisc_core.model import InstanceDiscrimination
+from instdisc_core.nnclr import NNCLR
 from instdisc_core.objectives import Objective
+from instdisc_core.pic import PIC
 from instdisc_core.recipes.settings import Settings
 
 
-def build_objective(settings: Settings, seed: int | None = None) -> Objective:
-    """The objective."""
+def build_model(
+    settings: Settings, num_instances: int, seed: int | None = None
+) -> InstanceDiscrimination | NNCLR | PIC:
+    """The model, not compiled. The dtype policy holds for its encoder and heads."""
+    objective = build_objective(settings, seed)
+    augmenter, dim = build_augmenter(settings, seed), settings.embedding_dim
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy(settings.dtype_policy)
+    try:
+        encoder = resnet(
+            settings.depth, stem=settings.stem, width=settings.width, include_preprocessing=True
+        )
+        hidden = settings.projector
+        projector = projection_head(dim, hidden, normalized=False) if hidden else None
+        if settings.objective == "pic":
+            return PIC(
+                encoder,
+                num_instances,
+                dim,
+                temperature=settings.temperature,
+                momentum=settings.optimizer_momentum,
+                weight_decay=settings.weight_decay,
+                projector=projector,
+                augmenter=augmenter,
+                seed=seed,
+                views=settings.views,
+                **dict(settings.objective_settings),
+            )
+        if objective is None:
+            return NNCLR(
+                encoder,
+                dim,
+                temperature=settings.temperature,
+                projector=projection_head(dim, settings.projector),
+                predictor=prediction_head(dim, settings.predictor),
+                augmenter=augmenter,
+                seed=seed,
+                **dict(settings.objective_settings),
+            )
+        return InstanceDiscrimination(
+            encoder,
+            num_instances,
+            dim,
+            objective,
+            settings.momentum,
+            projector,
+            augmenter=augmenter,
+            seed=seed,
+            views=settings.views,
+        )
+    finally:
+        keras.config.set_dtype_policy(before)
+
+
+def build_objective(settings: Settings, seed: int | None = None) -> Objective | None:
+    """The objective; None for NNCLR and PIC, whose losses are not one."""
+    if settings.objective == "nnclr" or settings.objective == "pic":
+        return None
     arguments = dict(settings.objective_settings)
     return objectives.get(settings.objective, seed, temperature=settings.temperature, **arguments)
 

@@ -3,6 +3,7 @@
 import dataclasses
 from typing import Any
 
+from instdisc_core.recipes.methods import CENTRAL_SQUARE, METHODS
 from instdisc_core.recipes.recipe import Recipe
 from instdisc_core.validation import require, require_choice
 
@@ -57,8 +58,7 @@ _RECIPES = (
         deviations=(
             _FLOAT_COLORS,
             _BANK,
-            "Images are read as their central square, resized to 256 x 256 pixels, and cropped "
-            "from it; the official code crops from the whole photograph.",
+            CENTRAL_SQUARE,
             _MOVING_Z,
         ),
         image_size=256,
@@ -84,6 +84,24 @@ _RECIPES = (
         epochs=25,
         warmup_epochs=5,
     ),
+    Recipe(
+        name="idfd-cifar10",
+        source="Tao, Takagi and Nakata, ICLR 2021 (IDFD), section 4",
+        deviations=(
+            _FLOAT_COLORS,
+            _BANK,
+            "The decorrelation is the mean over the features instead of the sum.",
+            "The 80 images that do not fill a batch are left out, others in each epoch: a batch of "
+            "fewer images than features cannot be decorrelated.",
+        ),
+        objective="idfd",
+        temperature=1.0,
+        objective_settings=(("decorrelation_temperature", 2.0), ("weight", 1.0)),
+        epochs=2000,
+        drop_remainder=True,
+        milestones=(600, 950, 1300, 1650),
+    ),
+    *METHODS,
 )
 
 

@@ -10,10 +10,9 @@ import keras
 
 from instdisc_core.callbacks import LogFile
 from instdisc_core.checkpoints import Checkpoints
-from instdisc_core.data import ImageSource
-from instdisc_core.encoders import resnet
-from instdisc_core.model import InstanceDiscrimination
-from instdisc_core.recipes.building import build_augmenter, build_objective, build_optimizer
+from instdisc_core.data import ImageSource, SlidingWindow
+from instdisc_core.embedding_model import EmbeddingModel
+from instdisc_core.recipes.building import build_model, build_optimizer
 from instdisc_core.recipes.run_folder import run_folder
 from instdisc_core.recipes.settings import Settings
 from instdisc_core.validation import require, require_count
@@ -39,44 +38,31 @@ class Recipe(Settings):
         steps_per_epoch: int | None = None,
         seed: int | None = None,
         jit_compile: bool | Literal["auto"] = "auto",
-    ) -> InstanceDiscrimination:
+    ) -> EmbeddingModel:
         """The model of this recipe, compiled.
 
         Args:
             num_instances: number of training images.
-            steps_per_epoch: batches in an epoch, for the learning rate; None counts a last batch
-                that is not full, too.
+            steps_per_epoch: batches in an epoch, for the learning rate; None is as many as
+                ``train`` takes.
             seed: of the weights, the bank, the augmentation and the negatives. It is also set as
                 Keras's global seed.
             jit_compile: of ``compile``. ``"auto"`` does not compile on PyTorch; on a GPU compiling
                 takes about a minute and then saves time.
 
         Returns:
-            An InstanceDiscrimination for images of pixels in ``[0, 255]``, uint8 or float.
+            An InstanceDiscrimination, an NNCLR or a PIC, for images of pixels in ``[0, 255]``,
+            uint8 or float.
 
         Example: ``model = recipes.get("small-cifar10", width=4).build(50_000, seed=0)``
         """
         require_count("num_instances", num_instances)
         if seed is not None:
             keras.utils.set_random_seed(seed)
-        steps = steps_per_epoch or math.ceil(num_instances / self.batch_size)
+        full = num_instances // self.batch_size if self.drop_remainder else 0
+        steps = steps_per_epoch or full or math.ceil(num_instances / self.batch_size)
         optimizer = build_optimizer(self, steps)
-        objective, augmenter = build_objective(self, seed), build_augmenter(self, seed)
-        before = keras.config.dtype_policy()
-        keras.config.set_dtype_policy(self.dtype_policy)
-        try:
-            model = InstanceDiscrimination(
-                resnet(self.depth, stem=self.stem, width=self.width, include_preprocessing=True),
-                num_instances,
-                self.embedding_dim,
-                objective,
-                self.momentum,
-                augmenter=augmenter,
-                seed=seed,
-                views=self.views,
-            )
-        finally:
-            keras.config.set_dtype_policy(before)
+        model = build_model(self, num_instances, seed)
         model.compile(optimizer=optimizer, jit_compile=jit_compile)
         model.build((None, self.image_size, self.image_size, 3))
         return model
@@ -92,7 +78,7 @@ class Recipe(Settings):
         jit_compile: bool | Literal["auto"] = "auto",
         on_device: bool = False,
         save_freq: int | Literal["epoch"] = "epoch",
-    ) -> InstanceDiscrimination:
+    ) -> EmbeddingModel:
         """Print the recipe, train on the images, and keep what is needed to resume the run.
 
         Args:
@@ -130,7 +116,13 @@ class Recipe(Settings):
             f"{side} x {side}, the image_size of the recipe",
             f"Read them with size={side}, or change the recipe's image_size and crop_size.",
         )
-        batches = source.batches(self.batch_size, seed, on_device=on_device)
+        batches = source.batches(
+            self.batch_size,
+            seed,
+            drop_remainder=self.drop_remainder,
+            on_device=on_device,
+            sliding_window=SlidingWindow(*self.sliding_window) if self.sliding_window else None,
+        )
         model = self.build(len(source), len(batches), seed, jit_compile)
         if verbose:
             print(self)

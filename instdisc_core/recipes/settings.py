@@ -5,11 +5,13 @@ import json
 from dataclasses import dataclass
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
+from instdisc_core.data import SlidingWindow
 from instdisc_core.encoders import Depth, Stem
 from instdisc_core.objectives import ObjectiveName
 from instdisc_core.validation import require, require_choice
 
 Augmentation = Literal["paper", "simclr"]
+Loss = Literal[ObjectiveName, "nnclr", "pic"]
 Optimizer = Literal["sgd", "adamw"]
 DtypePolicy = Literal["float32", "mixed_bfloat16", "mixed_float16"]
 
@@ -29,11 +31,19 @@ class Settings:
         views: how many times each image is augmented in a step.
         depth, stem, width: of the residual network; see ``encoders.resnet``.
         embedding_dim: ``d``.
-        objective: a name that ``objectives.get`` knows.
+        projector: widths of the hidden layers of the projector, see ``heads.projection_head``;
+            none is a linear head.
+        predictor: the same of NNCLR's predictor, see ``heads.prediction_head``.
+        objective: a name that ``objectives.get`` knows; or ``"nnclr"`` for an NNCLR model, or
+            ``"pic"`` for a PIC model.
         temperature: ``tau``.
-        objective_settings: pairs of name and value, further arguments for the objective.
-        momentum: of the memory bank.
+        objective_settings: pairs of name and value, further arguments for the objective, or for
+            NNCLR or PIC.
+        momentum: of the memory bank; NNCLR and PIC have none.
+        sliding_window: window and stride of the order of the images, see ``data.SlidingWindow``;
+            None shows every image once in each epoch.
         batch_size, epochs: of the training.
+        drop_remainder: leave out the images that do not fill a batch, others in each epoch.
         optimizer: ``"sgd"`` or ``"adamw"``.
         optimizer_momentum: of SGD.
         learning_rate: the largest one, after the warm-up.
@@ -46,7 +56,8 @@ class Settings:
         dtype_policy: Keras's; the bank, scores and losses are float32 in any.
 
     Raises:
-        ValueError: an option that is not one of those of its type, or a warm-up with milestones.
+        ValueError: an option that is not one of those of its type, a warm-up with milestones, a
+            predictor without NNCLR, or a window that is no multiple of its stride.
     """
 
     name: str
@@ -61,12 +72,16 @@ class Settings:
     stem: Stem = "cifar"
     width: int = 64
     embedding_dim: int = 128
-    objective: ObjectiveName = "non_parametric_softmax"
+    projector: tuple[int, ...] = ()
+    predictor: tuple[int, ...] = ()
+    objective: Loss = "non_parametric_softmax"
     temperature: float = 0.1
     objective_settings: tuple[tuple[str, Any], ...] = ()
     momentum: float = 0.5
     batch_size: int = 128
     epochs: int = 200
+    drop_remainder: bool = False
+    sliding_window: tuple[int, int] | None = None
     optimizer: Optimizer = "sgd"
     optimizer_momentum: float = 0.9
     learning_rate: float = 0.03
@@ -87,6 +102,16 @@ class Settings:
             "a warm-up, which a cosine follows, or milestones",
             "Set warmup_epochs=0, or milestones=().",
         )
+        is_nnclr = self.objective == "nnclr"
+        require(
+            not is_nnclr or (self.views == 2 and len(self.predictor) > 0),
+            f"objective='nnclr', views={self.views} and predictor={self.predictor}",
+            "two views and a predictor",
+            "Set views=2 and predictor=(4096,).",
+        )
+        if self.sliding_window is not None:
+            SlidingWindow(*self.sliding_window)
+        require(is_nnclr or not self.predictor, f"predictor={self.predictor}", "objective='nnclr'")
 
     def to_dict(self) -> dict[str, Any]:
         """All settings, as JSON holds them."""

@@ -55,29 +55,36 @@ class ObjectiveConformance:
     @given(problems(SHAPES[1:]), st.sampled_from(TEMPERATURES), st.booleans())
     def test_losses_and_gradient(self, problem: Problem, temperature: float, shared: bool) -> None:
         """In eager execution, with a set of negatives for each image and a shared one."""
-        self._compare(problem, temperature, shared, run_eagerly=True)
+        self._compare(problem, temperature, shared, eager=True)
 
     @given(problems(SHAPES), st.sampled_from(TEMPERATURES), st.booleans())
     def test_losses_and_gradient_in_a_compiled_step(
         self, problem: Problem, temperature: float, shared: bool
     ) -> None:
         """As the framework compiles it in ``fit``."""
-        self._compare(problem, temperature, shared, run_eagerly=False)
+        self._compare(problem, temperature, shared, eager=False)
 
     def test_an_index_without_a_row(self) -> None:
-        """If it cannot be checked, it gets the loss NaN and the gradient 0; the others do not."""
+        """If it cannot be checked, it gets the loss NaN and the gradient 0, and does not count."""
         problem = _problem()
         step = self._built_step(problem, 1.0, False, run_eagerly=False, checked=False)
-        right = self._run(step, problem)
-        others = [0, 2, 3]
         for index in (-1, len(problem.bank), 2**31 - 1):
             indices = problem.indices.copy()
             indices[1] = index
-            wrong = self._run(step, problem, indices)
-            assert np.isnan(wrong[0][1])
-            np.testing.assert_array_equal(wrong[1][1], 0)
-            for ours, theirs in zip(wrong, right, strict=True):
-                np.testing.assert_allclose(ours[others], theirs[others], rtol=1e-5, atol=1e-6)
+            found = self._run(step, problem, indices)
+            assert np.isnan(found[0][1])
+            np.testing.assert_array_equal(found[1][1], 0)
+            self._assert_right(found, problem, 1.0, False, [0, 2, 3])
+
+    def test_an_image_that_does_not_count(self) -> None:
+        """It gets the loss NaN, and the others are as without it."""
+        objective, bank, problem = self._parts()
+        f, i, counted = problem.features, problem.indices, np.array([True, True, False, True])
+        losses = ops.convert_to_numpy(objective(f, i, bank, training=False, counted=counted))
+        np.testing.assert_array_equal(np.isnan(losses), ~counted)
+        if not self._is_sampled():  # else the others have other negatives
+            few = ops.convert_to_numpy(objective(f[counted], i[counted], bank, training=False))
+            np.testing.assert_allclose(losses[counted], few, rtol=1e-5, atol=1e-6)
 
     def test_training_reads_the_bank_and_does_not_move_it(self) -> None:
         """Only ``bank.update`` moves rows."""
@@ -155,20 +162,29 @@ class ObjectiveConformance:
         _assert_equal(_values(objective), before)
         np.testing.assert_array_equal(ops.convert_to_numpy(bank.rows), problem.bank)
 
-    def _compare(
-        self, problem: Problem, temperature: float, shared: bool, run_eagerly: bool
+    def _compare(self, problem: Problem, temperature: float, shared: bool, eager: bool) -> None:
+        found = self._run(self._built_step(problem, temperature, shared, eager), problem)
+        self._assert_right(found, problem, temperature, shared, [*range(len(found[0]))])
+
+    def _assert_right(
+        self,
+        found: tuple[np.ndarray, np.ndarray],
+        problem: Problem,
+        temperature: float,
+        shared: bool,
+        images: list[int],
     ) -> None:
-        step = self._built_step(problem, temperature, shared, run_eagerly)
+        """Losses and gradient of these images are the reference's of a batch of them alone."""
+        batch = problem.features[images], problem.indices[images], problem.bank
         arguments = {}
         if self._is_sampled():
             negatives = negatives_of(problem, shared)
-            arguments["negatives"] = np.broadcast_to(negatives, (len(problem.indices), NEGATIVES))
-        expected = type(self).reference(
-            problem.features, problem.indices, problem.bank, temperature, **arguments
-        )
-        for actual, value in zip(self._run(step, problem), expected, strict=True):
-            size = (1 + np.abs(value).max()) * (1 + 1 / temperature)
-            np.testing.assert_allclose(actual, value, rtol=2e-5, atol=self.tolerance * size)
+            every = np.broadcast_to(negatives, (len(problem.indices), NEGATIVES))
+            arguments["negatives"] = every[images]
+        expected = type(self).reference(*batch, temperature, **arguments)
+        for actual, value in zip(found, expected, strict=True):
+            atol = self.tolerance * (1 + np.abs(value).max()) * (1 + 1 / temperature)
+            np.testing.assert_allclose(actual[images], value, rtol=2e-5, atol=atol)
 
     def _built_step(
         self,

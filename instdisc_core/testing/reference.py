@@ -120,6 +120,51 @@ def info_nce(
     return losses, gradient
 
 
+def feature_decorrelation(
+    features: ArrayLike, indices: np.ndarray, bank: ArrayLike, temperature: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """IDFD's decorrelation: the mean over columns, for each image, and the gradient of their sum.
+
+    Column by column: ``log sum_m exp(u_l . u_m / t) - u_l . u_l / t`` with unit columns ``u``.
+    """
+    x = _f64(features)
+    batch, dim = x.shape
+    lengths = np.sqrt((x**2).sum(axis=0))
+    u = x / lengths
+    loss, gradient = 0.0, np.zeros_like(u)  # with respect to the unit columns
+    for own in range(dim):
+        s = np.array([u[:, own] @ u[:, m] for m in range(dim)]) / temperature
+        p = np.exp(s - logsumexp(s))
+        loss += (logsumexp(s) - s[own]) / dim
+        for m in range(dim):
+            c = (p[m] - (own == m)) / (dim * temperature)
+            gradient[:, own] += c * u[:, m]
+            gradient[:, m] += c * u[:, own]
+    gradient = (gradient - u * (u * gradient).sum(axis=0)) / lengths
+    return np.full(batch, loss), batch * gradient
+
+
+def in_batch_softmax(
+    targets: ArrayLike, predictions: ArrayLike, temperature: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """Each target against all predictions: losses ``(B,)``, gradient of their sum ``(B, d)``."""
+    targets, predictions = _f64(targets), _f64(predictions)
+    batch = len(targets)
+    losses, gradient = np.zeros(batch), np.zeros_like(predictions)
+    for i, target in enumerate(targets):
+        t = target / np.sqrt(target @ target)
+        lengths = np.sqrt((predictions**2).sum(axis=1))
+        s = np.array([t @ p / length for p, length in zip(predictions, lengths, strict=True)])
+        s /= temperature
+        p = np.exp(s - logsumexp(s))
+        losses[i] = logsumexp(s) - s[i]
+        for j in range(batch):
+            unit = predictions[j] / lengths[j]
+            tangent = (t - (t @ unit) * unit) / lengths[j]  # of t . p_j / |p_j|
+            gradient[j] += (p[j] - (i == j)) * tangent / temperature
+    return losses, gradient
+
+
 def proximal(
     features: ArrayLike, indices: np.ndarray, bank: ArrayLike, weight: float
 ) -> tuple[np.ndarray, np.ndarray]:
@@ -169,3 +214,27 @@ def weighted_knn(
             votes[label] = votes.get(label, 0.0) + np.exp(cosines[j] / temperature)
         labels.append(max(sorted(votes), key=lambda label: votes[label]))
     return np.asarray(labels)
+
+
+def sgd(
+    weights: ArrayLike,
+    momentum_rows: ArrayLike,
+    gradient: ArrayLike,
+    learning_rate: float,
+    momentum: float,
+    weight_decay: float,
+) -> tuple[np.ndarray, np.ndarray]:
+    """A dense step of SGD, as PyTorch defines it: the weights after it, and their momentum."""
+    w, u = _f64(weights), _f64(momentum_rows)
+    u = momentum * u + _f64(gradient) + weight_decay * w
+    return w - learning_rate * u, u
+
+
+def cosine_softmax(
+    features: ArrayLike, weights: ArrayLike, targets: np.ndarray, temperature: float
+) -> np.ndarray:
+    """Losses ``(B,)`` of a softmax over the cosines of features to weights, of any lengths."""
+    f, w = _f64(features), _f64(weights)
+    f, w = (x / np.sqrt((x**2).sum(axis=1, keepdims=True)) for x in (f, w))
+    s = f @ w.T / temperature
+    return logsumexp(s) - s[np.arange(len(f)), targets]

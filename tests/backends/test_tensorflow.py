@@ -131,16 +131,17 @@ def test_loops_over_the_bank_are_compiled_inside_a_plain_graph():
     assert any(f.attr["_XlaMustCompile"].b for f in functions)
 
 
-def test_a_large_search_is_a_graph_and_finds_the_same(monkeypatch):
+def test_a_search_is_compiled_once_for_a_shape_and_finds_the_same_without_xla(monkeypatch):
     from instdisc_tensorflow import bank_ops
 
-    bank = MemoryBank(20_000, D, seed=0)
+    bank, other = MemoryBank(20_000, D, seed=0), MemoryBank(20_000, D, seed=1)
     features, _ = batch()
-    eager = bank.search(features, 7)
-    traced = []
-    function = tf.function
-    monkeypatch.setattr(bank_ops, "TRACED_SCORES", 1)
-    monkeypatch.setattr(tf, "function", lambda f: traced.append(f) or function(f))
-    for one, other in zip(eager, bank.search(features, 7), strict=True):
-        np.testing.assert_allclose(one, other, atol=1e-6)
-    assert traced
+    bank_ops._nearest_program.cache_clear()
+    found = bank.search(features, 7), other.search(features, 7)
+    assert bank_ops._nearest_program.cache_info().misses == 1
+    monkeypatch.setattr(bank_ops, "_has_xla", lambda: False)
+    expected = bank.search(features, 7), other.search(features, 7)
+    assert not np.array_equal(expected[0].indices, expected[1].indices)
+    for compiled, eager in zip(found, expected, strict=True):
+        np.testing.assert_array_equal(compiled.indices, eager.indices)
+        np.testing.assert_allclose(compiled.scores, eager.scores, atol=1e-6)

@@ -14,7 +14,7 @@ if keras.backend.backend() != "torch":
 
 import torch
 
-from instdisc_torch import TorchBankOps, bank_ops, fused
+from instdisc_torch import TorchBankOps, bank_ops, fused, products, tiles
 
 
 @pytest.fixture
@@ -64,15 +64,20 @@ def test_a_stateless_update_leaves_the_caller_s_tensor_alone(rng):
 
 
 @pytest.mark.parametrize("dim", [1, 3, 128])
-def test_flash_attention_and_the_reference_agree(monkeypatch, dim, rng):
+def test_flash_attention_products_and_the_reference_agree(monkeypatch, dim, rng):
     assert fused.attention is not None, "this release of PyTorch lost its CPU flash attention"
     rows, features = unit_rows(rng, 3000, dim), unit_rows(rng, 70, dim)
     arguments = torch.tensor(features), torch.tensor(rows), 0.07
     flash = TorchBankOps().attend(*arguments)
     monkeypatch.setattr(bank_ops, "attention", None)
     streamed = TorchBankOps().attend(*arguments)
+    monkeypatch.setattr(products, "BLOCK_ELEMENTS", 70 * 1024)  # two blocks and a part
+    table = arguments[1]
+    parts = products.attend(arguments[0], lambda start, stop: table[start:stop], 3000, 0.07)
+    assert len(parts[0]) == 3
+    multiplied = bank_ops.merged(*parts)
     for expected, *actual in zip(
-        reference.attend(features, rows, 0.07), flash, streamed, strict=True
+        reference.attend(features, rows, 0.07), flash, streamed, multiplied, strict=True
     ):
         for one in actual:
             np.testing.assert_allclose(one, expected, rtol=1e-5, atol=1e-5)
@@ -210,7 +215,43 @@ def test_autocast_changes_nothing(rng):
         assert torch.equal(one, other)
 
 
-def test_an_empty_batch_attends_to_nothing():
-    log_z, expected_row = MemoryBank(30, 4, seed=0).attend(torch.zeros(0, 4), 0.1)
-    assert log_z.shape == (0,)
-    assert expected_row.shape == (0, 4)
+@pytest.mark.parametrize(("batch", "rows"), [(0, 30), (2, 0), (0, 0)])
+def test_attention_of_nothing_or_to_nothing(batch, rows):
+    log_z, expected_row = TorchBankOps().attend(torch.ones(batch, 4), torch.ones(rows, 4), 0.1)
+    assert torch.equal(log_z, torch.full((batch,), -torch.inf))
+    assert torch.equal(expected_row, torch.zeros(batch, 4))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16, torch.int8])
+@pytest.mark.parametrize("dim", [1, 3, 16, 17, 100, 127, 128, 129, 512])
+@pytest.mark.parametrize(("images", "rows"), [(1, 1), (256, 50_000), (33, 1025), (5000, 7)])
+def test_the_parts_of_a_launch_cover_all_rows_once(dim, dtype, images, rows):
+    attention, gather = tiles.of_attention(dim, dtype), tiles.of_gather(dim)
+    for tile in (attention, gather):
+        assert dim <= tile.dim < 2 * max(dim, tiles.SMALLEST_DIM)
+        assert min(tile.images, tile.rows) >= 1
+    for parts, size in (
+        tiles.parts_of_attention(images, rows, attention),
+        tiles.parts_of_sum(images, rows, gather),
+    ):
+        assert (parts - 1) * size < rows <= parts * size
+        assert parts <= tiles.PROGRAMS
+
+
+def test_rows_that_need_too_many_registers_have_no_attention_kernel():
+    assert tiles.has_attention(128, torch.float32)
+    assert not tiles.has_attention(129, torch.float32)
+    assert tiles.has_attention(512, torch.int8)
+    assert not tiles.has_attention(513, torch.bfloat16)
+    assert tiles.has_gather(512)
+    assert not tiles.has_gather(513)
+
+
+def test_gpus_without_tf32_run_no_triton_kernel(monkeypatch):
+    pytest.importorskip("triton", reason="PyTorch's CPU build comes without Triton")
+    find = bank_ops._triton_kernels.__wrapped__
+    for capability, runs in (((7, 5), False), ((8, 0), True), ((12, 0), True)):
+        monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device, c=capability: c)
+        assert bool(find(torch.device("cuda", 0))) == runs
+    monkeypatch.setattr(torch.version, "hip", "6.0")
+    assert find(torch.device("cuda", 0)) is None

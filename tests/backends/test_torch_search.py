@@ -1,4 +1,4 @@
-"""The screened search finds what a search in float64 finds, wherever the screen is hard put."""
+"""Both ways to search find what a search in float64 finds, wherever that is hard."""
 
 import keras
 import numpy as np
@@ -13,7 +13,15 @@ if keras.backend.backend() != "torch":
 
 import torch
 
-from instdisc_torch import TorchBankOps, search
+from instdisc_core import QuantizedRows
+from instdisc_torch import TorchBankOps, bank_ops, few_queries, search
+
+
+@pytest.fixture
+def screens(monkeypatch):
+    """As if these were too many queries to score every row."""
+    monkeypatch.setattr(bank_ops, "FEW_QUERIES", 0)
+    monkeypatch.setattr(bank_ops, "FEW_SCORES", 0)
 
 
 def rows_of(kind, n, dim, queries, rng):
@@ -65,17 +73,73 @@ def test_it_finds_what_float64_finds(kind, low, n, count, dim, share, seed):
         scores, indices = search.top_k(
             torch.tensor(queries), lambda a, b: torch.tensor(rows[a:b]), n, k, block_rows=64
         )
+    assert_best(scores, indices, queries, rows, k)
+
+
+def assert_best(scores, indices, queries, rows, k):
+    """Scores and indices are those of the ``k`` best rows, up to the rounding of float32."""
     s = queries.astype("float64") @ rows.T.astype("float64")
-    assert scores.shape == indices.shape == (count, k)
+    assert scores.shape == indices.shape == (len(queries), k)
     assert all(len(set(row)) == k for row in indices.tolist())
-    largest = np.abs(rows).max() * np.abs(queries).max() * dim
+    largest = np.abs(rows).max() * np.abs(queries).max() * rows.shape[1]
     close = {"rtol": 1e-5, "atol": 1e-6 * largest}
     np.testing.assert_allclose(scores, np.take_along_axis(s, indices.numpy(), axis=1), **close)
     np.testing.assert_allclose(scores, -np.sort(-s, axis=1)[:, :k], **close)
 
 
+@given(
+    kind=st.sampled_from(KINDS),
+    stored=st.sampled_from(["float32", "int8"]),
+    n=st.sampled_from([1, 7, 600, 5000]),
+    count=st.sampled_from([1, 3, 9]),
+    dim=st.sampled_from([1, 5, 64]),
+    share=st.floats(0, 1),
+    block_rows=st.sampled_from([64, 1000]),
+    seed=st.integers(0, 2**32 - 1),
+)
+def test_few_queries_find_what_float64_finds(kind, stored, n, count, dim, share, block_rows, seed):
+    rng = np.random.default_rng(seed)
+    queries = 3 * unit_rows(rng, count, dim)
+    rows = rows_of(kind, n, dim, queries, rng)
+    k = max(1, int(share * min(n, 300)))
+    quantized = None
+    if stored == "int8":
+        quantized = QuantizedRows.of(torch.tensor(rows))
+        rows = (quantized.values * quantized.scale).numpy()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(few_queries, "SCORES", 2 * n)
+        patch.setattr(few_queries, "GROUP_ROWS", 16)
+        patch.setattr(few_queries, "integer_products", lambda dim, queries: dim > 1)
+        found = few_queries.top_k(
+            torch.tensor(queries), lambda a, b: torch.tensor(rows[a:b]), n, k, block_rows, quantized
+        )
+    assert_best(*found, queries, rows, k)
+
+
+@pytest.mark.parametrize("kind", ["random", "nearly the same"])
+def test_products_of_integers_leave_few_rows_or_are_not_used(monkeypatch, kind):
+    monkeypatch.setattr(few_queries, "integer_products", lambda dim, queries: True)
+    rng = np.random.default_rng(0)
+    queries = unit_rows(rng, 2, 64)
+    bank = QuantizedRows.of(torch.tensor(rows_of(kind, 50_000, 64, queries, rng)))
+    found = few_queries._top_k_of_integers(torch.tensor(queries), *bank, 10)
+    assert (found is not None) == (kind == "random")
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+@pytest.mark.parametrize("at", [3, 4999])
+@pytest.mark.parametrize("count", [1, 9])
+def test_few_queries_and_a_row_that_is_not_finite(value, at, count):
+    rng = np.random.default_rng(0)
+    rows, queries = unit_rows(rng, 5000, 16), np.abs(unit_rows(rng, count, 16))
+    best = np.argsort(-(queries @ rows.T), axis=1)[:, :4].tolist()
+    rows[at] = value
+    found = TorchBankOps().top_k(torch.tensor(queries), torch.tensor(rows), 4)[1].tolist()
+    assert found == [[at, *(i for i in theirs if i != at)][:4] for theirs in best]
+
+
 @pytest.mark.parametrize("low", [torch.bfloat16, torch.float32])
-def test_few_rows_are_scored_in_float32(monkeypatch, low):
+def test_few_rows_are_scored_in_float32(screens, monkeypatch, low):
     """Or the screen would be of no use: after the first block a small share passes."""
     monkeypatch.setattr(search, "screening_dtype", lambda: low)
     rng = np.random.default_rng(0)
@@ -95,7 +159,7 @@ def test_few_rows_are_scored_in_float32(monkeypatch, low):
 @pytest.mark.parametrize("low", [torch.bfloat16, torch.float32])
 @pytest.mark.parametrize("value", [np.nan, np.inf])
 @pytest.mark.parametrize("at", [3, 3000])
-def test_a_row_that_is_not_finite_is_found_and_hides_no_other(monkeypatch, low, value, at):
+def test_a_row_that_is_not_finite_is_found_and_hides_no_other(screens, monkeypatch, low, value, at):
     monkeypatch.setattr(search, "screening_dtype", lambda: low)
     monkeypatch.setattr(TorchBankOps, "search_rows", 64)
     rng = np.random.default_rng(0)
@@ -103,9 +167,7 @@ def test_a_row_that_is_not_finite_is_found_and_hides_no_other(monkeypatch, low, 
     best = np.argsort(-(queries @ rows.T), axis=1)[:, :4].tolist()
     rows[at] = value
     found = TorchBankOps().top_k(torch.tensor(queries), torch.tensor(rows), 4)[1].tolist()
-    for ours, theirs in zip(found, best, strict=True):
-        assert ours[0] == at
-        assert ours[1:] == [i for i in theirs if i != at][:3]
+    assert found == [[at, *(i for i in theirs if i != at)][:4] for theirs in best]
 
 
 def test_rows_in_the_order_of_their_scores_take_no_more_memory():

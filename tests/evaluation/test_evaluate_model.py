@@ -34,7 +34,11 @@ def test_one_call_adds_a_row_for_each_measure_and_writes_every_file(model, tmp_p
     expected = {
         *((m, f) for m in ("kNN", "1-NN") for f in ("bank rows", "embedding", "encoder", "pixels")),
         *(("linear, logistic", f) for f in ("embedding", *STAGES)),
-        *((f"clustering {m}", "embedding") for m in ("accuracy", "nmi", "ari")),
+        *(
+            (f"clustering {m}", f)
+            for m in ("accuracy", "nmi", "ari")
+            for f in ("embedding", "bank rows")
+        ),
         ("linear, svm", "embedding"),
         ("fine-tuned, 50% of labels", "encoder"),
     }
@@ -55,6 +59,7 @@ def test_one_call_adds_a_row_for_each_measure_and_writes_every_file(model, tmp_p
         assert path.stat().st_size > 1000
 
 
+@pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
 def test_images_on_both_sides_are_counted_and_named(model, monkeypatch):
     monkeypatch.setattr(evaluate_model, "embeddings", lambda _, source: blobs(len(source))[0])
     settings = {"measures": ["clustering"], "num_clusters": 2}
@@ -135,7 +140,10 @@ def test_k_temperature_and_number_of_clusters_reach_the_measures(model, monkeypa
     assert votes == 4 * [{"k": 7, "temperature": 0.5}, {"k": 1, "temperature": 0.5}]
     assert [row["settings"] for row in report.rows[:8]] == votes
     assert backends == 2 * [model.memory_bank.bank_ops] + 6 * [None], "the bank's, for its rows"
-    assert report.value("clustering accuracy", "embedding") == 0.5, "one cluster for two classes"
+    for features, images in (("embedding", "test"), ("bank rows", "train")):
+        row = report.row("clustering accuracy", features)
+        assert row["value"] == 0.5, "one cluster for two classes"
+        assert row["settings"] == {"images": images}
 
 
 def test_few_images_have_few_neighbors(model, tmp_path):

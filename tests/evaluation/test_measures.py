@@ -61,7 +61,7 @@ def test_the_encoder_s_features_are_compared_as_unit_rows(monkeypatch):
     measures.measure_knn(
         Report(),
         measures.Evaluated(
-            None, train, test, measures.CommonLabels(train.labels, test.labels), rows, rows, False
+            None, train, test, measures.CommonLabels(train.labels, test.labels), rows, rows, None
         ),
         5,
         0.1,

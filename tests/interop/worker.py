@@ -8,7 +8,8 @@ from pathlib import Path
 import keras
 import numpy as np
 
-from instdisc_core import NCE, InstanceDiscrimination, NonParametricSoftmax
+from instdisc_core import NCE, NNCLR, InstanceDiscrimination, NonParametricSoftmax
+from instdisc_core.heads import prediction_head, projection_head
 
 N, WIDTH, D = 48, 10, 6
 IMAGES = np.random.default_rng(0).standard_normal((N, WIDTH)).astype("float32")
@@ -33,6 +34,27 @@ def model_with(objective):
     return model
 
 
+def with_neighbors():
+    """An NNCLR model, of which some rows of the support set are written."""
+    encoder = keras.Sequential([keras.Input((WIDTH,)), keras.layers.Dense(16, "gelu")])
+    heads = {"projector": projection_head(D, (8,)), "predictor": prediction_head(D, (8,))}
+    noise = keras.layers.GaussianNoise(0.1, seed=0)
+    model = NNCLR(encoder, D, 40, augmenter=noise, top_k=2, enqueue="both", seed=0, **heads)
+    model.compile(optimizer=keras.optimizers.Adam(0.01))
+    model.fit(IMAGES[:17], batch_size=17, verbose=0)
+    return model
+
+
+def state_of_neighbors(model):
+    support_set = model.support_set
+    held = (support_set.rows, support_set.image_indices, support_set.next, support_set.fill)
+    return {
+        "held": [keras.ops.convert_to_numpy(part).tolist() for part in held],
+        "embeddings": model.predict(IMAGES, verbose=0).tolist(),
+        "loss": model.evaluate(IMAGES, verbose=0, return_dict=True)["loss"],
+    }
+
+
 def state(model):
     return {
         "rows": keras.ops.convert_to_numpy(model.memory_bank.rows).tolist(),
@@ -54,7 +76,10 @@ def save(folder, backend):
     fit(sampled, 2)
     sampled.save(f"{folder}/sampled-{backend}.keras")
     log_z = float(keras.ops.convert_to_numpy(sampled.objective.partition.log_z))
-    results = {"exact": state(exact), "log_z": log_z, "next": fit(exact, 3)}
+    nnclr = with_neighbors()
+    nnclr.save(f"{folder}/nnclr-{backend}.keras")
+    neighbors = state_of_neighbors(nnclr)
+    results = {"neighbors": neighbors, "exact": state(exact), "log_z": log_z, "next": fit(exact, 3)}
     return {**results, "losses": exact_losses()}
 
 
@@ -70,8 +95,15 @@ def load(folder, backends):
         exact = keras.saving.load_model(f"{folder}/exact-{backend}.keras")
         sampled = keras.saving.load_model(f"{folder}/sampled-{backend}.keras")
         log_z = float(keras.ops.convert_to_numpy(sampled.objective.partition.log_z))
-        results[backend] = {"exact": state(exact), "log_z": log_z, "next": fit(exact, 3)}
+        nnclr = keras.saving.load_model(f"{folder}/nnclr-{backend}.keras")
+        results[backend] = {
+            "neighbors": state_of_neighbors(nnclr),
+            "exact": state(exact),
+            "log_z": log_z,
+            "next": fit(exact, 3),
+        }
         fit(sampled, 1)
+        fit(nnclr, 1)
     return results
 
 

@@ -1,0 +1,28 @@
+"""How many, and the sums of what belongs to one index."""
+
+from keras import ops
+
+from instdisc_core.types import Tensor
+
+
+def count(condition: Tensor) -> Tensor:
+    """How many elements of a boolean tensor are true: int32 ``()``."""
+    return ops.sum(ops.cast(condition, "int32"))
+
+
+def added(indices: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
+    """Sorted indices, each with the sum of all rows of that index.
+
+    Args:
+        indices: int32 ``(K,)``, at least one.
+        rows: float tensor ``(K, d)``.
+
+    Returns:
+        Indices ``(K,)`` and sums ``(K, d)``; an index that is given twice is there twice.
+    """
+    order = ops.argsort(indices)
+    indices, rows = ops.take(indices, order), ops.take(rows, order, axis=0)
+    is_new = ops.cast(indices[1:] != indices[:-1], "int32")
+    group = ops.concatenate([ops.zeros((1,), "int32"), ops.cumsum(is_new)])
+    sums = ops.segment_sum(rows, group, num_segments=ops.shape(indices)[0])
+    return indices, ops.take(sums, group, axis=0)

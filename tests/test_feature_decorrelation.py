@@ -1,0 +1,131 @@
+"""The decorrelation of IDFD: known values, small batches, and its place in a sum."""
+
+import warnings
+
+import numpy as np
+import pytest
+from differentiation import differentiated, numpy
+from models import small_model
+
+from instdisc_core import (
+    FeatureDecorrelation,
+    InstanceDiscrimination,
+    MemoryBank,
+    NonParametricSoftmax,
+    objectives,
+)
+from instdisc_core.testing import reference
+from instdisc_core.testing.strategies import unit_rows
+
+ROWS = unit_rows(np.random.default_rng(0), 12, 4)
+SMALL = r"Received: a batch of 3 embeddings of width 4\. Expected at least 4"
+
+
+def computed(columns, temperature=2.0):
+    """The loss of each image of a batch with these columns, and the gradient of their sum."""
+    bank = MemoryBank(*columns.shape, seed=0)
+    batch = np.arange(len(columns), dtype="int32"), bank, True
+    objective = FeatureDecorrelation(temperature)
+    return differentiated(lambda f: objective.image_losses(f, *batch), columns.astype("float32"))
+
+
+def loss(columns):
+    """The loss of such a batch, which all images have."""
+    losses, _ = computed(columns)
+    assert np.ptp(losses) == 0
+    return losses[0]
+
+
+def test_orthogonal_columns_and_the_lowest_value():
+    """With d = 128 and the paper's temperature; the columns of a simplex are the minimum."""
+    dim = 128
+    simplex = np.eye(dim) - 1 / dim
+    assert loss(3 * np.eye(dim)) == pytest.approx(np.log(1 + 127 * np.exp(-0.5)), abs=1e-5)
+    assert loss(np.eye(dim)) == pytest.approx(4.3571, abs=5e-5)
+    assert loss(simplex) == pytest.approx(4.3532, abs=5e-5)
+
+
+def test_equal_columns_are_the_highest_value():
+    column = np.random.default_rng(0).standard_normal((20, 1))
+    assert loss(np.repeat(column, 6, axis=1)) == pytest.approx(np.log(6), abs=1e-5)
+
+
+def test_a_column_of_zeros_has_a_finite_gradient():
+    columns = unit_rows(np.random.default_rng(0), 5, 3)
+    columns[:, 1] = 0
+    losses, gradient = computed(columns)
+    assert np.all(np.isfinite(losses))
+    assert np.all(np.isfinite(gradient))
+
+
+def test_the_reference_is_the_derivative_of_its_loss():
+    rows, steps = ROWS[:5].astype("float64"), 1e-6 * np.eye(20).reshape(20, 5, 4)
+
+    def total(features):
+        return reference.feature_decorrelation(features, None, None, 0.7)[0].sum()
+
+    found = [(total(rows + step) - total(rows - step)) / 2e-6 for step in steps]
+    expected = reference.feature_decorrelation(rows, None, None, 0.7)[1]
+    np.testing.assert_allclose(np.reshape(found, (5, 4)), expected, rtol=1e-5, atol=1e-7)
+
+
+def test_a_batch_smaller_than_the_width_is_said_to_be_so_once():
+    bank, objective = MemoryBank(12, 4, seed=0), FeatureDecorrelation()
+    with pytest.warns(UserWarning, match=SMALL):
+        objective(ROWS[:3], np.arange(3), bank)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        objective(ROWS[:2], np.arange(2), bank)
+        FeatureDecorrelation()(ROWS[:4], np.arange(4), bank)
+
+
+@pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
+def test_a_small_batch_is_said_to_be_so_where_a_step_is_compiled():
+    model = small_model(n=3, dim=4, objective=FeatureDecorrelation(2.0))
+    with pytest.warns(UserWarning, match=SMALL):
+        model.fit(ROWS[:3], np.arange(3), batch_size=3, verbose=0)
+
+
+def test_a_model_trains_with_the_sum():
+    objective = NonParametricSoftmax(1.0) + FeatureDecorrelation(2.0)
+    model = small_model(n=12, dim=4, objective=objective)
+    images = np.random.default_rng(0).standard_normal((12, 6)).astype("float32")
+    embeddings = model.predict(images, verbose=0)
+    rows = numpy(model.memory_bank.rows)
+    found = model.evaluate(images, np.arange(12), batch_size=12, verbose=0)
+    batch = embeddings, np.arange(12), rows
+    expected = reference.softmax(*batch, 1.0)[0] + reference.feature_decorrelation(*batch, 2.0)[0]
+    np.testing.assert_allclose(found, expected.mean(), rtol=1e-5)
+    losses = model.fit(images, np.arange(12), batch_size=12, epochs=3, verbose=0).history["loss"]
+    assert losses[-1] < losses[0]
+
+
+@pytest.mark.filterwarnings("ignore:1 images in epoch 1")
+def test_an_image_that_is_not_finite_is_not_among_the_columns():
+    objective = NonParametricSoftmax(1.0) + FeatureDecorrelation(2.0)
+    settings = {"n": 12, "dim": 4, "objective": objective, "compiled": False}
+    model = small_model(**settings, non_finite="skip")
+    images = np.random.default_rng(0).standard_normal((12, 6)).astype("float32")
+    embeddings, rows = model.predict(images, verbose=0), numpy(model.memory_bank.rows)
+    images[5] = np.nan
+    logs = model.fit(images, np.arange(12), batch_size=12, verbose=0).history
+    batch = np.delete(embeddings, 5, axis=0), np.delete(np.arange(12), 5), rows
+    expected = reference.softmax(*batch, 1.0)[0] + reference.feature_decorrelation(*batch, 2.0)[0]
+    np.testing.assert_allclose(logs["loss"], [expected.mean()], rtol=1e-5)
+
+
+def test_idfd_has_a_name():
+    objective = objectives.get("idfd", seed=3, temperature=0.5, decorrelation_temperature=3.0)
+    (one, softmax), (weight, decorrelation) = objective.terms
+    assert (one, weight) == (1.0, 1.0)
+    assert isinstance(softmax, NonParametricSoftmax)
+    assert isinstance(decorrelation, FeatureDecorrelation)
+    assert (softmax.temperature, decorrelation.temperature) == (0.5, 3.0)
+    model = InstanceDiscrimination(lambda x: x, 12, 4, "idfd")
+    assert [term.temperature for _, term in model.objective.terms] == [1.0, 2.0]
+
+
+@pytest.mark.parametrize("temperature", [0, -1.0, float("nan"), "2"])
+def test_a_temperature_out_of_its_range(temperature):
+    with pytest.raises(ValueError, match=r"Received: temperature=.*Expected"):
+        FeatureDecorrelation(temperature)
