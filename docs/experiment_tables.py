@@ -115,9 +115,9 @@ def loader():
         if "decoding" in result:
             rates = result["decoding"]["images_per_second"]
             sentences.append(
-                f"\n\nDecoding alone, images per second of a core: {rates['decode']:.0f} with the "
-                f"extra fast-images, {rates['Pillow alone']:.0f} by Pillow alone. No pixel differs "
-                f"by more than {result['decoding']['largest_difference']} of 255 levels."
+                f"\n\nDecoding alone, images per second of one core: {rates['decode']:.0f} with "
+                f"the extra fast-images, {rates['Pillow alone']:.0f} by Pillow alone. No pixel "
+                f"differs by more than {result['decoding']['largest_difference']} of 255 levels."
             )
         grown = result["resident_bytes_at_the_end"] - result["resident_bytes_after_a_tenth"]
         rows.append(
