@@ -1,6 +1,6 @@
 """Instance discrimination in plain PyTorch: files, views, network, bank, as a user writes it.
 
-The views are made by the calls of Pillow that torchvision's transforms make on Pillow images.
+The views are made by calls of Pillow, as torchvision's transforms make them on Pillow images.
 """
 
 import math
