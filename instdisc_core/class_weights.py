@@ -165,7 +165,7 @@ class ClassWeights(EmbeddingTable):
             f"shape (K, {self.embedding_dim}), one row for each index",
         )
         check_paired(indices, gradient, name="the gradient")
-        if isinstance(learning_rate, (int, float)):
+        if isinstance(learning_rate, (int, float, np.number)):
             require_number("learning_rate", learning_rate, 0)
         self.require_writable()
         known, finite = self.contains(indices), ops.all(ops.isfinite(gradient), axis=1)
@@ -235,6 +235,7 @@ class ClassWeights(EmbeddingTable):
             and 0 <= int(next_in_turn) < self.num_rows,
             f"a file of {self.name} with momentum, steps or effects that are out of range",
             "them as update leaves them",
+            "The file is damaged.",
         )
         return values
 

@@ -56,8 +56,10 @@ def _graph(network: Any) -> Any:
 
 def _run(graph: Any, native: Mapping[type, NativeLayer], training: bool, x: Tensor) -> Tensor:
     """The graph's output."""
+    graph._assert_input_compatibility(x)
     (inputs,) = graph._standardize_inputs(x)
-    return graph._run_through_graph([inputs], partial(partial, _layer, native, training))
+    outputs = graph._run_through_graph([inputs], partial(partial, _layer, native, training))
+    return outputs[0] if isinstance(outputs, (list, tuple)) and len(outputs) == 1 else outputs
 
 
 def _layer(
@@ -65,8 +67,8 @@ def _layer(
 ) -> Any:
     """One layer's output, by its native function where that computes it."""
     # Keras fills in these two, and as here a call's ``training`` replaces that of the graph.
-    others = kwargs.get("mask") is not None or kwargs.keys() - {"training", "mask"}
-    if len(args) == 1 and not others:
+    others = kwargs.keys() - {"training", "mask"}
+    if len(args) == 1 and not others and not _is_masked(args[0], kwargs):
         graph = _graph(layer)
         if graph is not None:
             return _run(graph, native, trains, args[0])
@@ -77,6 +79,13 @@ def _layer(
     if getattr(layer, "_call_has_training_arg", False):
         kwargs["training"] = trains
     return layer(*args, **kwargs)
+
+
+def _is_masked(x: Any, kwargs: Mapping[str, Any]) -> bool:
+    """Whether a mask comes with the input, as an argument or on one of its tensors."""
+    tensors = x if isinstance(x, (list, tuple)) else [x]
+    masks = [kwargs.get("mask"), *(getattr(tensor, "_keras_mask", None) for tensor in tensors)]
+    return any(mask is not None for mask in masks)
 
 
 def _is_plain(layer: Any) -> bool:

@@ -22,6 +22,8 @@ from instdisc_core.validation import (
     require_temperature,
 )
 
+LARGEST = 2**31 - 1  # index of an image
+
 
 @keras.saving.register_keras_serializable(package="instdisc_core")
 class NNCLR(EmbeddingModel):
@@ -47,16 +49,14 @@ class NNCLR(EmbeddingModel):
     It logs ``neighbor_agreement``, see ``in_batch_accuracy``: the share of images whose neighbor is
     more similar to the image's own prediction than to the others of the batch. With a support set
     it also logs ``neighbor_is_image``, the share of neighbors that are earlier views of the image
-    itself. A support set with more rows than there are images holds an earlier view of every image:
-    take fewer rows than images, to find others.
+    itself (0 without targets): take fewer rows than images, to find others.
 
     Args:
         encoder, augmenter, preprocessing, non_finite: see ``EmbeddingModel``. The augmenter is
             needed, since the two views differ by it.
         embedding_dim: width of the projections, ``d``.
         support_set: a SupportSet; or its number of rows; or None, the control without neighbors,
-            in which ``nn(z)`` is ``z`` itself, also a constant: contrastive learning with a
-            predictor.
+            in which ``nn(z)`` is ``z`` itself, also a constant.
         temperature: at least 1e-6.
         top_k: in training, the neighbor is drawn among so many nearest rows.
         enqueue: which views enter the support set, ``"first"`` or ``"both"``.
@@ -76,9 +76,8 @@ class NNCLR(EmbeddingModel):
         ValueError: an argument out of its range, or a support set of another width.
 
     Source:
-        Dwibedi et al., ICCV 2021 (NNCLR), algorithm 1, with its temperature, heads and support
-        set. The support set starts empty instead of random. Batch normalization sees both views
-        together. The control stops the gradient of the positive.
+        Dwibedi et al., ICCV 2021 (NNCLR), algorithm 1. The support set starts empty instead of
+        random. Batch normalization sees both views. The control stops the positive's gradient.
 
     Example:
     ```python
@@ -183,6 +182,8 @@ class NNCLR(EmbeddingModel):
     ) -> Tensor:
         """The mean loss of the batch; in training the support set then takes its projections."""
         self.require_no_loss()
+        if y is not None:
+            y = check_indices(y, LARGEST, of="images")
         usable = self.usable(x, training)
         z, p = y_pred if training else self.branches(x, training=False)
         nn, is_image = self.positives(z, y, training)
@@ -225,9 +226,8 @@ class NNCLR(EmbeddingModel):
 
     def checked_targets(self, y: Any) -> Any:
         """Indices that are an array, checked; any others as they are."""
-        if hasattr(y, "dtype") or isinstance(y, (list, tuple)):
-            return check_indices(y, np.iinfo("int32").max, of="images")
-        return y
+        is_array = hasattr(y, "dtype") or isinstance(y, (list, tuple))
+        return check_indices(y, LARGEST, of="images") if is_array else y
 
     def get_config(self) -> dict[str, Any]:
         """The arguments that rebuild this model."""

@@ -8,6 +8,7 @@ from keras import ops
 
 from instdisc_core.bank_ops import BankOps
 from instdisc_core.class_weights import ClassWeights
+from instdisc_core.fitting import RejectedGradients
 from instdisc_core.heads import projection_head
 from instdisc_core.instance_model import InstanceModel
 from instdisc_core.objectives import cosine_softmax
@@ -169,6 +170,10 @@ class PIC(InstanceModel):
             self.class_weights.update(classes, gradient, self.rate_factor * self._learning_rate())
             self._remember(classes, counted)
         return self.total(losses, sample_weight, usable)
+
+    def own_callbacks(self) -> list[keras.callbacks.Callback]:
+        """See ``InstanceModel.own_callbacks``; and what tells of gradients that are not finite."""
+        return [RejectedGradients(), *super().own_callbacks()]
 
     def train_step(self, *args: Any) -> Any:
         """See ``keras.Model.train_step``.

@@ -63,7 +63,7 @@ def top_k(
     chosen = ops.sort(chosen, axis=1)[:, :, None] * chunk + ops.arange(chunk, dtype="int32")
     chosen = rearrange(chosen, "image chunk row -> image (chunk row)")
     rest = ops.arange(num_chunks * chunk, num_rows, dtype="int32")  # in no chunk: always scored
-    rest = ops.broadcast_to(rest, (batch, len(rest)))
+    rest = ops.broadcast_to(rest, (batch, num_rows - num_chunks * chunk))
     chosen = ops.concatenate([chosen, rest], axis=1)
     best, where = ops.top_k(scores(features, bank, chosen), k)
     return best, ops.take_along_axis(chosen, ops.cast(where, "int32"), axis=1)

@@ -20,6 +20,10 @@ LAYERS = {
     "of rows": (ROWS, layers.BatchNormalization),
     "without scale": (IMAGES, lambda: layers.BatchNormalization(scale=False)),
     "without center": (IMAGES, lambda: layers.BatchNormalization(center=False)),
+    "without both": (
+        IMAGES,
+        lambda: layers.BatchNormalization(scale=False, center=False, epsilon=1e-5),
+    ),
     "of another axis": (IMAGES, lambda: layers.BatchNormalization(axis=1)),
     "frozen": (IMAGES, lambda: layers.BatchNormalization(trainable=False)),
     "renormalization": (IMAGES, lambda: layers.BatchNormalization(renorm=True)),
@@ -165,6 +169,44 @@ def test_a_subclass_computes_what_it_says():
 
     network = Twice([keras.Input(ROWS), layers.ReLU()])
     np.testing.assert_array_equal(numpy(native_layers.call(network, x, training=True)), 2 * x)
+
+
+@pytest.mark.skipif(WITHOUT, reason="this backend states no layers")
+def test_a_layer_in_float32_keeps_its_weights_in_a_mixed_model():
+    x = np.random.default_rng(0).standard_normal((4, *ROWS)).astype("float32")
+    network = keras.Sequential([keras.Input(ROWS), layers.Dense(3, dtype="float32")])
+    model = Network(network, native=True)
+    model.dtype_policy = "mixed_bfloat16"
+    weights = [numpy(w) for w in network.weights]
+    x = numpy(keras.ops.cast(x, "bfloat16")).astype("float32")
+    found = numpy(model(x, training=False))
+    np.testing.assert_allclose(found, x @ weights[0] + weights[1], atol=1e-5)
+
+
+@pytest.mark.skipif(WITHOUT, reason="this backend states no layers")
+def test_masks_reach_the_layers_that_use_them():
+    x = np.random.default_rng(0).standard_normal((4, 5, 3)).astype("float32")
+    x[:, 3:] = 0
+    network = keras.Sequential(
+        [
+            keras.Input((5, 3)),
+            layers.Masking(),
+            layers.Dense(3),
+            layers.Activation("tanh"),
+            layers.GlobalAveragePooling1D(),
+        ]
+    )
+    expected = numpy(network(x, training=False))
+    np.testing.assert_allclose(numpy(native_layers.call(network, x, False)), expected, atol=1e-6)
+
+
+@pytest.mark.skipif(WITHOUT, reason="this backend states no layers")
+def test_one_output_in_a_list_and_images_of_another_size():
+    images = keras.Input(IMAGES)
+    network = keras.Model(images, [layers.GlobalAveragePooling2D()(images)])
+    assert native_layers.call(network, np.ones((2, *IMAGES), "float32"), True).shape == (2, 4)
+    with pytest.raises(ValueError, match="shape"):
+        native_layers.call(network, np.ones((2, 4, 4, 4), "float32"), True)
 
 
 def test_without_a_word_on_training_or_functions_keras_runs(monkeypatch):

@@ -12,6 +12,7 @@ from keras import layers
 def batch_normalization(layer: Any, x: tf.Tensor, training: bool) -> Any:
     """``gamma (x - mean) / std + beta`` with the moments of the batch of images."""
     other = layer.renorm or layer.synchronized or not (layer.center and layer.scale)
+    other = other or layer.compute_dtype == "float64"
     if (
         not (training and layer.trainable)
         or other

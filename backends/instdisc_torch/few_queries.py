@@ -1,4 +1,4 @@
-"""Exact search on a CPU for few queries, which takes about as long as reading the bank once."""
+"""Exact search on a CPU for few queries, whose time is mostly that of reading the bank."""
 
 from collections.abc import Callable
 from functools import cache

@@ -18,10 +18,11 @@ Layer = Any
 
 def batch_normalization(layer: Layer, x: torch.Tensor, training: bool) -> Any:
     """``gamma (x - mean) / std + beta``, with the batch's moments in training."""
-    if layer.axis not in (-1, x.ndim - 1) or layer.renorm or layer.synchronized:
+    gamma, beta = (None if v is None else v.value for v in (layer.gamma, layer.beta))
+    rounded = gamma is None and beta is None and _dtype(layer).itemsize < 4  # its moments would be
+    if layer.axis not in (-1, x.ndim - 1) or layer.renorm or layer.synchronized or rounded:
         return NotImplemented
     x = torch.movedim(x, -1, 1).to(_dtype(layer))
-    gamma, beta = (None if v is None else v.value for v in (layer.gamma, layer.beta))
     if not (training and layer.trainable):
         mean, variance = layer.moving_mean.value, layer.moving_variance.value
         y = F.batch_norm(x, mean, variance, gamma, beta, False, 0.0, layer.epsilon)
@@ -31,7 +32,7 @@ def batch_normalization(layer: Layer, x: torch.Tensor, training: bool) -> Any:
     )
     # Keras's moving variance is that of the batch; PyTorch would correct it by n / (n - 1).
     with torch.no_grad():
-        variance = inverse_std**-2 - layer.epsilon
+        variance = (inverse_std**-2 - layer.epsilon).clamp(min=0)
         for moving, batch in ((layer.moving_mean, mean), (layer.moving_variance, variance)):
             moving.assign(layer.momentum * moving.value + (1 - layer.momentum) * batch)
     return torch.movedim(y, 1, -1)
@@ -40,7 +41,7 @@ def batch_normalization(layer: Layer, x: torch.Tensor, training: bool) -> Any:
 def convolution(layer: Layer, x: torch.Tensor, training: bool) -> Any:
     """``activation(x * kernel + bias)``."""
     padding = _padding(layer)
-    if padding is None:
+    if padding is None or _is_rounded(layer.kernel, layer):
         return NotImplemented
     kernel = layer.kernel.value.permute(3, 2, 0, 1)
     return _convolved(layer, x, kernel, padding, layer.groups)
@@ -49,14 +50,16 @@ def convolution(layer: Layer, x: torch.Tensor, training: bool) -> Any:
 def depthwise_convolution(layer: Layer, x: torch.Tensor, training: bool) -> Any:
     """``activation(x * kernel + bias)``, with kernels for each channel alone."""
     padding = _padding(layer)
-    if padding is None:
+    if padding is None or _is_rounded(layer.kernel, layer):
         return NotImplemented
     kernel = layer.kernel.value.permute(2, 3, 0, 1).flatten(0, 1)[:, None]
     return _convolved(layer, x, kernel, padding, x.shape[-1])
 
 
-def dense(layer: Layer, x: torch.Tensor, training: bool) -> torch.Tensor:
+def dense(layer: Layer, x: torch.Tensor, training: bool) -> Any:
     """``activation(x kernel + bias)``."""
+    if _is_rounded(layer.kernel, layer):
+        return NotImplemented
     dtype = _dtype(layer)
     y = F.linear(x.to(dtype), layer.kernel.value.to(dtype).T, _bias(layer, dtype))
     return layer.activation(y)
@@ -120,6 +123,11 @@ LAYERS = {
 
 def _dtype(layer: Layer) -> torch.dtype:
     return getattr(torch, layer.compute_dtype)
+
+
+def _is_rounded(variable: Any, layer: Layer) -> bool:
+    """Whether the model around rounds a weight to a type that the layer does not compute in."""
+    return variable.value.dtype not in (_dtype(layer), getattr(torch, layer.variable_dtype))
 
 
 def _bias(layer: Layer, dtype: torch.dtype) -> torch.Tensor | None:

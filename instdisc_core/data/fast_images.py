@@ -1,7 +1,7 @@
 """Resizing and JPEG decoding by vector instructions, where the packages for it are installed."""
 
 from functools import cache
-from importlib.util import find_spec
+from importlib import import_module
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -15,7 +15,12 @@ PACKAGES = ("cykooz_resizer", "simplejpeg")  # the extra "fast-images"
 @cache
 def available() -> bool:
     """Whether the packages are installed."""
-    return all(find_spec(name) is not None for name in PACKAGES)
+    try:
+        for name in PACKAGES:
+            import_module(name)
+    except ImportError:
+        return False
+    return True
 
 
 def jpeg_pixels(data: bytes, image: "PIL.Image.Image") -> np.ndarray | None:

@@ -2,7 +2,15 @@
 
 from instdisc_core.fitting.calls import build_for, calls
 from instdisc_core.fitting.data_order import DataOrder
-from instdisc_core.fitting.rejections import NonFiniteImages, RejectedIndices
+from instdisc_core.fitting.rejections import NonFiniteImages, RejectedGradients, RejectedIndices
 from instdisc_core.fitting.waiting import Waiting
 
-__all__ = ["DataOrder", "NonFiniteImages", "RejectedIndices", "Waiting", "build_for", "calls"]
+__all__ = [
+    "DataOrder",
+    "NonFiniteImages",
+    "RejectedGradients",
+    "RejectedIndices",
+    "Waiting",
+    "build_for",
+    "calls",
+]

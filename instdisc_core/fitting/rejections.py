@@ -60,6 +60,23 @@ class RejectedIndices(Rejections):
         )
 
 
+class RejectedGradients(Rejections):
+    """Warns at the end of an epoch in which class weights got gradients that are not finite."""
+
+    def counter(self) -> keras.Variable:
+        """The counter of the class weights."""
+        return self.model.class_weights.rejected_gradients
+
+    def report(self, count: int, epoch: int) -> None:
+        """Warn if there were any."""
+        if count:
+            warnings.warn(
+                f"Received: {count} gradients of class weights in epoch {epoch + 1} that are not "
+                "finite. Expected finite ones. They moved no weight: lower the learning rate.",
+                stacklevel=2,
+            )
+
+
 class NonFiniteImages(Rejections):
     """Reports images whose pixels are not finite: an error, or a warning for each epoch.
 

@@ -54,7 +54,8 @@ class FeatureDecorrelation(Objective):
         self, features: Tensor, indices: Tensor, bank: EmbeddingTable, training: bool
     ) -> Tensor:
         """See ``Objective.image_losses``."""
-        self._warn_of_a_small_batch(*features.shape)
+        if training:
+            self._warn_of_a_small_batch(*features.shape)
         u = unit(features, axis=0)
         s = einsum(u, u, "image feature, image other -> feature other") / self.temperature
         own = reduce(ops.square(u), "image feature -> feature", "sum") / self.temperature
