@@ -14,9 +14,11 @@ from instdisc_core.validation import check_indices, require
 class InstanceModel(EmbeddingModel):
     """A model in which every image is a class of its own, with a row; its target is its index."""
 
-    @property
     def instance_rows(self) -> EmbeddingTable:
-        """The owner of the rows, one for each image; it counts ``rejected_indices``."""
+        """The owner of the rows, one for each image; it counts ``rejected_indices``.
+
+        A method, because Keras saves an object under the name of its first attribute.
+        """
         raise NotImplementedError
 
     def require_targets(self, y: Any) -> None:
@@ -48,11 +50,11 @@ class InstanceModel(EmbeddingModel):
         Raises:
             ValueError: it names the images that differ, or says how many rows there are.
         """
-        n = self.instance_rows.num_rows
+        n = self.instance_rows().num_rows
         require(
             len(manifest) == n,
             f"a data set with {len(manifest)} images",
-            f"{n}, one for each row of the {self.instance_rows.name.replace('_', ' ')}",
+            f"{n}, one for each row of the {self.instance_rows().name.replace('_', ' ')}",
             f"Build the model with num_instances={len(manifest)}.",
         )
         super().check_data(manifest)
@@ -60,5 +62,5 @@ class InstanceModel(EmbeddingModel):
     def checked_targets(self, y: Any) -> Any:
         """Indices that are an array, checked; any others as they are."""
         if hasattr(y, "dtype") or isinstance(y, (list, tuple)):
-            return check_indices(y, self.instance_rows.num_rows)
+            return check_indices(y, self.instance_rows().num_rows)
         return y

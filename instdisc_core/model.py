@@ -105,7 +105,6 @@ class InstanceDiscrimination(InstanceModel):
         self.seed = seed
         self.add_reports(self.objective.report())
 
-    @property
     def instance_rows(self) -> MemoryBank:
         """See ``InstanceModel.instance_rows``."""
         return self.memory_bank

@@ -129,7 +129,6 @@ class PIC(InstanceModel):
         )
         self._rate: Tensor | None = None
 
-    @property
     def instance_rows(self) -> ClassWeights:
         """See ``InstanceModel.instance_rows``."""
         return self.class_weights

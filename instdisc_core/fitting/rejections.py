@@ -47,14 +47,14 @@ class RejectedIndices(Rejections):
 
     def counter(self) -> keras.Variable:
         """The counter of the rows of the images."""
-        return self.model.instance_rows.rejected_indices
+        return self.model.instance_rows().rejected_indices
 
     def report(self, count: int, epoch: int) -> None:
         """Raise if there were any."""
         require(
             count == 0,
             f"{count} instance indices in epoch {epoch + 1} that name no row",
-            f"values in [0, {self.model.instance_rows.num_rows})",
+            f"values in [0, {self.model.instance_rows().num_rows})",
             "They trained nothing and moved no row. Number the images 0, 1, 2, ... in a fixed "
             "order.",
         )

@@ -17,7 +17,7 @@ def model():
     bank = MemoryBank(4, 2)
     bank.rejected_indices.assign(3)
     images = keras.Variable(3, dtype="int32", trainable=False)
-    return SimpleNamespace(instance_rows=bank, rejected_images=images, non_finite="raise")
+    return SimpleNamespace(instance_rows=lambda: bank, rejected_images=images, non_finite="raise")
 
 
 def begun(callback, model):
@@ -29,7 +29,7 @@ def begun(callback, model):
 def test_indices_rejected_in_an_earlier_fit_are_ignored_and_those_of_this_one_are_not(model):
     callback = begun(RejectedIndices(), model)
     callback.on_epoch_end(0)
-    model.instance_rows.rejected_indices.assign(5)
+    model.instance_rows().rejected_indices.assign(5)
     with pytest.raises(ValueError, match=r"2 instance indices in epoch 2 .* \[0, 4\)"):
         callback.on_epoch_end(1)
 
@@ -74,7 +74,7 @@ def test_each_epoch_is_counted_by_itself(model):
 
 def test_a_run_that_is_resumed_in_an_epoch_counts_what_that_epoch_left_out_before(model):
     stopped = begun(RejectedIndices(), model)
-    model.instance_rows.rejected_indices.assign(5)
+    model.instance_rows().rejected_indices.assign(5)
     state = {name: np.array(value) for name, value in stopped.get_state().items()}
     resumed = begun(RejectedIndices(), model)
     resumed.set_state(state)
