@@ -1,7 +1,7 @@
 """TensorflowBankOps: passes over the bank that XLA compiles, updates in place."""
 
 from collections.abc import Callable
-from functools import cache, lru_cache
+from functools import cache
 from typing import Any, TypeAlias
 
 import keras
@@ -57,14 +57,30 @@ class TensorflowBankOps(BankOps):
         bank = keras.tree.map_structure(_value, bank)
         if not _has_xla():
             return super()._nearest(features, bank, k)
-        return _nearest_program(self, features.shape, bank.shape, bank.dtype, k)(features, bank)
+        table = keras.tree.flatten(bank)[0]
+        return _nearest_program(self, table, features.shape, bank.shape, bank.dtype, k)(
+            features, bank
+        )
 
 
-@lru_cache(maxsize=64)
-def _nearest_program(operations: BankOps, *shapes_and_k: Any) -> Callable[..., Any]:
-    """The compiled search of one shape. A function of its own: TensorFlow warns of retracing."""
-    *_, k = shapes_and_k
-    return tf.function(lambda f, bank: BankOps._nearest(operations, f, bank, k), jit_compile=True)
+_OF_TENSORS: dict[Any, Callable[..., Any]] = {}
+
+
+def _nearest_program(
+    operations: BankOps, table: tf.Variable | tf.Tensor, *shapes_and_k: Any
+) -> Callable[..., Any]:
+    """The compiled search of one shape, kept with the variable that it reads.
+
+    TensorFlow calls no function whose variable is deleted, also for another variable.
+    """
+    is_variable = isinstance(table, tf.Variable)
+    programs = table.__dict__.setdefault("searches", {}) if is_variable else _OF_TENSORS
+    *_, k = key = (operations, *shapes_and_k)
+    if key not in programs:
+        programs[key] = tf.function(
+            lambda f, bank: BankOps._nearest(operations, f, bank, k), jit_compile=True
+        )
+    return programs[key]
 
 
 def _in_one(body: Callable[..., Any], *tensors: tf.Tensor) -> Any:

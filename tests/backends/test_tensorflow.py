@@ -1,5 +1,6 @@
 """What only TensorFlow can show."""
 
+import gc
 from functools import cache
 
 import keras
@@ -131,17 +132,29 @@ def test_loops_over_the_bank_are_compiled_inside_a_plain_graph():
     assert any(f.attr["_XlaMustCompile"].b for f in functions)
 
 
-def test_a_search_is_compiled_once_for_a_shape_and_finds_the_same_without_xla(monkeypatch):
+def test_a_search_is_compiled_once_for_a_bank_and_finds_the_same_without_xla(monkeypatch):
     from instdisc_tensorflow import bank_ops
 
     bank, other = MemoryBank(20_000, D, seed=0), MemoryBank(20_000, D, seed=1)
     features, _ = batch()
-    bank_ops._nearest_program.cache_clear()
     found = bank.search(features, 7), other.search(features, 7)
-    assert bank_ops._nearest_program.cache_info().misses == 1
+    for searched in (bank, other):
+        searched.search(features, 7)
+        (program,) = searched.rows.value.searches.values()
+        assert program.experimental_get_tracing_count() == 1
     monkeypatch.setattr(bank_ops, "_has_xla", lambda: False)
     expected = bank.search(features, 7), other.search(features, 7)
     assert not np.array_equal(expected[0].indices, expected[1].indices)
     for compiled, eager in zip(found, expected, strict=True):
         np.testing.assert_array_equal(compiled.indices, eager.indices)
         np.testing.assert_allclose(compiled.scores, eager.scores, atol=1e-6)
+
+
+def test_a_bank_is_searched_after_another_one_was_deleted():
+    features, _ = batch()
+    bank = MemoryBank(20_000, D, seed=0)
+    expected = numpy(bank.search(features, 7).indices)
+    del bank
+    gc.collect()
+    again = MemoryBank(20_000, D, seed=0)
+    np.testing.assert_array_equal(numpy(again.search(features, 7).indices), expected)
