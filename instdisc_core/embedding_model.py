@@ -11,6 +11,7 @@ from instdisc_core.data.checked import finite_images, without_non_finite
 from instdisc_core.encoders import TorchPreprocessing
 from instdisc_core.memory_bank import MemoryBank
 from instdisc_core.normalization import unit
+from instdisc_core.sums import count
 from instdisc_core.training_model import TrainingModel
 from instdisc_core.types import Tensor
 from instdisc_core.validation import require, require_choice, require_count
@@ -168,10 +169,14 @@ class EmbeddingModel(TrainingModel):
 
     def project(self, features: Tensor, training: bool | None = None) -> Tensor:
         """The projector's output ``(batch, embedding_dim)``, in float32."""
-        embeddings = native_layers.call(self.projector, features, training)
+        return self.apply_head("projector", features, training)
+
+    def apply_head(self, name: str, rows: Tensor, training: bool | None) -> Tensor:
+        """The output ``(batch, embedding_dim)``, in float32, of the part of this name."""
+        embeddings = native_layers.call(getattr(self, name), rows, training)
         require(
             tuple(embeddings.shape[1:]) == (self.embedding_dim,),
-            f"a projector whose output has shape {tuple(embeddings.shape)}",
+            f"a {name} whose output has shape {tuple(embeddings.shape)}",
             f"shape (batch, {self.embedding_dim}), as embedding_dim says",
         )
         return ops.cast(embeddings, "float32")
@@ -197,8 +202,7 @@ class EmbeddingModel(TrainingModel):
         """
         usable = finite_images(images) if training else None
         if usable is not None:
-            rejected = ops.sum(ops.cast(ops.logical_not(usable), "int32"))
-            self.rejected_images.assign_add(rejected)
+            self.rejected_images.assign_add(count(ops.logical_not(usable)))
         return usable
 
     def total(self, losses: Tensor, sample_weight: Tensor | None, usable: Tensor | None) -> Tensor:
@@ -208,8 +212,8 @@ class EmbeddingModel(TrainingModel):
         if usable is None:
             loss = ops.mean(losses)
         else:
-            count = ops.sum(ops.cast(usable, losses.dtype))
-            loss = ops.sum(ops.where(usable, losses, 0.0)) / ops.maximum(count, 1.0)
+            images = ops.maximum(ops.cast(count(usable), losses.dtype), 1.0)
+            loss = ops.sum(ops.where(usable, losses, 0.0)) / images
         for regularizer in self.losses:
             loss = loss + regularizer
         return loss

@@ -38,3 +38,8 @@ def attach_gradient(value: Tensor, features: Tensor, gradient: Tensor) -> Tensor
 def stopped(array: Tensor) -> Tensor:
     """A float32 tensor through which no gradient flows."""
     return ops.cast(ops.stop_gradient(ops.convert_to_tensor(array)), "float32")
+
+
+def false_after(array: Tensor) -> Tensor:
+    """False, boolean ``()``, but not known before a float array: what depends on it comes after."""
+    return ops.any(ops.logical_and(ops.isnan(array), ops.isfinite(array)))

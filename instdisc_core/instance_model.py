@@ -3,11 +3,13 @@
 from typing import Any
 
 import keras
+from keras import ops
 
 from instdisc_core.data import Manifest
 from instdisc_core.embedding_model import EmbeddingModel
 from instdisc_core.embedding_table import EmbeddingTable
 from instdisc_core.fitting import RejectedIndices
+from instdisc_core.types import Tensor
 from instdisc_core.validation import check_indices, require
 
 
@@ -33,6 +35,13 @@ class InstanceModel(EmbeddingModel):
             "the instance index of each image",
             "For an array: fit(images, numpy.arange(len(images))).",
         )
+
+    def counted_rows(self, embeddings: Tensor, usable: Tensor | None) -> Tensor:
+        """Embeddings, with a unit row for those of images that are not usable and do not count."""
+        if usable is None:
+            return embeddings
+        any_unit_row = ops.one_hot(0, self.embedding_dim, dtype=embeddings.dtype)
+        return ops.where(usable[:, None], embeddings, any_unit_row)
 
     def own_callbacks(self) -> list[keras.callbacks.Callback]:
         """See ``EmbeddingModel.own_callbacks``; and what tells of indices that name no row."""

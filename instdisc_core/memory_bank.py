@@ -11,7 +11,8 @@ from keras import ops
 from instdisc_core.bank_ops import BankOps
 from instdisc_core.data.manifest import Manifest
 from instdisc_core.embedding_table import EmbeddingTable
-from instdisc_core.gradients import stopped
+from instdisc_core.gradients import false_after, stopped
+from instdisc_core.normalization import has_direction
 from instdisc_core.sums import count
 from instdisc_core.types import StorageDtype, Tensor
 from instdisc_core.validation import (
@@ -123,11 +124,9 @@ class MemoryBank(EmbeddingTable):
         self.require_writable()
         features = stopped(features)
         if after is not None:
-            never = ops.logical_and(ops.isnan(after), ops.isfinite(after))
-            indices = ops.where(ops.any(never), -1, indices)
+            indices = ops.where(false_after(after), -1, indices)
         known = self.contains(indices)
-        square = ops.sum(ops.square(features), axis=1)  # of no finite length: no direction
-        usable = ops.logical_and(square > 0, square < math.inf)
+        usable = has_direction(features)
         self.rejected_indices.assign_add(count(ops.logical_not(known)))
         self.rejected_embeddings.assign_add(count(ops.logical_not(usable)))
 

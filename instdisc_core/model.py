@@ -132,9 +132,7 @@ class InstanceDiscrimination(InstanceModel):
         usable = self.usable(x, training)
         if training:
             y, sample_weight, usable = self.repeated((y, sample_weight, usable))
-        if usable is not None:  # what stands in for an image that is not finite counts for nothing
-            any_unit_row = ops.one_hot(0, y_pred.shape[1], dtype=y_pred.dtype)
-            y_pred = ops.where(usable[:, None], y_pred, any_unit_row)
+        y_pred = self.counted_rows(y_pred, usable)
         losses = self.objective(y_pred, y, self.memory_bank, training=training, counted=usable)
         loss = self.total(losses, sample_weight, usable)
         if usable is not None:

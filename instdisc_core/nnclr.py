@@ -7,7 +7,6 @@ import keras
 import numpy as np
 from keras import ops
 
-from instdisc_core import native_layers
 from instdisc_core.bank_ops import BankOps
 from instdisc_core.embedding_model import EmbeddingModel
 from instdisc_core.heads import prediction_head, projection_head
@@ -164,13 +163,7 @@ class NNCLR(EmbeddingModel):
 
     def predict_from(self, projections: Tensor, training: bool | None = None) -> Tensor:
         """The predictor's output ``(batch, embedding_dim)``, in float32."""
-        predictions = native_layers.call(self.predictor, projections, training)
-        require(
-            tuple(predictions.shape[1:]) == (self.embedding_dim,),
-            f"a predictor whose output has shape {tuple(predictions.shape)}",
-            f"shape (batch, {self.embedding_dim}), as embedding_dim says",
-        )
-        return ops.cast(predictions, "float32")
+        return self.apply_head("predictor", projections, training)
 
     def compute_loss(
         self,

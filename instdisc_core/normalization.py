@@ -1,5 +1,7 @@
 """Vectors of length 1."""
 
+import math
+
 from keras import ops
 
 from instdisc_core.types import Tensor
@@ -28,3 +30,9 @@ def unit(array: Tensor, axis: int = -1) -> Tensor:
     """
     squares = ops.sum(ops.square(array), axis=axis, keepdims=True)
     return array * ops.rsqrt(ops.maximum(squares, SMALLEST_SQUARE))
+
+
+def has_direction(rows: Tensor) -> Tensor:
+    """Which rows ``(K, d)`` can be unit rows: neither zero, nor of infinite length, nor NaN."""
+    squares = ops.sum(ops.square(rows), axis=1)
+    return ops.logical_and(squares > 0, squares < math.inf)

@@ -12,6 +12,7 @@ from instdisc_core.fitting import RejectedGradients
 from instdisc_core.heads import projection_head
 from instdisc_core.instance_model import InstanceModel
 from instdisc_core.objectives import cosine_softmax
+from instdisc_core.sums import count
 from instdisc_core.types import Tensor
 from instdisc_core.validation import (
     check_indices,
@@ -151,11 +152,10 @@ class PIC(InstanceModel):
         own = ops.cast(ops.where(known, y, 0), "int32")
         classes, counted, targets = self._classes(own, sampled)
         if training:
-            y, known, usable, targets, sample_weight = self.repeated(
-                (y, known, usable, targets, sample_weight)
+            known, usable, targets, sample_weight = self.repeated(
+                (known, usable, targets, sample_weight)
             )
-        if usable is not None:  # what stands in for an image that is not finite counts for nothing
-            y_pred = ops.where(usable[:, None], y_pred, ops.one_hot(0, self.embedding_dim))
+        y_pred = self.counted_rows(y_pred, usable)
         weights, _ = self.class_weights.present(classes)
         compared = ops.logical_or(counted, ops.logical_not(ops.any(counted)))  # never none at all
         shares = self._shares(known, usable, sample_weight)
@@ -164,8 +164,7 @@ class PIC(InstanceModel):
         )
         losses = ops.where(known, losses, math.nan)
         if training:
-            rejected = ops.sum(ops.cast(ops.logical_not(known), "int32"))
-            self.class_weights.rejected_indices.assign_add(rejected)
+            self.class_weights.rejected_indices.assign_add(count(ops.logical_not(known)))
             self.class_weights.update(classes, gradient, self.rate_factor * self._learning_rate())
             self._remember(classes, counted)
         return self.total(losses, sample_weight, usable)
@@ -220,8 +219,8 @@ class PIC(InstanceModel):
 
     def _remember(self, classes: Tensor, counted: Tensor) -> None:
         """Put the classes of the batch in front of those that were seen before."""
-        count = ops.shape(classes)[0]
-        order = ops.arange(count, dtype="int32") + ops.where(counted, 0, count)
+        size = ops.shape(classes)[0]
+        order = ops.arange(size, dtype="int32") + ops.where(counted, 0, size)
         newest = ops.argsort(order)[: self.recent.shape[0]]
         self.recent.assign(ops.where(ops.take(counted, newest), ops.take(classes, newest), -1))
 

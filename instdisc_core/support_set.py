@@ -8,7 +8,9 @@ from keras import ops
 
 from instdisc_core.bank_ops import BankOps
 from instdisc_core.embedding_table import EmbeddingTable
-from instdisc_core.gradients import stopped
+from instdisc_core.gradients import false_after, stopped
+from instdisc_core.normalization import has_direction
+from instdisc_core.sums import count
 from instdisc_core.types import StorageDtype, Tensor
 from instdisc_core.validation import (
     check_paired,
@@ -164,17 +166,16 @@ class SupportSet(EmbeddingTable):
         self.require_writable()
         rows, accepted = _directed(stopped(features))
         if after is not None:
-            never = ops.any(ops.logical_and(ops.isnan(after), ops.isfinite(after)))
-            accepted = ops.logical_and(accepted, ops.logical_not(never))
-        count = ops.shape(rows)[0]
+            accepted = ops.logical_and(accepted, ops.logical_not(false_after(after)))
+        batch = ops.shape(rows)[0]
         if images is None:
-            images = ops.full((count,), -1, dtype="int32")
+            images = ops.full((batch,), -1, dtype="int32")
 
         # What is rejected comes first, then the others in their order; the last ones are kept.
-        order = ops.arange(count, dtype="int32") + count * ops.cast(accepted, "int32")
+        order = ops.arange(batch, dtype="int32") + batch * ops.cast(accepted, "int32")
         kept = ops.argsort(order)[-self.capacity :]
         rows, images, moves = (ops.take(x, kept, axis=0) for x in (rows, images, accepted))
-        total, last = ops.sum(ops.cast(accepted, "int32")), ops.shape(rows)[0]
+        total, last = count(accepted), ops.shape(rows)[0]
         positions = (self.next + total - last + ops.arange(last, dtype="int32")) % self.capacity
         self.bank_ops.update_rows(self.rows, positions, rows, moves)
         images = ops.where(moves, images, ops.take(self.image_indices, positions, axis=0))
@@ -183,7 +184,7 @@ class SupportSet(EmbeddingTable):
         )
         self.next.assign((self.next + total) % self.capacity)
         self.fill.assign(ops.minimum(self.fill + total, self.capacity))
-        self.rejected_embeddings.assign_add(count - total)
+        self.rejected_embeddings.assign_add(batch - total)
 
     def get_config(self) -> dict[str, Any]:
         """The arguments that rebuild this layer."""
@@ -223,5 +224,5 @@ class SupportSet(EmbeddingTable):
 def _directed(features: Tensor) -> tuple[Tensor, Tensor]:
     """The embeddings as unit rows, and which of them have a direction."""
     square = ops.sum(ops.square(features), axis=1)
-    usable = ops.logical_and(square > 0, square < float("inf"))
+    usable = has_direction(features)
     return features / ops.sqrt(ops.where(usable, square, 1.0))[:, None], usable

@@ -82,7 +82,7 @@ def outcomes(build, shape, native):
     return before, loss, numpy(model(x, training=False)), *(numpy(w) for w in model.weights)
 
 
-def alike(build, shape, policy):
+def assert_alike(build, shape, policy):
     """Raise unless both ways give the same outcomes."""
     global_policy = keras.config.dtype_policy()
     keras.config.set_dtype_policy(policy)
@@ -104,7 +104,7 @@ def test_a_layer_computes_and_trains_as_in_keras(name, policy):
     def build():  # the dense layer trains through it
         return keras.Sequential([keras.Input(shape), layers.Dense(shape[-1]), layer()])
 
-    alike(build, shape, policy)
+    assert_alike(build, shape, policy)
 
 
 @pytest.mark.skipif(WITHOUT, reason="this backend states no layers")
@@ -132,7 +132,7 @@ def test_graphs_of_branches_nested_networks_and_layers_used_twice():
         x = layers.Add()([x, layers.GlobalAveragePooling2D(keepdims=True)(x)])
         return keras.Model(images, layers.Flatten()(keras.ops.tanh(x)))
 
-    alike(build, IMAGES, "float32")
+    assert_alike(build, IMAGES, "float32")
 
 
 @pytest.mark.skipif(WITHOUT, reason="this backend states no layers")

@@ -34,7 +34,7 @@ from instdisc_core.checkpoints import folder as checkpoint_folder
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
 
 
-def ends_equal(folder, expected, expected_folder, train, stop, save_freq, **kwargs):
+def assert_ends_equal(folder, expected, expected_folder, train, stop, save_freq, **kwargs):
     """Stop a run again and again, and compare what it comes to."""
     runs = 0
     while len(read(folder)) < EPOCHS:
@@ -51,13 +51,13 @@ def ends_equal(folder, expected, expected_folder, train, stop, save_freq, **kwar
 @pytest.mark.parametrize("train", [as_source, as_arrays])
 @pytest.mark.parametrize(("save_freq", "stop"), [(1, 2), (2, 4), ("epoch", 5)])
 def test_a_run_stopped_again_and_again_ends_equal(tmp_path, whole, train, save_freq, stop):
-    ends_equal(tmp_path, *whole[train], train, stop, save_freq)
+    assert_ends_equal(tmp_path, *whole[train], train, stop, save_freq)
 
 
 def test_a_compiled_run_that_is_stopped_ends_equal(tmp_path_factory):
     first, second = tmp_path_factory.mktemp("whole"), tmp_path_factory.mktemp("stopped")
     expected = run(as_source, first, compiled=True)
-    ends_equal(second, expected, first, as_source, 5, 1, compiled=True)
+    assert_ends_equal(second, expected, first, as_source, 5, 1, compiled=True)
 
 
 def read(folder):
