@@ -24,6 +24,7 @@ from instdisc_core import (
     gradients,
     heads,
     health,
+    index,
     negative_sampler,
     objectives,
     partition,
@@ -73,7 +74,7 @@ def folder(tmp_path_factory):
 @cache
 def public_names():
     modules = (objectives, partition, negative_sampler, gradients, augmentation, encoders, data)
-    modules += (health, evaluation, callbacks, heads)
+    modules += (health, evaluation, callbacks, heads, index)
     names = {"np": np, "keras": keras, "recipes": recipes, "instdisc_core": instdisc_core}
     for module in (*modules, instdisc_core):
         names |= {k: v for k, v in vars(module).items() if not k.startswith("_")}

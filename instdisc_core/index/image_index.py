@@ -108,7 +108,7 @@ class ImageIndex(EmbeddedImages):
         rows, model = embedded(encoder, images, preprocessing, center, batch_size, verbose)
         return cls(rows, images, model, backend)
 
-    def search(self, queries: ImageSource | np.ndarray | Tensor, k: int = 10) -> SearchResult:
+    def search(self, queries: ImageSource | Tensor, k: int = 10) -> SearchResult:
         """The ``k`` images most similar to each query, best first.
 
         An image does not find itself. It is itself by its data: the name and the bytes of an
@@ -127,10 +127,11 @@ class ImageIndex(EmbeddedImages):
                 width or not finite; or images, and the index has no model or one that was trained
                 further.
 
-        Example: ``index.search(images[:2], k=3).indices  # see ImageIndex for index``
+        Example: ``ImageIndex.from_model(model, photos).search(images[:2], k=3).indices``
         """
         if isinstance(queries, ImageSource):
             return self._nearest(self.embed(queries), k, positions_in(self.manifest, queries))
+        queries = queries if hasattr(queries, "shape") else np.asarray(queries, "float32")
         if len(queries.shape) == 2:
             rows = check_features(queries, self.rows.shape[1], finite=True)
             return self._nearest(ops.convert_to_numpy(rows), k, np.full(len(rows), -1))
@@ -167,18 +168,17 @@ class ImageIndex(EmbeddedImages):
         """Add the images that are not in the index yet; the rows that it has keep their bits.
 
         Args:
-            images: an ImageSource; its images of the same name and bytes as one in the index are
-                left out, so it may be the same folder with new files.
+            images: an ImageSource; it may be the same folder with new files. Images of the same
+                name and bytes as one in the index are left out.
             batch_size, verbose: see ``from_model``.
 
         Returns:
             How many images were added.
 
         Raises:
-            ValueError: an image has a name of the index and other bytes; and as ``embed``. The
-                index is then unchanged.
+            ValueError: an image has a name of the index and other bytes; and as ``embed``.
 
-        Example: ``ImageIndex.from_model(model, photos).add(ImageArray(images, names=list("ab")))``
+        Example: ``ImageIndex(embeddings, photos).add(photos)  # 0: they are in it``
         """
         new = np.flatnonzero(positions_in(self.manifest, images) < 0)
         known = set(self.names)
