@@ -24,7 +24,7 @@ from PIL import Image, ImageDraw, ImageEnhance, ImageFont, ImageOps
 from benchmarks import harness
 from instdisc_core import recipes
 from instdisc_core.data import ImageArray, ImageFolder, decode
-from instdisc_core.evaluation.features import pixels
+from instdisc_core.evaluation import unit
 from instdisc_core.index import DEFAULT_THRESHOLD, ImageIndex
 
 SIZE = 32  # side in pixels of the images that are embedded
@@ -33,6 +33,7 @@ LEARNED, DEFAULT = "learned embedding", "learned embedding, default threshold"
 UNTRAINED, PIXELS, HASH = "untrained encoder", "raw pixels", "perceptual hash"
 LOWEST = {LEARNED: 0.5, UNTRAINED: 0.5, PIXELS: 0.5, HASH: 0.6}  # of similarities that are kept
 LARGEST_HASH = 64  # bits
+ROUNDING = 1e-6  # of a similarity
 
 
 def brightened(image, rng):
@@ -157,7 +158,9 @@ def candidates(source, files, folder, args):
         return indexed_pairs(ImageIndex.from_model(model, source), LOWEST[LEARNED])
 
     def of_pixels():
-        return indexed_pairs(ImageIndex(pixels(source).rows, source), LOWEST[PIXELS])
+        rows = source.images().reshape(len(source), -1).astype("float32")
+        index = ImageIndex(unit(rows - rows.mean(axis=0)), source)
+        return indexed_pairs(index, LOWEST[PIXELS])
 
     def of_untrained():
         return indexed_pairs(ImageIndex.from_encoder(untrained, source), LOWEST[UNTRAINED])
@@ -173,7 +176,7 @@ def candidates(source, files, folder, args):
 
 def scores(pairs, similarities, planted, threshold):
     """Precision, recall and F1 at a threshold, and the recall of each alteration."""
-    kept = [pair for pair, s in zip(pairs, similarities, strict=True) if s >= threshold]
+    kept = [pair for pair, s in zip(pairs, similarities, strict=True) if s >= threshold - ROUNDING]
     right = [planted[pair] for pair in kept if pair in planted]
     whole, hit = Counter(planted.values()), Counter(right)
     return {
@@ -189,7 +192,7 @@ def scores(pairs, similarities, planted, threshold):
 def best_threshold(pairs, similarities, planted):
     """The threshold with the largest F1, in steps of 0.005; the largest of equal ones."""
     steps = np.arange(1, 0.5, -0.005)
-    f1 = [scores(pairs, similarities, planted, t - 1e-6)["f1"] for t in steps]
+    f1 = [scores(pairs, similarities, planted, t)["f1"] for t in steps]
     return float(round(steps[int(np.argmax(f1))], 3))
 
 
@@ -200,12 +203,12 @@ def measure(name, folder, args, thresholds):
     for method, (pairs, similarities, seconds) in found.items():
         if method not in thresholds:
             thresholds[method] = best_threshold(pairs, similarities, planted)
-        results[method] = scores(pairs, similarities, planted, thresholds[method] - 1e-6)
+        results[method] = scores(pairs, similarities, planted, thresholds[method])
         results[method] |= {
             "seconds": seconds,
             "best_threshold_here": best_threshold(pairs, similarities, planted),
         }
-    results[DEFAULT] = scores(*found[LEARNED][:2], planted, DEFAULT_THRESHOLD - 1e-6)
+    results[DEFAULT] = scores(*found[LEARNED][:2], planted, DEFAULT_THRESHOLD)
     return {"photos": len(source) - len(planted), "copies": len(planted), "methods": results}
 
 

@@ -12,11 +12,12 @@ from pathlib import Path
 
 import digits_tables
 import experiment_tables
+import near_duplicates_tables
 import performance_tables
 import reliability_tables
 
 DOCS = Path(__file__).parent
-PAGES = ("performance.md", "experiments.md", "reliability.md")
+PAGES = ("performance.md", "experiments.md", "reliability.md", "near_duplicates.md")
 DOCUMENTS = (DOCS.parent / "README.md", *(DOCS / page for page in PAGES))
 TABLES = {
     "digits": digits_tables.digits_table,
@@ -38,6 +39,8 @@ TABLES = {
     "ablations": experiment_tables.ablations,
     "loader": experiment_tables.loader,
     "beaten": experiment_tables.pixels_beaten,
+    "nearduplicates": near_duplicates_tables.near_duplicates,
+    "alterations": near_duplicates_tables.alterations,
     "kills": reliability_tables.kills,
     "otherfaults": reliability_tables.other_faults,
     "faultyfiles": reliability_tables.files,

@@ -14,6 +14,7 @@ from PIL import Image
 from instdisc_core import NonParametricSoftmax
 
 pytest.importorskip("faiss", reason="the benchmark of search runs against FAISS")
+pytest.importorskip("imagehash", reason="near-duplicates are found by it, too")
 if not Path("/proc/self/clear_refs").exists():
     pytest.skip("peaks of memory are read from Linux's /proc", allow_module_level=True)
 
@@ -28,6 +29,7 @@ from benchmarks import (
     gpu,
     harness,
     names,
+    near_duplicates,
     objectives,
     search,
     step,
@@ -264,6 +266,42 @@ def test_runs_alternate_and_what_is_not_written_is_seen():
     array[0] = 1
     assert not harness.relative_error(array, np.ones((2, 2))) < 1
     assert frameworks.device() == "cpu" or frameworks.on_accelerator()
+
+
+def smooth_photos(folder, count=24):
+    """Files with shapes that alterations keep."""
+    rng = np.random.default_rng(0)
+    folder.mkdir()
+    for i in range(count):
+        coarse = Image.fromarray(rng.integers(0, 256, (4, 4, 3), "uint8"))
+        coarse.resize((40, 36), Image.Resampling.BICUBIC).save(folder / f"{i}.png")
+    return folder
+
+
+def test_altered_copies_are_planted_and_found(run, tmp_path):
+    if keras.backend.backend() != "torch":
+        pytest.skip("XLA compiles the encoder for a minute")
+    one, other = (smooth_photos(tmp_path / name) for name in ("one", "other"))
+    arguments = ("--photos", 20, "--each", 2, "--epochs", 1, "--work", tmp_path / "work")
+    stored = run(near_duplicates, "--choose", one, "--report", f"other={other}", *arguments)
+    assert set(stored["sets"]) == {"chosen on", "other"}
+    for found in stored["sets"].values():
+        assert (found["photos"], found["copies"]) == (20, 14)
+        for method in found["methods"].values():
+            assert set(method["recall_by_alteration"]) == {
+                alter.__name__ for alter in near_duplicates.ALTERATIONS
+            }
+        alike = found["methods"]["perceptual hash"]["recall_by_alteration"]
+        assert alike["compressed"] == 1 > alike["mirrored"]
+
+
+def test_pairs_are_scored_by_what_was_planted():
+    planted = {(0, 5): "cropped", (1, 6): "cropped", (2, 7): "mirrored"}
+    pairs, similarities = [(0, 5), (1, 6), (3, 4), (2, 7)], [0.9, 0.8, 0.8, 0.6]
+    found = near_duplicates.scores(pairs, similarities, planted, 0.75)
+    assert (found["precision"], found["recall"], found["f1"]) == (2 / 3, 2 / 3, 2 / 3)
+    assert found["recall_by_alteration"] == {"cropped": 1, "mirrored": 0}
+    assert near_duplicates.best_threshold(pairs, similarities, planted) == 0.6
 
 
 @pytest.fixture
