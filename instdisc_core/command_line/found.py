@@ -88,8 +88,11 @@ class Found:
 
     def size(self, index: ImageIndex) -> tuple[int, int]:
         """Height and width of the images that the index embeds."""
-        require(index.size is not None, "an index that does not know the size of its images", "one")
-        return index.size or (0, 0)
+        if index.size is None:
+            raise ValueError(
+                f"{printable(str(self.folder))} holds embeddings without their images' size."
+            )
+        return index.size
 
     def queries(self, paths: Sequence[str], index: ImageIndex) -> ImageSource:
         """Image files as a source. One below the photos' folder has the name that it has there."""

@@ -28,7 +28,7 @@ SAVE_EVERY = 200  # steps between checkpoints
 @click.option("--output", "-o", default="found", help="Folder to write to.")
 @click.option("--recipe", "name", default="small-cifar10", help="See 'instdisc recipes'.")
 @click.option("--epochs", type=click.IntRange(1), help="Instead of the recipe's.")
-@click.option("--size", default=32, type=click.IntRange(8), help="Side of the images, in pixels.")
+@click.option("--size", type=click.IntRange(8), help="Side of the images, not the recipe's.")
 @click.option("--seed", default=0, help="Of everything that is drawn.")
 @click.option("--quiet", "-q", is_flag=True, help="Show no progress.")
 @json_option
@@ -37,7 +37,7 @@ def train(
     output: str,
     name: str,
     epochs: int | None,
-    size: int,
+    size: int | None,
     seed: int,
     quiet: bool,
     as_json: bool,
@@ -55,12 +55,12 @@ def train(
     found, start = Found(output), time.perf_counter()
     with working():
         found.check(Path(folder))
-        photos = _photos(Path(folder), size, found)
+        recipe = _recipe(name, epochs, size)
+        photos = _photos(Path(folder), recipe.image_size, found)
         found.claim(Path(folder))
         if not found.manifest.exists():
             photos.manifest.save(found.manifest)
         distinct = _distinct(photos)
-        recipe = _recipe(distinct, name, epochs, size)
         is_trained = found.model.exists()
         if is_trained:
             recipes.claim(found.folder, recipe, seed, distinct.manifest)
@@ -173,14 +173,14 @@ def recipe_list(name: str | None, as_json: bool) -> None:
     return answer(as_json, [r.to_dict() for r in found], lambda: shown(header, rows))
 
 
-def _recipe(source: ImageSource, name: str, epochs: int | None, size: int) -> Recipe:
-    """The recipe for these images."""
+def _recipe(name: str, epochs: int | None, size: int | None) -> Recipe:
+    """The recipe of this name with what the options change."""
+    recipe = recipes.get(name)
     changes: dict[str, Any] = {} if epochs is None else {"epochs": epochs}
-    recipe = recipes.get(name, **changes)
-    if size != recipe.image_size:
+    if size is not None:
         crop = recipe.crop_size * size // recipe.image_size
-        recipe = recipes.get(name, image_size=size, crop_size=crop, **changes)
-    return recipe
+        changes |= {"image_size": size, "crop_size": crop}
+    return recipes.get(name, **changes)
 
 
 def _photos(folder: Path, size: int | tuple[int, int], found: Found | None = None) -> ImageFolder:

@@ -53,7 +53,7 @@ def trained(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         patch.setattr(training, "_recipe", lambda *_: TINY)
-        done = CliRunner().invoke(instdisc, ["train", "photos", "--size", "8", "--json", "-q"])
+        done = CliRunner().invoke(instdisc, ["train", "photos", "--json", "-q"])
         assert done.exit_code == 0, done.stderr
         (folder / "trained.json").write_text(done.stdout)
     return folder
@@ -89,8 +89,8 @@ def test_training_says_what_there_is_and_a_second_time_trains_nothing(trained, r
     log = (trained / "found" / "log.csv").read_text()
     assert len(log.splitlines()) == 3
     monkeypatch.setattr(Recipe, "train", None)
-    assert run("train", "photos", "--size", "8", "--json")["trained"] is False
-    assert "found holds a model and an index of 11 photos" in run("train", "photos", "--size", "8")
+    assert run("train", "photos", "--json")["trained"] is False
+    assert "found holds a model and an index of 11 photos" in run("train", "photos")
 
 
 def test_an_interrupted_training_continues(run, monkeypatch, tmp_path):
@@ -107,7 +107,7 @@ def test_an_interrupted_training_continues(run, monkeypatch, tmp_path):
         "train",
         lambda self, *args, **kwargs: train(self, *args, callbacks=[Stop()], **kwargs),
     )
-    arguments = ["train", "photos", "--size", "8", "-q", "--output", "other"]
+    arguments = ["train", "photos", "-q", "--output", "other"]
     done = CliRunner().invoke(instdisc, arguments)
     assert done.exit_code == 130
     assert "Interrupted. The same command continues." in done.stderr
@@ -171,6 +171,10 @@ def test_the_report_is_pages_pictures_and_lists(run):
     for name in found["files"]:
         assert Path("found/report", name).stat().st_size > 10
     assert len(Path("found/report/outliers.csv").read_text().splitlines()) == 12
+    run("report", "--test", "photos", "--output", "evaluated")
+    assert (
+        json.loads(Path("evaluated/report.json").read_text())["about"]["trained_on_train"] is False
+    )
 
 
 def test_exports_hold_what_the_index_does(run):
