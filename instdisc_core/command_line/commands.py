@@ -2,7 +2,6 @@
 
 import click
 
-from instdisc_core import __version__
 from instdisc_core.command_line.group import Commands
 from instdisc_core.command_line.questions import clusters, duplicates, outliers, search
 from instdisc_core.command_line.results import export, report
@@ -17,7 +16,7 @@ from instdisc_core.command_line.training import embed, index, recipe_list, train
         "max_content_width": 100,
     },
 )
-@click.version_option(__version__)
+@click.version_option(package_name="instdisc-core")
 def instdisc() -> None:
     """Find similar images, near-duplicates and odd ones in a folder, without labels.
 

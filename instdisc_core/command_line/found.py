@@ -46,7 +46,7 @@ class Found:
         known = self._known()
         mine = str(photos.resolve())
         require(
-            known in (None, mine),
+            known in (None, mine) or not photos.is_dir(),
             f"{printable(str(self.folder))}, which is for the photos in {printable(str(known))}",
             "a folder for these photos",
             "Choose another one with --output.",

@@ -45,7 +45,7 @@ class EmbeddedImages:
         manifest = images.manifest if isinstance(images, ImageSource) else images
         self._backend = backend
         self._take(np.array(rows, "float32"), manifest)
-        self.model = None if model is None else embedder_of(model)
+        self.model = None if model is None else embedder_of(model, self.size)
         self._weights = None if self.model is None else weights_digest(self.model)
 
     def __len__(self) -> int:

@@ -20,17 +20,20 @@ class Embedded(NamedTuple):
     model: EmbeddingModel
 
 
-def embedder_of(model: EmbeddingModel) -> EmbeddingModel:
-    """What a model embeds images with: its preprocessing, encoder and projector."""
+def embedder_of(model: EmbeddingModel, size: tuple[int, int] | None) -> EmbeddingModel:
+    """What a model embeds images of this size with: its preprocessing, encoder and projector."""
     if type(model) is EmbeddingModel:
         return model
-    return EmbeddingModel(
+    embedder = EmbeddingModel(
         model.encoder,
         model.embedding_dim,
         model.projector,
         preprocessing=model.preprocessing,
         dtype=model.dtype_policy,
     )
+    if size is not None:
+        embedder.build((None, *size, 3))
+    return embedder
 
 
 def embedded(

@@ -97,9 +97,9 @@ def test_an_interrupted_training_continues(run, monkeypatch, tmp_path):
     calls, train = [], Recipe.train
 
     class Stop(keras.callbacks.Callback):
-        def on_epoch_end(self, epoch, logs=None):
+        def on_epoch_begin(self, epoch, logs=None):
             calls.append(epoch)
-            if len(calls) == 1:
+            if calls == [0, 1]:
                 raise KeyboardInterrupt
 
     monkeypatch.setattr(
@@ -112,7 +112,7 @@ def test_an_interrupted_training_continues(run, monkeypatch, tmp_path):
     assert done.exit_code == 130
     assert "Interrupted. The same command continues." in done.stderr
     run(*arguments)
-    assert calls == [0, 1], "the first epoch was saved"
+    assert calls == [0, 1, 1], "the first epoch was saved"
     assert len(Path("other/log.csv").read_text().splitlines()) == 3
 
 
@@ -279,7 +279,3 @@ def test_the_command_runs_in_a_process_of_its_own(run):
     command = [sys.executable, "-c", code, "outliers", "-n", "1", "--json"]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     assert json.loads(done.stdout) == run("outliers", "-n", "1", "--json")
-    done = subprocess.run([*command[:3], "outliers", "nowhere"], capture_output=True, text=True)
-    assert done.returncode == 1
-    assert done.stdout == ""
-    assert done.stderr.splitlines()[-1].startswith("Error: nowhere, which holds no")
