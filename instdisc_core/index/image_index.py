@@ -198,10 +198,9 @@ class ImageIndex(EmbeddedImages):
     def save(self, folder: str | os.PathLike) -> None:
         """Write the index to a folder; one that is there is replaced whole or not at all.
 
-        The folder holds ``rows-1.safetensors`` (the array ``rows``), ``manifest-1.csv``,
-        ``encoder-1.keras``, and ``index.json`` with their names and BLAKE2b digests. The number
-        rises when the index is saved again. None of them is a pickle: an encoder that is a
-        ``torch.nn.Module`` is left out, with a warning.
+        The folder holds ``rows-1.safetensors``, ``manifest-1.csv``, ``encoder-1.keras``, and
+        ``index.json`` with their names and BLAKE2b digests. The number rises when the index is
+        saved again. None is a pickle: a ``torch.nn.Module`` is left out, with a warning.
 
         Args:
             folder: its path; it is created if it does not exist.
@@ -212,12 +211,13 @@ class ImageIndex(EmbeddedImages):
 
         Example:
         ```python
-        import json
+        import json, pathlib
         from instdisc_core.index import ImageIndex
 
         ImageIndex.from_model(model, photos).save("found")
-        about = json.load(open("found/index.json"))  # the rows, with NumPy alone:
-        data = open(f"found/{about['rows']['file']}", "rb").read()
+        folder = pathlib.Path("found")  # from here on, the rows with NumPy alone
+        about = json.loads((folder / "index.json").read_text())
+        data = (folder / about["rows"]["file"]).read_bytes()
         start = 8 + int.from_bytes(data[:8], "little")
         rows = np.frombuffer(data, "<f4", offset=start).reshape(about["images"], -1)
         ```
