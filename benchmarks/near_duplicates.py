@@ -30,10 +30,11 @@ from instdisc_core.index import DEFAULT_THRESHOLD, ImageIndex
 SIZE = 32  # side in pixels of the images that are embedded
 RECIPE = "small-cifar10"
 LEARNED, DEFAULT = "learned embedding", "learned embedding, default threshold"
-UNTRAINED, PIXELS, HASH = "untrained encoder", "raw pixels", "perceptual hash"
-LOWEST = {LEARNED: 0.5, UNTRAINED: 0.5, PIXELS: 0.5, HASH: 0.6}  # of similarities that are kept
-LARGEST_HASH = 64  # bits
-ROUNDING = 1e-6  # of a similarity
+STAGE, UNTRAINED, PIXELS = "learned encoder, conv4", "untrained encoder", "raw pixels"
+COSINE, PIXELS_COSINE = "learned embedding, cosine alone", "raw pixels, cosine alone"
+HASH, BITS = "perceptual hash", 64
+LARGEST_HASH = 0.3  # share of different bits
+NEIGHBORS = 16  # of each image, whose cosines are looked at
 
 
 def brightened(image, rng):
@@ -122,22 +123,30 @@ def photos(folder, count, seed=0):
 
 
 def hashed_pairs(images):
-    """Pairs of images with their similarity, ``1 - differing bits / 64``, by imagehash's phash."""
+    """Pairs of images with the share of bits that differ, by imagehash's phash."""
     bits = np.stack([imagehash.phash(image).hash.ravel() for image in images])
-    signs = np.where(bits, 1, -1).astype("float32")
-    pairs, similarities = [], []
-    for i in range(len(signs) - 1):  # differing bits = (64 - inner product) / 2
-        alike = (1 + signs[i + 1 :] @ signs[i] / LARGEST_HASH) / 2
-        near = np.flatnonzero(alike >= LOWEST[HASH])
+    pairs, distances = [], []
+    for i in range(len(bits) - 1):
+        differing = np.mean(bits[i + 1 :] != bits[i], axis=1)
+        near = np.flatnonzero(differing <= LARGEST_HASH)
         pairs += [(i, i + 1 + int(j)) for j in near]
-        similarities += alike[near].tolist()
-    return pairs, np.array(similarities)
+        distances += differing[near].tolist()
+    return pairs, np.array(distances)
 
 
-def indexed_pairs(index, lowest):
-    """Pairs of images with their cosines."""
-    found = index.near_duplicates(lowest)
-    return list(map(tuple, found.pairs.tolist())), found.similarities
+def relative_pairs(index):
+    """Pairs of images with their relative distances, as ``near_duplicates`` has them."""
+    found = index.near_duplicates(1)
+    return list(map(tuple, found.pairs.tolist())), found.distances
+
+
+def cosine_pairs(index):
+    """Pairs of images with ``1 - cosine``."""
+    scores, neighbors = index.neighbors(NEIGHBORS)
+    first = np.repeat(np.arange(len(index)), NEIGHBORS)
+    pairs = np.sort(np.stack([first, neighbors.ravel()], axis=1), axis=1)
+    pairs, where = np.unique(pairs, axis=0, return_index=True)
+    return list(map(tuple, pairs.tolist())), 1 - scores.ravel()[where]
 
 
 def trained(source, folder, epochs, seed):
@@ -150,23 +159,28 @@ def trained(source, folder, epochs, seed):
 
 
 def candidates(source, files, folder, args):
-    """For each method its pairs with similarities, and the seconds that it took."""
+    """For each method its pairs with distances, and the seconds that they took."""
+    model = trained(source, folder, args.epochs, args.seed)
     untrained = recipes.get(RECIPE).build(len(source), seed=args.seed).encoder
+    maps = model.encoder.get_layer("conv4").output
+    stage = keras.Model(model.encoder.input, keras.layers.Flatten()(maps))
 
-    def learned():
-        model = trained(source, folder, args.epochs, args.seed)
-        return indexed_pairs(ImageIndex.from_model(model, source), LOWEST[LEARNED])
+    def of_model():
+        return ImageIndex.from_model(model, source)
 
     def of_pixels():
         rows = source.images().reshape(len(source), -1).astype("float32")
-        index = ImageIndex(unit(rows - rows.mean(axis=0)), source)
-        return indexed_pairs(index, LOWEST[PIXELS])
+        return ImageIndex(unit(rows - rows.mean(axis=0)), source)
 
-    def of_untrained():
-        return indexed_pairs(ImageIndex.from_encoder(untrained, source), LOWEST[UNTRAINED])
-
-    runs = {LEARNED: learned, UNTRAINED: of_untrained, PIXELS: of_pixels}
-    runs[HASH] = lambda: hashed_pairs(files)
+    runs = {
+        LEARNED: lambda: relative_pairs(of_model()),
+        STAGE: lambda: relative_pairs(ImageIndex.from_encoder(stage, source)),
+        UNTRAINED: lambda: relative_pairs(ImageIndex.from_encoder(untrained, source)),
+        PIXELS: lambda: relative_pairs(of_pixels()),
+        COSINE: lambda: cosine_pairs(of_model()),
+        PIXELS_COSINE: lambda: cosine_pairs(of_pixels()),
+        HASH: lambda: hashed_pairs(files),
+    }
     found = {}
     for name, run in runs.items():
         start = time.perf_counter()
@@ -174,9 +188,9 @@ def candidates(source, files, folder, args):
     return found
 
 
-def scores(pairs, similarities, planted, threshold):
+def scores(pairs, distances, planted, threshold):
     """Precision, recall and F1 at a threshold, and the recall of each alteration."""
-    kept = [pair for pair, s in zip(pairs, similarities, strict=True) if s >= threshold - ROUNDING]
+    kept = [pair for pair, d in zip(pairs, distances, strict=True) if d <= threshold]
     right = [planted[pair] for pair in kept if pair in planted]
     whole, hit = Counter(planted.values()), Counter(right)
     return {
@@ -189,25 +203,23 @@ def scores(pairs, similarities, planted, threshold):
     }
 
 
-def best_threshold(pairs, similarities, planted):
-    """The threshold with the largest F1, in steps of 0.005; the largest of equal ones."""
-    steps = np.arange(1, 0.5, -0.005)
-    f1 = [scores(pairs, similarities, planted, t)["f1"] for t in steps]
-    return float(round(steps[int(np.argmax(f1))], 3))
+def best_threshold(pairs, distances, planted):
+    """The distance with the largest F1, rounded up to 0.001."""
+    order = np.argsort(distances, kind="stable")
+    right = np.cumsum([pairs[i] in planted for i in order])
+    f1 = 2 * right / (np.arange(1, len(order) + 1) + len(planted))
+    return float(np.ceil(1000 * distances[order[np.argmax(f1)]]) / 1000)
 
 
 def measure(name, folder, args, thresholds):
     """Plant copies in a set, and judge each method; thresholds that are missing are chosen."""
     source, files, planted = plant(photos(folder, args.photos, args.seed), args.each, args.seed)
     found, results = candidates(source, files, args.work / name, args), {}
-    for method, (pairs, similarities, seconds) in found.items():
-        if method not in thresholds:
-            thresholds[method] = best_threshold(pairs, similarities, planted)
-        results[method] = scores(pairs, similarities, planted, thresholds[method])
-        results[method] |= {
-            "seconds": seconds,
-            "best_threshold_here": best_threshold(pairs, similarities, planted),
-        }
+    for method, (pairs, distances, seconds) in found.items():
+        best = best_threshold(pairs, distances, planted)
+        threshold = thresholds.setdefault(method, best)
+        results[method] = scores(pairs, distances, planted, threshold)
+        results[method] |= {"seconds": seconds, "best_threshold_here": best}
     results[DEFAULT] = scores(*found[LEARNED][:2], planted, DEFAULT_THRESHOLD)
     return {"photos": len(source) - len(planted), "copies": len(planted), "methods": results}
 

@@ -5,8 +5,11 @@ from performance_tables import markdown, stored
 METHODS = (
     "learned embedding, default threshold",
     "learned embedding",
+    "learned embedding, cosine alone",
+    "learned encoder, conv4",
     "untrained encoder",
     "raw pixels",
+    "raw pixels, cosine alone",
     "perceptual hash",
 )
 

@@ -297,11 +297,11 @@ def test_altered_copies_are_planted_and_found(run, tmp_path):
 
 def test_pairs_are_scored_by_what_was_planted():
     planted = {(0, 5): "cropped", (1, 6): "cropped", (2, 7): "mirrored"}
-    pairs, similarities = [(0, 5), (1, 6), (3, 4), (2, 7)], [0.9, 0.8, 0.8, 0.6]
-    found = near_duplicates.scores(pairs, similarities, planted, 0.75)
+    pairs, distances = [(0, 5), (2, 7), (1, 6), (3, 4)], np.array([0.1, 0.4, 0.2, 0.2])
+    found = near_duplicates.scores(pairs, distances, planted, 0.25)
     assert (found["precision"], found["recall"], found["f1"]) == (2 / 3, 2 / 3, 2 / 3)
     assert found["recall_by_alteration"] == {"cropped": 1, "mirrored": 0}
-    assert near_duplicates.best_threshold(pairs, similarities, planted) == 0.6
+    assert near_duplicates.best_threshold(pairs, distances, planted) == 0.4
 
 
 @pytest.fixture

@@ -8,6 +8,8 @@ from instdisc_core.command_line.found import Found
 from instdisc_core.command_line.group import answer, found_argument, json_option, shown, working
 from instdisc_core.index import DEFAULT_THRESHOLD
 
+THRESHOLD = "Largest distance of a pair, relative to that to other photos."
+
 
 @click.command()
 @click.argument("images", nargs=-1, required=True, type=click.Path(exists=True, dir_okay=False))
@@ -41,7 +43,7 @@ def search(images: tuple[str, ...], found: str, k: int, as_json: bool) -> None:
 
 @click.command()
 @found_argument
-@click.option("--threshold", "-t", default=DEFAULT_THRESHOLD, help="Smallest cosine of a pair.")
+@click.option("--threshold", "-t", default=DEFAULT_THRESHOLD, help=THRESHOLD)
 @json_option
 def duplicates(found: str, threshold: float, as_json: bool) -> None:
     """Find photos that are nearly the same: brightened, mirrored, resized, cropped a little.
@@ -49,7 +51,7 @@ def duplicates(found: str, threshold: float, as_json: bool) -> None:
     \b
     Examples:
       instdisc duplicates found
-      instdisc duplicates found --threshold 0.95 --json
+      instdisc duplicates found --threshold 0.4 --json
     """
     with working():
         index = Found(found).index()
@@ -60,8 +62,8 @@ def duplicates(found: str, threshold: float, as_json: bool) -> None:
         "threshold": threshold,
         "groups": groups,
         "pairs": [
-            {"names": [names[a], names[b]], "similarity": round(float(s), 6)}
-            for (a, b), s in zip(copies.pairs, copies.similarities, strict=True)
+            {"names": [names[a], names[b]], "distance": round(float(d), 6)}
+            for (a, b), d in zip(copies.pairs, copies.distances, strict=True)
         ],
     }
 

@@ -10,6 +10,7 @@ import numpy as np
 from instdisc_core.callbacks import plot_log
 from instdisc_core.command_line.found import Found
 from instdisc_core.command_line.group import answer, found_argument, json_option, working
+from instdisc_core.command_line.questions import THRESHOLD
 from instdisc_core.command_line.tables import write_projector, write_table
 from instdisc_core.data import ImageFolder
 from instdisc_core.data.names import printable
@@ -24,7 +25,7 @@ LEAST = 4  # photos, for t-SNE
 @click.command()
 @found_argument
 @click.option("--output", "-o", help="Folder to write to; by default FOUND/report.")
-@click.option("--threshold", "-t", default=DEFAULT_THRESHOLD, help="Of near-duplicates.")
+@click.option("--threshold", "-t", default=DEFAULT_THRESHOLD, help=THRESHOLD)
 @click.option("--test", help="Folder of other images, one subfolder per class, to evaluate on.")
 @json_option
 def report(

@@ -78,16 +78,21 @@ class EmbeddedImages:
     def near_duplicates(self, threshold: float = DEFAULT_THRESHOLD) -> NearDuplicates:
         """Images that are nearly the same: brightened, mirrored, resized, cropped a little.
 
+        A pair is nearly the same if its images are nearer to each other than either is to others:
+        with ``s`` the cosine and ``r_i = 1 - s`` from image ``i`` to its fifth nearest other
+        image, if ``1 - s_ij <= threshold * (r_i + r_j) / 2``. So the default means the same for
+        any embedding. ``r_i`` is at least a quarter of the median of all ``r``, for images with
+        many copies.
+
         Args:
-            threshold: the smallest cosine of a pair. How many of such copies the default finds
-                with an embedding of this package is in ``docs/near_duplicates.md``; other
-                embeddings need another one.
+            threshold: the largest relative distance of a pair, in (0, 1]; less finds less. See
+                ``docs/near_duplicates.md`` for how many altered copies the default finds.
 
         Returns:
-            A NearDuplicates of pairs and of the groups that these form. An image that reaches the
-            threshold with more than 128 others is paired with the 128 nearest.
+            A NearDuplicates of pairs and of the groups that these form. An image with more than
+            128 others that near is paired with the 128 nearest.
 
-        Example: ``ImageIndex(embeddings, photos).near_duplicates(0.8).groups``
+        Example: ``ImageIndex(embeddings, photos).near_duplicates(0.4).groups``
         """
         return near_duplicates(self.rows, threshold, lambda block, k: self.neighbors(k, block))
 

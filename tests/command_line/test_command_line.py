@@ -127,10 +127,10 @@ def test_search_finds_others_and_copies_elsewhere(run, tmp_path):
 
 
 def test_copies_odd_ones_and_clusters_are_listed(run):
-    found = run("duplicates", "--threshold", "0.9999", "--json")
+    found = run("duplicates", "--threshold", "0.001", "--json")
     assert found["groups"] == [["3.png", "copy of 3.png"]]
     assert found["pairs"][0]["names"] == ["3.png", "copy of 3.png"]
-    printed = run("duplicates", "found", "--threshold", "0.9999")
+    printed = run("duplicates", "found", "--threshold", "0.001")
     assert printed.splitlines() == [
         "1 groups of near-duplicates, 2 of 11 photos.", "group 1", "3.png", "copy of 3.png"
     ]  # fmt: skip
