@@ -208,7 +208,9 @@ def best_threshold(pairs, distances, planted):
     order = np.argsort(distances, kind="stable")
     right = np.cumsum([pairs[i] in planted for i in order])
     f1 = 2 * right / (np.arange(1, len(order) + 1) + len(planted))
-    return float(np.ceil(1000 * distances[order[np.argmax(f1)]]) / 1000)
+    rising = distances[order]
+    f1[:-1][rising[1:] == rising[:-1]] = 0  # pairs of one distance are kept together
+    return float(np.ceil(1000 * rising[np.argmax(f1)]) / 1000)
 
 
 def measure(name, folder, args, thresholds):
