@@ -12,6 +12,7 @@ photos are in none of the others.
 
 import io
 import json
+import math
 import time
 from collections import Counter
 from pathlib import Path
@@ -210,7 +211,7 @@ def best_threshold(pairs, distances, planted):
     f1 = 2 * right / (np.arange(1, len(order) + 1) + len(planted))
     rising = distances[order]
     f1[:-1][rising[1:] == rising[:-1]] = 0  # pairs of one distance are kept together
-    return float(np.ceil(1000 * rising[np.argmax(f1)]) / 1000)
+    return math.ceil(1000 * float(rising[np.argmax(f1)])) / 1000
 
 
 def measure(name, folder, args, thresholds):

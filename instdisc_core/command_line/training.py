@@ -202,7 +202,8 @@ def _new_index(folder: Path, model: str | None, size: int | None, verbose: bool)
     if not model.endswith(".keras"):
         known = Found(model).index()
         photos = _photos(folder, Found(model).size(known))
-        return ImageIndex(known.embed(photos, verbose=verbose), photos, known.model)
+        rows = known.embed(photos, verbose=verbose)
+        return ImageIndex(rows, photos, known.model, mirror=known.mirror)
     encoder = keras.saving.load_model(model, compile=False)
     sides = getattr(encoder, "input_shape", (None,) * 3)[1:3]
     if size is None and None in sides:

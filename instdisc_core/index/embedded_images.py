@@ -9,10 +9,9 @@ from numpy.typing import ArrayLike
 from instdisc_core.bank_ops import BankOps
 from instdisc_core.data import ImageSource, Manifest
 from instdisc_core.embedding_model import EmbeddingModel
-from instdisc_core.evaluation.features import embeddings
 from instdisc_core.evaluation.nearest import nearest
 from instdisc_core.index import structure
-from instdisc_core.index.embedder import embedder_of, weights_digest
+from instdisc_core.index.embedder import embedder_of, mirrored_embeddings, weights_digest
 from instdisc_core.index.near_duplicates import DEFAULT_THRESHOLD, NearDuplicates, near_duplicates
 from instdisc_core.index.structure import ImageClusters, Outliers
 from instdisc_core.types import SearchResult, Tensor
@@ -40,10 +39,11 @@ class EmbeddedImages:
         images: ImageSource | Manifest,
         model: EmbeddingModel | None = None,
         backend: str | BankOps | None = None,
+        mirror: bool = False,
     ) -> None:
         self.size = images.size if isinstance(images, ImageSource) else None
         manifest = images.manifest if isinstance(images, ImageSource) else images
-        self._backend = backend
+        self._backend, self.mirror = backend, mirror
         self._take(np.array(rows, "float32"), manifest)
         self.model = None if model is None else embedder_of(model, self.size)
         self._weights = None if self.model is None else weights_digest(self.model)
@@ -162,7 +162,7 @@ class EmbeddedImages:
             "the weights that its rows are from",
             "Build a new index with ImageIndex.from_model.",
         )
-        return embeddings(model, images, batch_size, verbose)
+        return mirrored_embeddings(model, images, self.mirror, batch_size, verbose)
 
     def _nearest(self, features: Tensor, k: int, own: np.ndarray) -> SearchResult:
         """The rows nearest to unit embeddings; ``own`` as in ``nearest``."""

@@ -32,6 +32,7 @@ class Stored(NamedTuple):
     manifest: Manifest
     model: EmbeddingModel | None
     size: tuple[int, int] | None
+    mirror: bool
 
 
 def write(folder: str | os.PathLike, index: Stored) -> None:
@@ -52,7 +53,7 @@ def write(folder: str | os.PathLike, index: Stored) -> None:
         if index.model is not None and not _is_pickled(index.model):
             fills[f"encoder-{version}.keras"] = index.model.save
         about: dict[str, Any] = {"format": FORMAT, "images": len(index.rows)}
-        about |= {"embedding_dim": index.rows.shape[1], "size": index.size}
+        about |= {"embedding_dim": index.rows.shape[1], "size": index.size, "mirror": index.mirror}
         for name, fill in fills.items():
             fill(folder / name)
             about[name.partition("-")[0]] = {"file": name, "digest": file_digest(folder / name)}
@@ -86,14 +87,14 @@ def read(folder: str | os.PathLike) -> Stored:
             paths["encoder"] = _verified(folder, about["encoder"])
         rows = load_file(paths["rows"])["rows"]
         manifest = Manifest.load(paths["manifest"])
-        size = about["size"]
+        size, mirror = about["size"], bool(about["mirror"])
     except (OSError, KeyError, TypeError, ValueError) as error:
         raise ValueError(
             f"Received: {place}, an index that is damaged ({error}). Expected the files that "
             "ImageIndex.save wrote. Take another copy, or build the index again."
         ) from error
     model = keras.saving.load_model(paths["encoder"], compile=False) if "encoder" in paths else None
-    return Stored(rows, manifest, model, None if size is None else tuple(size))
+    return Stored(rows, manifest, model, None if size is None else tuple(size), mirror)
 
 
 def _save_rows(path: Path, rows: np.ndarray) -> None:

@@ -13,10 +13,9 @@ from instdisc_core.data import ImageArray, ImageSource
 from instdisc_core.data.names import listed
 from instdisc_core.embedding_model import EmbeddingModel
 from instdisc_core.evaluation import Retrieval, positions_in, retrieve
-from instdisc_core.evaluation.features import embeddings
 from instdisc_core.index import files
 from instdisc_core.index.embedded_images import EmbeddedImages
-from instdisc_core.index.embedder import embedded
+from instdisc_core.index.embedder import embedded, mirrored_embeddings
 from instdisc_core.index.manifests import joined
 from instdisc_core.types import SearchResult, Tensor
 from instdisc_core.validation import check_features, require
@@ -30,11 +29,10 @@ class ImageIndex(EmbeddedImages):
 
     Args:
         rows: unit embeddings ``(n, embedding_dim)``, one for each image.
-        images: their ImageSource; or its Manifest, with which the index cannot check the size of
-            the images that it embeds.
-        model: the EmbeddingModel that the rows are from, or None: then only embeddings can be
-            searched for, and nothing can be added.
+        images: their ImageSource; or its Manifest, without the size of the images.
+        model: the EmbeddingModel that the rows are from; with None the index embeds no images.
         backend: see ``registry.get_bank_ops``.
+        mirror: whether a row is of an image and its mirror image together; see ``from_model``.
 
     Attributes:
         rows: float32 ``(n, embedding_dim)``; read-only.
@@ -48,8 +46,6 @@ class ImageIndex(EmbeddedImages):
 
     Example:
     ```python
-    from instdisc_core.index import ImageIndex
-
     index = ImageIndex.from_model(model, photos)
     scores, neighbors = index.search(test, k=5)
     print([index.names[j] for j in neighbors[0]])
@@ -62,6 +58,7 @@ class ImageIndex(EmbeddedImages):
         cls,
         model: EmbeddingModel,
         images: ImageSource,
+        mirror: bool = True,
         batch_size: int = 256,
         backend: str | BankOps | None = None,
         verbose: bool = False,
@@ -69,16 +66,19 @@ class ImageIndex(EmbeddedImages):
         """Embed images with a trained model, without augmentation.
 
         Args:
-            model: an InstanceDiscrimination, an NNCLR or a PIC. The index shares its encoder:
-                training it further makes the index raise an error when it embeds.
+            model: an InstanceDiscrimination, an NNCLR or a PIC. The index shares its encoder, and
+                raises an error if that is trained further.
             images: their ImageSource, of the training images or of others.
+            mirror: embed the mirror image too, and take the sum of both, as a unit row. Then an
+                image and its mirror image are the same. False takes half the time.
             batch_size: images at a time.
             backend: see ``registry.get_bank_ops``.
             verbose: show a progress bar.
 
         Example: ``index = ImageIndex.from_model(model, photos)``
         """
-        return cls(embeddings(model, images, batch_size, verbose), images, model, backend)
+        rows = mirrored_embeddings(model, images, mirror, batch_size, verbose)
+        return cls(rows, images, model, backend, mirror)
 
     @classmethod
     def from_encoder(
@@ -87,6 +87,7 @@ class ImageIndex(EmbeddedImages):
         images: ImageSource,
         preprocessing: keras.layers.Layer | Literal["torch"] | None = None,
         center: bool = True,
+        mirror: bool = True,
         batch_size: int = 256,
         backend: str | BankOps | None = None,
         verbose: bool = False,
@@ -96,17 +97,17 @@ class ImageIndex(EmbeddedImages):
         Args:
             encoder, preprocessing: see ``EmbeddingModel``.
             images: their ImageSource.
-            center: subtract the mean of these images' features from all features. Without it, the
-                features of most networks, which are not negative, are all alike.
-            batch_size, backend, verbose: see ``from_model``.
+            center: subtract the mean of these images' features from all. Without it, features
+                that are never negative, as those of most networks, are all alike.
+            mirror, batch_size, backend, verbose: see ``from_model``.
 
         Example: ``index = ImageIndex.from_encoder(encoder, photos)``
         """
         require(
             not center or len(images) > 1, "one image and center=True", "several", "center=False"
         )
-        rows, model = embedded(encoder, images, preprocessing, center, batch_size, verbose)
-        return cls(rows, images, model, backend)
+        rows, model = embedded(encoder, images, preprocessing, center, mirror, batch_size, verbose)
+        return cls(rows, images, model, backend, mirror)
 
     def search(self, queries: ImageSource | Tensor, k: int = 10) -> SearchResult:
         """The ``k`` images most similar to each query, best first.
@@ -123,9 +124,8 @@ class ImageIndex(EmbeddedImages):
             A SearchResult of cosines and indices, NumPy arrays ``(q, k)``.
 
         Raises:
-            ValueError: ``k`` out of its range, images of another size, embeddings of another
-                width or not finite; or images, and the index has no model or one that was trained
-                further.
+            ValueError: ``k`` out of its range, embeddings of another width or not finite; and as
+                ``embed``.
 
         Example: ``ImageIndex.from_model(model, photos).search(images[:2], k=3).indices``
         """
@@ -150,9 +150,8 @@ class ImageIndex(EmbeddedImages):
         """``search`` with pictures: a Retrieval, which is drawn and saved as a page.
 
         Args:
-            queries: ImageSource of the queries.
+            queries, k, indices: see ``evaluation.retrieve``.
             gallery: the ImageSource of the images in the index.
-            k, indices: see ``evaluation.retrieve``.
 
         Raises:
             ValueError: ``gallery`` holds other images than the index; and as ``search``.
@@ -173,7 +172,7 @@ class ImageIndex(EmbeddedImages):
             batch_size, verbose: see ``from_model``.
 
         Returns:
-            How many images were added.
+            How many were added.
 
         Raises:
             ValueError: an image has a name of the index and other bytes; and as ``embed``.
@@ -212,7 +211,6 @@ class ImageIndex(EmbeddedImages):
         Example:
         ```python
         import json, pathlib
-        from instdisc_core.index import ImageIndex
 
         ImageIndex.from_model(model, photos).save("found")
         folder = pathlib.Path("found")  # from here on, the rows with NumPy alone
@@ -222,7 +220,9 @@ class ImageIndex(EmbeddedImages):
         rows = np.frombuffer(data, "<f4", offset=start).reshape(about["images"], -1)
         ```
         """
-        files.write(folder, files.Stored(self.rows, self.manifest, self.model, self.size))
+        files.write(
+            folder, files.Stored(self.rows, self.manifest, self.model, self.size, self.mirror)
+        )
 
     @classmethod
     def load(
@@ -245,6 +245,6 @@ class ImageIndex(EmbeddedImages):
         Example: ``ImageIndex(embeddings, photos).save("rows"); ImageIndex.load("rows")``
         """
         stored = files.read(folder)
-        index = cls(stored.rows, stored.manifest, stored.model or model, backend)
+        index = cls(stored.rows, stored.manifest, stored.model or model, backend, stored.mirror)
         index.size = stored.size
         return index

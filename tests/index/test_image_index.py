@@ -18,7 +18,12 @@ def cosines(rows):
 
 
 def test_the_rows_are_the_model_s_embeddings(index, model, photos):
-    np.testing.assert_array_equal(index.rows, model.predict(photos.ordered(), verbose=0))
+    rows = model.predict(photos.ordered(), verbose=0)
+    plain = ImageIndex.from_model(model, photos, mirror=False)
+    np.testing.assert_array_equal(plain.rows, rows)
+    both = rows + model.predict(pixels()[:, :, ::-1].copy(), verbose=0)
+    both /= np.linalg.norm(both, axis=1, keepdims=True)
+    np.testing.assert_allclose(index.rows, both, atol=1e-6)
     assert index.names == photos.names
     assert len(index) == N
     assert not index.rows.flags.writeable
@@ -37,6 +42,13 @@ def test_an_image_finds_the_nearest_others_and_not_itself(index, photos):
     np.testing.assert_array_equal(some.indices, expected[[4, 2]])
     np.testing.assert_array_equal(index.neighbors(3, [4, 2]).indices, expected[[4, 2]])
     np.testing.assert_array_equal(index.search(pixels()[[4, 2]], 3).indices, expected[[4, 2]])
+
+
+def test_an_image_and_its_mirror_image_are_the_same(index):
+    mirrored = pixels()[:, :, ::-1].copy()
+    found = index.search(mirrored, 1)
+    assert found.indices[:, 0].tolist() == list(range(N))
+    np.testing.assert_allclose(found.scores, 1, atol=1e-6)
 
 
 def test_other_images_and_embeddings_find_any(index):
@@ -103,7 +115,7 @@ def test_added_images_leave_the_rows_as_they_were(index, model, photos):
     both = named(np.concatenate([pixels(), new.images()]))
     assert index.add(both) == 3
     np.testing.assert_array_equal(index.rows[:N], before)
-    np.testing.assert_allclose(index.rows[N:], model.predict(new.ordered(), verbose=0), atol=1e-6)
+    np.testing.assert_allclose(index.rows[N:], index.embed(new), atol=1e-6)
     assert index.names == (*photos.names, *new.names)
     assert index.search(index.rows[[N]], 1).indices.tolist() == [[N]]
     assert index.add(both) == 0
@@ -140,7 +152,7 @@ def test_a_model_that_is_trained_further_is_noticed(index, model, photos):
 @pytest.mark.parametrize("center", [True, False])
 def test_any_encoder_gives_an_index_without_training(photos, center):
     network = encoder()
-    index = ImageIndex.from_encoder(network, photos, center=center)
+    index = ImageIndex.from_encoder(network, photos, center=center, mirror=False)
     features = keras.ops.convert_to_numpy(network(photos.images()))
     features = features - features.mean(axis=0) if center else features
     expected = features / np.linalg.norm(features, axis=1, keepdims=True)
@@ -149,6 +161,9 @@ def test_any_encoder_gives_an_index_without_training(photos, center):
     np.testing.assert_allclose(
         index.embed(photos.subset([3])), index.rows[[3]], atol=1e-5, err_msg="the stored mean"
     )
+    index = ImageIndex.from_encoder(network, photos, center=center)
+    np.testing.assert_allclose(index.embed(photos), index.rows, atol=1e-5)
+    assert np.all(index.search(pixels()[:, :, ::-1].copy(), 1).indices[:, 0] == np.arange(N))
 
 
 def test_one_image_has_no_center(photos):
@@ -159,5 +174,5 @@ def test_one_image_has_no_center(photos):
 
 def test_nnclr_is_indexed_by_its_projector(photos):
     model = NNCLR(encoder(), DIM, 7, augmenter=keras.layers.GaussianNoise(0.1), seed=0)
-    index = ImageIndex.from_model(model, photos)
+    index = ImageIndex.from_model(model, photos, mirror=False)
     np.testing.assert_allclose(index.embed(photos), model.predict(photos.ordered(), verbose=0))

@@ -25,6 +25,7 @@ def test_a_saved_index_is_the_same_in_another_process(index, photos, tmp_path):
     np.testing.assert_array_equal(again.rows, index.rows)
     again.manifest.check(index.manifest)
     assert again.size == index.size == (SIDE, SIDE)
+    assert again.mirror is index.mirror is True
     np.testing.assert_allclose(again.embed(photos), index.rows, atol=1e-6)
     new = named(pixels(2, seed=1), first=N)
     assert again.add(new) == 2
