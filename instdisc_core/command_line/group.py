@@ -31,6 +31,8 @@ class Commands(click.Group):
                 raise click.ClickException(
                     f"{name} is not installed: pip install 'instdisc-core[cli]' {name}."
                 ) from error
+            except BrokenPipeError:  # such as "| head": click ends quietly
+                raise
             except (ValueError, ImportError, OSError) as error:
                 raise click.ClickException(sentence(error)) from error
             except KeyboardInterrupt:
@@ -67,6 +69,11 @@ def working() -> Iterator[None]:
     """Within this block, what libraries print goes to stderr: progress is no result."""
     with contextlib.redirect_stdout(sys.stderr):
         yield
+
+
+def shows_bars(quiet: bool) -> bool:
+    """Whether to draw progress bars: on a terminal, and if nobody asked for quiet."""
+    return not quiet and sys.stderr.isatty()
 
 
 def json_option(command: Callable) -> Callable:

@@ -1,6 +1,5 @@
 """Commands that embed images: train, index, embed; and the recipes."""
 
-import sys
 import time
 from pathlib import Path
 from typing import Any, Literal
@@ -11,7 +10,7 @@ import numpy as np
 
 from instdisc_core import recipes
 from instdisc_core.command_line.found import Found
-from instdisc_core.command_line.group import answer, json_option, shown, working
+from instdisc_core.command_line.group import answer, json_option, shown, shows_bars, working
 from instdisc_core.command_line.tables import write_table
 from instdisc_core.data import ImageFolder, ImageSource
 from instdisc_core.data.names import printable
@@ -72,7 +71,7 @@ def train(
             )
         is_indexed = is_trained and found.has_index
         if not is_indexed:
-            index = ImageIndex.from_model(model, photos, verbose=not quiet)
+            index = ImageIndex.from_model(model, photos, verbose=shows_bars(quiet))
             index.save(found.index_folder)
     result = {
         "output": output,
@@ -117,9 +116,9 @@ def index(
             require(model is None, f"--model, and {output}, which has an index", "one of them")
             known = found.index()
             photos = _photos(Path(folder), found.size(known))
-            added = known.add(photos, verbose=not quiet)
+            added = known.add(photos, verbose=shows_bars(quiet))
         else:
-            known = _new_index(Path(folder), model, size, not quiet)
+            known = _new_index(Path(folder), model, size, shows_bars(quiet))
             added = len(known)
             found.claim(Path(folder))
         if added:
@@ -146,7 +145,7 @@ def embed(folder: str, found: str, output: str, quiet: bool, as_json: bool) -> N
     with working():
         known = Found(found).index()
         photos = _photos(Path(folder), Found(found).size(known))
-        rows = known.embed(photos, verbose=not quiet)
+        rows = known.embed(photos, verbose=shows_bars(quiet))
         write_table(Path(output), {"name": photos.names, "vector": rows})
     result = {"output": output, "photos": len(photos), "embedding_dim": rows.shape[1]}
     text = f"{printable(output)} holds {len(photos)} embeddings of {rows.shape[1]} numbers."
@@ -217,6 +216,4 @@ def _new_index(folder: Path, model: str | None, size: int | None, verbose: bool)
 
 def _verbose(quiet: bool) -> Literal["auto", 0, 1, 2]:
     """Of ``fit``: a bar on a terminal, a line for each epoch elsewhere."""
-    if quiet:
-        return 0
-    return 1 if sys.stderr.isatty() else 2
+    return 1 if shows_bars(quiet) else 0 if quiet else 2
