@@ -19,13 +19,14 @@ from instdisc_core.index import ImageIndex
 from instdisc_core.recipes import Recipe
 from instdisc_core.validation import require
 
+DEFAULT_RECIPE = "small-cifar10"
 SAVE_EVERY = 200  # steps between checkpoints
 
 
 @click.command()
 @click.argument("folder", type=click.Path())
 @click.option("--output", "-o", default="found", help="Folder to write to.")
-@click.option("--recipe", "name", default="small-cifar10", help="See 'instdisc recipes'.")
+@click.option("--recipe", "name", default=DEFAULT_RECIPE, help="See 'instdisc recipes'.")
 @click.option("--epochs", type=click.IntRange(1), help="Instead of the recipe's.")
 @click.option("--size", type=click.IntRange(8), help="Side of the images, not the recipe's.")
 @click.option("--seed", default=0, help="Of everything that is drawn.")
