@@ -25,14 +25,15 @@ from PIL import Image, ImageDraw, ImageEnhance, ImageFont, ImageOps
 from benchmarks import harness
 from instdisc_core import recipes
 from instdisc_core.data import ImageArray, ImageFolder, decode
-from instdisc_core.evaluation import unit
+from instdisc_core.evaluation import unit, whitened
 from instdisc_core.index import DEFAULT_THRESHOLD, ImageIndex
 
 SIZE = 32  # side in pixels of the images that are embedded
 RECIPE = "small-cifar10"
-LEARNED, DEFAULT = "learned embedding", "learned embedding, default threshold"
+WHITENED, DEFAULT = "whitened features", "whitened features, default threshold"
+LEARNED = "learned embedding"
 STAGE, UNTRAINED, PIXELS = "learned encoder, conv4", "untrained encoder", "raw pixels"
-COSINE, PIXELS_COSINE = "learned embedding, cosine alone", "raw pixels, cosine alone"
+COSINE, PIXELS_COSINE = "whitened features, cosine alone", "raw pixels, cosine alone"
 HASH, BITS = "perceptual hash", 64
 LARGEST_HASH = 0.3  # share of different bits
 NEIGHBORS = 16  # of each image, whose cosines are looked at
@@ -166,19 +167,20 @@ def candidates(source, files, folder, args):
     maps = model.encoder.get_layer("conv4").output
     stage = keras.Model(model.encoder.input, keras.layers.Flatten()(maps))
 
-    def of_model():
-        return ImageIndex.from_model(model, source)
+    def of_whitened():
+        return ImageIndex.from_model(whitened(model, source), source)
 
     def of_pixels():
         rows = source.images().reshape(len(source), -1).astype("float32")
         return ImageIndex(unit(rows - rows.mean(axis=0)), source)
 
     runs = {
-        LEARNED: lambda: relative_pairs(of_model()),
+        WHITENED: lambda: relative_pairs(of_whitened()),
+        LEARNED: lambda: relative_pairs(ImageIndex.from_model(model, source)),
         STAGE: lambda: relative_pairs(ImageIndex.from_encoder(stage, source)),
         UNTRAINED: lambda: relative_pairs(ImageIndex.from_encoder(untrained, source)),
         PIXELS: lambda: relative_pairs(of_pixels()),
-        COSINE: lambda: cosine_pairs(of_model()),
+        COSINE: lambda: cosine_pairs(of_whitened()),
         PIXELS_COSINE: lambda: cosine_pairs(of_pixels()),
         HASH: lambda: hashed_pairs(files),
     }
@@ -223,7 +225,7 @@ def measure(name, folder, args, thresholds):
         threshold = thresholds.setdefault(method, best)
         results[method] = scores(pairs, distances, planted, threshold)
         results[method] |= {"seconds": seconds, "best_threshold_here": best}
-    results[DEFAULT] = scores(*found[LEARNED][:2], planted, DEFAULT_THRESHOLD)
+    results[DEFAULT] = scores(*found[WHITENED][:2], planted, DEFAULT_THRESHOLD)
     return {"photos": len(source) - len(planted), "copies": len(planted), "methods": results}
 
 

@@ -8,7 +8,7 @@ import numpy as np
 from instdisc_core.types import SearchResult
 from instdisc_core.validation import require_number
 
-DEFAULT_THRESHOLD = 0.3
+DEFAULT_THRESHOLD = 0.5
 RANK = 5  # the nearest other image whose distance is the unit of distances around an image
 FLOOR = 0.25  # of the median of these units: so many copies of an image do not hide each other
 FEW, MANY = 16, 128  # neighbors that are looked at: of every image, and of those with more copies
