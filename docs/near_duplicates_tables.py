@@ -3,9 +3,10 @@
 from performance_tables import markdown, stored
 
 METHODS = (
-    "learned embedding, default threshold",
+    "whitened features, default threshold",
+    "whitened features",
+    "whitened features, cosine alone",
     "learned embedding",
-    "learned embedding, cosine alone",
     "learned encoder, conv4",
     "untrained encoder",
     "raw pixels",

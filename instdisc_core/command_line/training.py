@@ -15,6 +15,7 @@ from instdisc_core.command_line.tables import write_table
 from instdisc_core.data import ImageFolder, ImageSource
 from instdisc_core.data.names import printable
 from instdisc_core.embedding_model import EmbeddingModel
+from instdisc_core.evaluation import whitened
 from instdisc_core.index import ImageIndex
 from instdisc_core.recipes import Recipe
 from instdisc_core.validation import require
@@ -72,7 +73,9 @@ def train(
             )
         is_indexed = is_trained and found.has_index
         if not is_indexed:
-            index = ImageIndex.from_model(model, photos, verbose=shows_bars(quiet))
+            index = ImageIndex.from_model(
+                whitened(model, distinct), photos, verbose=shows_bars(quiet)
+            )
             index.save(found.index_folder)
     result = {
         "output": output,
@@ -209,10 +212,9 @@ def _new_index(folder: Path, model: str | None, size: int | None, verbose: bool)
     if size is None and None in sides:
         raise ValueError(f"{printable(model)} takes images of any size: say which with --size.")
     photos = _photos(folder, tuple(sides) if size is None else size)
-    build = (
-        ImageIndex.from_model if isinstance(encoder, EmbeddingModel) else ImageIndex.from_encoder
-    )
-    return build(encoder, photos, verbose=verbose)
+    if not isinstance(encoder, EmbeddingModel):
+        return ImageIndex.from_encoder(encoder, photos, verbose=verbose)
+    return ImageIndex.from_model(whitened(encoder, photos), photos, verbose=verbose)
 
 
 def _verbose(quiet: bool) -> Literal["auto", 0, 1, 2]:

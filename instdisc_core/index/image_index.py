@@ -66,8 +66,8 @@ class ImageIndex(EmbeddedImages):
         """Embed images with a trained model, without augmentation.
 
         Args:
-            model: an InstanceDiscrimination, an NNCLR or a PIC. The index shares its encoder, and
-                raises an error if that is trained further.
+            model: an EmbeddingModel; ``evaluation.whitened(model, images)`` finds more. The index
+                shares its encoder, and raises an error if that is trained further.
             images: their ImageSource, of the training images or of others.
             mirror: embed the mirror image too, and take the sum of both, as a unit row. Then an
                 image and its mirror image are the same. False takes half the time.
