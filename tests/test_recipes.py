@@ -23,6 +23,7 @@ from instdisc_core.data import ImageArray, SlidingWindow
 from instdisc_core.recipes.building import (
     build_augmenter,
     build_learning_rate,
+    build_model,
     build_objective,
     build_optimizer,
 )
@@ -137,6 +138,14 @@ def test_a_pic_recipe_trains_a_pic_model():
         recipe.train(images(11), verbose=0)
 
 
+def test_the_weight_decay_of_adamw_is_not_an_l2_term_of_class_weights():
+    changes = {**TINY, "stem": "patch", "depth": 10, "projector": (6,), "weight_decay": 0.1}
+    for optimizer, of_rows in (("adamw", 0.0), ("sgd", 0.1)):
+        recipe = recipes.get("pic-cifar10", **changes, optimizer=optimizer)
+        assert build_model(recipe, 20).class_weights.weight_decay == of_rows
+    assert build_optimizer(recipes.get("pic-cifar10", optimizer="adamw"), 3).weight_decay > 0
+
+
 def test_a_recipe_may_have_a_projector_of_several_layers():
     model = recipes.get("small-cifar10", **TINY, projector=(6,)).build(16, seed=0)
     assert isinstance(model, InstanceDiscrimination)
@@ -199,7 +208,7 @@ def test_the_settings_reach_the_model():
         ("dtype_policy", "float16", r"dtype_policy='float16'\. Expected one of 'float32'"),
         ("objective", "nnclr", r"objective='nnclr', views=1 and predictor=\(\)\. Expected two"),
         ("sliding_window", (6, 4), "window=6 and stride=4"),
-        ("predictor", (5,), r"predictor=\(5,\)\. Expected objective='nnclr'"),
+        ("predictor", (5,), r"predictor=\(5,\) and objective='non.*Expected .*Set predictor=\(\)"),
         ("warmup_epochs", 5, r"warmup_epochs=5 and milestones=\(120, 160\)\. Expected a warm-up,"),
     ],
 )
