@@ -23,12 +23,12 @@ settings.load_profile("ci")
 if keras.backend.backend() == "jax":
     import jax
 
-    # Many tests train a model of the same shape: its step is compiled once, for processes that
-    # tests start too.
+    # What tests compile again is compiled once, for processes that tests start too: the steps of
+    # models of the same shape, and the loops of eager operations, which JAX compiles at each call.
     COMPILED = tempfile.TemporaryDirectory(prefix="compiled-")
     for setting, value in {
         "jax_compilation_cache_dir": COMPILED.name,
-        "jax_persistent_cache_min_compile_time_secs": 0.1,
+        "jax_persistent_cache_min_compile_time_secs": 0,
     }.items():
         jax.config.update(setting, value)
         os.environ[setting.upper()] = str(value)
@@ -67,6 +67,30 @@ def pytest_report_header(config):
         f"keras backend: {backend}, bank: {type(get_bank_ops()).__name__}",
         f"processor: {', '.join(processor) or 'no settings'}",
     ]
+
+
+def pytest_collection_modifyitems(items):
+    """What calls no framework does the same on each of them, so that one runs it."""
+    if keras.backend.backend() != "torch":
+        skip = pytest.mark.skip(reason="calls no framework, and torch runs it")
+        for item in items:
+            if item.get_closest_marker("framework_independent"):
+                item.add_marker(skip)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item):
+    """A test that is said to call no framework fails where it does."""
+    if keras.backend.backend() != "torch" or not item.get_closest_marker("framework_independent"):
+        return (yield)
+    from torch.overrides import TorchFunctionMode
+
+    class Forbidden(TorchFunctionMode):
+        def __torch_function__(self, function, types, args=(), kwargs=None):
+            raise AssertionError(f"it is not independent of the framework: it calls {function}")
+
+    with Forbidden():
+        return (yield)
 
 
 @pytest.fixture(autouse=True)

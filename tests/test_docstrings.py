@@ -10,6 +10,7 @@ from pathlib import Path
 import keras
 import numpy as np
 import pytest
+from models import runs_eagerly
 from PIL import Image
 
 import instdisc_core
@@ -90,7 +91,7 @@ def names(folder, monkeypatch):
     layers = [keras.layers.Rescaling(1 / 127.5, -1), keras.layers.Flatten(), keras.layers.Dense(8)]
     encoder = keras.Sequential(layers)
     model = InstanceDiscrimination(encoder, N, DIM, "non_parametric_softmax", seed=0)
-    model.compile(optimizer="sgd", run_eagerly=True)
+    model.compile(optimizer="sgd", run_eagerly=runs_eagerly())
     bank = MemoryBank(N, DIM, seed=1)
     embeddings = keras.ops.convert_to_numpy(bank.rows)
     source = data.ImageArray(images, labels)
