@@ -51,7 +51,9 @@ FILES = "--data DATA --work WORK"
 OTHER_NCE = ("nce-512", "nce-10", "nce-1")
 RESNET50 = "--depth 50 --stem imagenet"
 PARTS = {
-    "correctness": Part("correctness", toy="--select test_configuration"),
+    "correctness": Part(
+        "correctness", toy="--tests tests/test_memory_bank.py --select test_configuration"
+    ),
     "objectives": Part("objectives", toy=SMALL),
     "objectives-imagenet": Part("objectives", f"--num-instances {IMAGENET}", SMALL),
     "objectives-imagenet-bfloat16": Part(

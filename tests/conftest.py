@@ -18,6 +18,7 @@ settings.register_profile(
     "ci", max_examples=20, derandomize=True, phases=[Phase.explicit, Phase.generate], **_COMMON
 )
 settings.register_profile("long", max_examples=500, **_COMMON)  # pytest --hypothesis-profile=long
+settings.register_profile("few", settings.get_profile("ci"), max_examples=10)  # of slow ones
 settings.load_profile("ci")
 
 if keras.backend.backend() == "jax":
@@ -27,7 +28,7 @@ if keras.backend.backend() == "jax":
     # models of the same shape, and the loops of eager operations, which JAX compiles at each call.
     COMPILED = tempfile.TemporaryDirectory(prefix="compiled-")
     for setting, value in {
-        "jax_compilation_cache_dir": COMPILED.name,
+        "jax_compilation_cache_dir": os.environ.get("JAX_COMPILATION_CACHE_DIR", COMPILED.name),
         "jax_persistent_cache_min_compile_time_secs": 0,
     }.items():
         jax.config.update(setting, value)
@@ -97,6 +98,13 @@ def pytest_runtest_call(item):
 def same_start():
     """Every test starts from the same random state, whichever ran before."""
     keras.utils.set_random_seed(0)
+
+
+@pytest.fixture(autouse=True)
+def searches_are_eager(request, monkeypatch):
+    """TensorFlow compiles a search for each bank, which the tests of backends alone need."""
+    if keras.backend.backend() == "tensorflow" and request.path.parent.name != "backends":
+        monkeypatch.delattr(type(get_bank_ops()), "_nearest")
 
 
 @pytest.fixture

@@ -288,7 +288,7 @@ def hour(tmp_path, monkeypatch):
 @pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor")
 def test_an_hour_on_a_gpu_is_rehearsed(hour, monkeypatch, capsys):
     if keras.backend.backend() != "torch":  # XLA compiles encoders for minutes
-        some = ("correctness", "objectives", "search")
+        some = ("correctness", "search")
         found = hour("--rehearse", "--parts", *some)
         assert found["parts"] == dict.fromkeys(some, gpu.DONE)
         return

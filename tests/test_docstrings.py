@@ -30,6 +30,7 @@ from instdisc_core import (
     partition,
     recipes,
 )
+from instdisc_core.testing.strategies import unit_rows
 
 ROOT = Path(__file__).parent.parent
 EXAMPLE = re.compile(
@@ -81,38 +82,55 @@ def public_names():
     return names
 
 
-@pytest.fixture
-def names(folder, monkeypatch):
-    """What every example may use; listed in CONTRIBUTING.md."""
-    monkeypatch.chdir(folder)
-    rng = np.random.default_rng(0)
-    images = rng.integers(0, 256, (N, SIDE, SIDE, 3), "uint8")
-    labels = np.arange(N) % 4
-    layers = [keras.layers.Rescaling(1 / 127.5, -1), keras.layers.Flatten(), keras.layers.Dense(8)]
-    encoder = keras.Sequential(layers)
-    model = InstanceDiscrimination(encoder, N, DIM, "non_parametric_softmax", seed=0)
-    model.compile(optimizer="sgd", run_eagerly=runs_eagerly())
-    bank = MemoryBank(N, DIM, seed=1)
-    embeddings = keras.ops.convert_to_numpy(bank.rows)
-    source = data.ImageArray(images, labels)
-    return public_names() | {
-        "images": images,
-        "indices": np.arange(N, dtype="int32"),
-        "labels": labels,
-        "photos": source,
-        "train": source,
-        "test": data.ImageArray(images[::-1].copy(), labels),
-        "encoder": encoder,
-        "model": model,
-        "bank": bank,
-        "embeddings": embeddings,
-        "features": embeddings,
-    }
+class Names(dict):
+    """What every example may use; listed in CONTRIBUTING.md. A model is built where it is named."""
+
+    def __init__(self):
+        rng = np.random.default_rng(0)
+        images = rng.integers(0, 256, (N, SIDE, SIDE, 3), "uint8")
+        labels = np.arange(N) % 4
+        source = data.ImageArray(images, labels)
+        embeddings = unit_rows(np.random.default_rng(1), N, DIM)
+        super().__init__(public_names())
+        self.update(
+            images=images,
+            indices=np.arange(N, dtype="int32"),
+            labels=labels,
+            photos=source,
+            train=source,
+            test=data.ImageArray(images[::-1].copy(), labels),
+            embeddings=embeddings,
+            features=embeddings,
+        )
+        self.builders = {"encoder": self.encoder, "model": self.model, "bank": self.bank}
+        for name in self.builders:  # which modules may have too
+            self.pop(name, None)
+
+    def __missing__(self, name):
+        if name not in self.builders:
+            raise KeyError(name)
+        self[name] = self.builders[name]()
+        return self[name]
+
+    def encoder(self):
+        layers = [keras.layers.Rescaling(1 / 127.5, -1), keras.layers.Flatten()]
+        return keras.Sequential([*layers, keras.layers.Dense(8)])
+
+    def model(self):
+        model = InstanceDiscrimination(self.encoder(), N, DIM, "non_parametric_softmax", seed=0)
+        model.compile(optimizer="sgd", run_eagerly=runs_eagerly())
+        return model
+
+    def bank(self):
+        bank = MemoryBank(N, DIM)
+        bank.rows.assign(self["embeddings"])
+        return bank
 
 
 @pytest.mark.parametrize("example", list(examples()))
-def test_examples_run(example, names):
-    exec(compile(example, "<example>", "exec"), names)
+def test_examples_run(example, folder, monkeypatch):
+    monkeypatch.chdir(folder)
+    exec(compile(example, "<example>", "exec"), Names())
 
 
 def test_public_classes_and_functions_have_examples():

@@ -168,6 +168,8 @@ def test_a_mutation_changes_a_file_and_is_the_same_again(kind):
 def test_no_damaged_file_is_loaded_as_something_else(tmp_path, key, count):
     (home := tmp_path / "home").mkdir()
     loader = loaders.LOADERS[key][1](home)
+    if keras.backend.backend() != "torch":  # the files are the same
+        count = min(count, 3)
     for i in range(count):
         (folder := tmp_path / str(i)).mkdir()
         mutation, name = reader.damaged(loader, folder, f"{key}:{i}")

@@ -48,8 +48,16 @@ def assert_ends_equal(folder, expected, expected_folder, train, stop, save_freq,
     assert (folder / "log.csv").read_bytes() == (expected_folder / "log.csv").read_bytes()
 
 
-@pytest.mark.parametrize("train", [as_source, as_arrays])
-@pytest.mark.parametrize(("save_freq", "stop"), [(1, 2), (2, 4), ("epoch", 5)])
+@pytest.mark.parametrize(
+    ("train", "save_freq", "stop"),
+    [
+        (as_source, 1, 2),
+        (as_source, 2, 4),
+        (as_source, "epoch", 5),
+        (as_arrays, 1, 4),
+        (as_arrays, "epoch", 5),
+    ],
+)
 def test_a_run_stopped_again_and_again_ends_equal(tmp_path, whole, train, save_freq, stop):
     assert_ends_equal(tmp_path, *whole[train], train, stop, save_freq)
 
