@@ -2,6 +2,7 @@
 
 import os
 import tempfile
+import warnings
 
 import keras
 import numpy as np
@@ -98,6 +99,21 @@ def pytest_runtest_call(item):
 def same_start():
     """Every test starts from the same random state, whichever ran before."""
     keras.utils.set_random_seed(0)
+
+
+@pytest.fixture
+def uncompiled():
+    """TensorFlow executes what it would compile; for networks, with which that takes long."""
+    if keras.backend.backend() != "tensorflow":
+        yield
+        return
+    import tensorflow as tf
+
+    tf.config.run_functions_eagerly(True)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Even though the `tf.config.*tf.data functions")
+        yield
+    tf.config.run_functions_eagerly(False)
 
 
 @pytest.fixture(autouse=True)

@@ -89,6 +89,7 @@ def test_the_settings_of_nnclr():
     assert (recipe.learning_rate, recipe.batch_size) == (0.1, 512)
 
 
+@pytest.mark.usefixtures("uncompiled")
 def test_an_nnclr_recipe_trains_an_nnclr_model():
     small = {"stem": "patch", "depth": 10, "projector": (6,), "predictor": (5,)}
     pairs = (("support_set", 12), ("top_k", 2), ("enqueue", "both"))
@@ -119,6 +120,7 @@ def test_the_settings_of_pic():
     assert recipes.get("pic-cifar10").sliding_window[0] < 50_000
 
 
+@pytest.mark.usefixtures("uncompiled")
 def test_a_pic_recipe_trains_a_pic_model():
     small = {"stem": "patch", "depth": 10, "projector": (6,), "sliding_window": (12, 4)}
     pairs = (("recent_negatives", 9), ("rate_factor", 0.5))
@@ -281,6 +283,7 @@ def test_weight_decay_is_as_strong_as_pytorch_s():
 # -- a run
 
 
+@pytest.mark.usefixtures("uncompiled")
 def test_a_run_is_written_down_and_continues_where_it_stopped(tmp_path, capsys):
     recipe = recipes.get("small-cifar10", **TINY)
     source = images()
@@ -325,6 +328,7 @@ def test_one_process_at_a_time(tmp_path):
     assert not (tmp_path / "recipe.json").exists(), "who does not hold the folder writes nothing"
 
 
+@pytest.mark.usefixtures("uncompiled")
 def test_the_settings_of_a_run_reach_its_parts(monkeypatch):
     """The batches get ``on_device``, and the augmentation draws by the seed."""
     recipe, source, given = recipes.get("small-cifar10", **TINY), images(), {}

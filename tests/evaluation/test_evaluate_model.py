@@ -14,6 +14,8 @@ from instdisc_core.encoders import STAGES
 from instdisc_core.evaluation import evaluate, evaluate_model, knn_accuracy, measures, retrieve
 from instdisc_core.evaluation.features import encoder_features, stage_features
 
+pytestmark = pytest.mark.usefixtures("uncompiled")
+
 
 def test_a_model_that_diverged_is_not_evaluated():
     model = build_model()
