@@ -326,7 +326,7 @@ def test_an_hour_continues_with_what_is_missing(hour, monkeypatch, tmp_path):
     assert started == ["search"]
 
 
-@pytest.mark.usefixtures("uncompiled")
+@pytest.mark.on_one_backend
 def test_a_training_stops_in_time_and_continues(tmp_path, monkeypatch):
     monkeypatch.setattr(harness, "RESULTS", tmp_path)
     data = gpu.write_toy_images(tmp_path / "toy")

@@ -32,6 +32,18 @@ from instdisc_core import (
 )
 from instdisc_core.testing.strategies import unit_rows
 
+# Packages without code for a framework: they join what the others have. Their examples show how
+# they are called, and other tests run them on each framework.
+JOINING = (
+    "callbacks",
+    "checkpoints",
+    "data",
+    "encoders",
+    "evaluation",
+    "heads",
+    "recipes",
+    "testing",
+)
 ROOT = Path(__file__).parent.parent
 EXAMPLE = re.compile(
     r"^Examples?:[ \n]*(?:```python\n(.*?)```|``(.+?)``)", re.DOTALL | re.MULTILINE
@@ -55,8 +67,11 @@ def examples():
                 continue
             for name, docstring in docstrings(path):
                 for block, line in EXAMPLE.findall(docstring):
-                    where = f"{path.relative_to(ROOT).with_suffix('')}:{name}"
-                    yield pytest.param(textwrap.dedent(block or line), id=where)
+                    place = path.relative_to(ROOT).with_suffix("")
+                    marks = [pytest.mark.on_one_backend] if place.parts[1] in JOINING else []
+                    yield pytest.param(
+                        textwrap.dedent(block or line), id=f"{place}:{name}", marks=marks
+                    )
 
 
 @pytest.fixture(scope="module")
