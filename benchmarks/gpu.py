@@ -65,7 +65,10 @@ PARTS = {
     "bank": Part(
         "bank", toy="--small 200 --large 400 --num-instances 300 --batch-size 8 --rounds 1"
     ),
-    "search": Part("search", toy="--num-instances 500 --queries 7 --k 5 --rounds 1"),
+    "search": Part(
+        "search",
+        toy="--num-instances 500 --queries 7 --k 5 --rounds 1 --sizes 60 500 --counts 1 3",
+    ),
     "step": Part("step", toy=f"{SMALL} --width 16"),
     "step-resnet50": Part(
         "step",
