@@ -206,6 +206,7 @@ def network(monkeypatch):
     return NETWORK
 
 
+@pytest.mark.usefixtures("uncompiled")
 def test_encoders(run, network):
     found = run(encoders, *network)["float32"]
     assert set(found["seconds"]) == set(found["errors"]) > {names.KERAS_ENCODER}
@@ -214,6 +215,7 @@ def test_encoders(run, network):
     assert found["ratio"] == medians[names.KERAS_ENCODER] / medians[fastest]
 
 
+@pytest.mark.usefixtures("uncompiled")
 def test_end_to_end(run, network):
     stored = run(end_to_end, *network, "--images", 16, "--workers", 0)
     plain = {names.PLAIN} if keras.backend.backend() == "torch" else set()
@@ -326,7 +328,7 @@ def hour(tmp_path, monkeypatch):
 @pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor")
 def test_an_hour_on_a_gpu_is_rehearsed(hour, monkeypatch, capsys):
     if keras.backend.backend() != "torch":  # XLA compiles encoders for minutes
-        some = ("correctness", "objectives", "search")
+        some = ("correctness", "search")
         found = hour("--rehearse", "--parts", *some)
         assert found["parts"] == dict.fromkeys(some, gpu.DONE)
         return
@@ -362,6 +364,7 @@ def test_an_hour_continues_with_what_is_missing(hour, monkeypatch, tmp_path):
     assert started == ["search"]
 
 
+@pytest.mark.on_one_backend
 def test_a_training_stops_in_time_and_continues(tmp_path, monkeypatch):
     monkeypatch.setattr(harness, "RESULTS", tmp_path)
     data = gpu.write_toy_images(tmp_path / "toy")
