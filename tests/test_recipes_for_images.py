@@ -9,6 +9,7 @@ from PIL import Image
 
 from instdisc_core import recipes
 from instdisc_core.data import ImageArray, ImageFolder
+from instdisc_core.recipes import choosing
 
 FAST = 0.01  # seconds of a step
 
@@ -34,8 +35,8 @@ def test_the_training_fits_into_the_time():
     for step in (0.02, 0.3):
         for n in (300, 1000):
             recipe = recipes.for_images(of_noise(n), minutes=3, speed=constant(step))
-            steps = -(-n // recipe.batch_size) * recipe.epochs
-            assert 0.8 * 180 < steps * step <= 180
+            epoch = -(-n // recipe.batch_size) * step + choosing.EPOCH_END
+            assert 0.8 * 180 < recipe.epochs * epoch <= 180
 
 
 def test_twice_the_time_is_twice_the_epochs_with_a_warm_up_in_proportion():
@@ -79,11 +80,30 @@ def test_a_folder_is_counted_and_measured_without_reading_it_whole(tmp_path):
     assert "10 images of about 30 pixels" in recipe.source
 
 
-@pytest.mark.parametrize("side", [16, 32, 48])
-def test_a_source_keeps_its_size(side):
+@pytest.mark.parametrize(("side", "crop"), [(8, 8), (32, 32), (48, 48), (64, 48), (96, 72)])
+def test_a_source_keeps_its_size(side, crop):
     recipe = recipes.for_images(of_noise(300, side), speed=constant(FAST))
-    assert recipe.image_size == side
-    assert recipe.crop_size <= side
+    assert (recipe.image_size, recipe.crop_size) == (side, crop)
+
+
+@pytest.mark.parametrize(
+    ("side", "step", "sizes"),
+    [(100, 0.02, (64, 48)), (100, 0.2, (32, 32)), (48, 0.02, (32, 32)), (8, 0.02, (32, 32))],
+)
+def test_large_photos_get_more_pixels_where_the_time_allows(tmp_path, side, step, sizes):
+    """At 0.2 s a step, 1,350 steps fit into five minutes, and at 0.02 s ten times as many."""
+    folder = photos(tmp_path / "photos", 3, (side + 20, side))
+    recipe = recipes.for_images(folder, 5, speed=constant(step))
+    assert (recipe.image_size, recipe.crop_size) == sizes
+    assert any("64 pixels" in reason for reason in recipe.deviations) == (side == 100)
+
+
+def test_the_speed_is_that_of_the_recipe_that_is_returned(tmp_path):
+    """Steps at 64 pixels are too slow; the epochs are counted with those at 32."""
+    folder = photos(tmp_path / "photos", 3, (100, 100))
+    times = {64: 10.0, 32: 0.1}
+    recipe = recipes.for_images(folder, 1, speed=lambda recipe: times[recipe.image_size])
+    assert recipe.epochs == int(54 / (0.1 + choosing.EPOCH_END))
 
 
 def test_a_run_continues_with_the_recipe_that_it_began_with(tmp_path, capsys):

@@ -7,6 +7,7 @@ import statistics
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -21,7 +22,32 @@ BASE = "small-cifar10"
 MEASURED_SECONDS = 4.0  # of training steps, after the first ones, which compile
 MEASURED_IMAGES = 2000  # rows of the bank in a measurement
 USED = 0.9  # of the time; the rest is for reading the images, and for what follows the training
+EPOCH_END = 0.2  # seconds: the log and the checkpoint at the end of each epoch
 FEWEST_IMAGES = 200
+
+
+class Sizes(NamedTuple):
+    """Sizes in pixels, and the images and the time that they are for.
+
+    Attributes:
+        image: side of the images, and of what is embedded.
+        crop: side of the crops that the encoder sees in training.
+        side: images whose shorter side is at least so long.
+        steps: of training that must fit into the time.
+        why: the reason.
+    """
+
+    image: int
+    crop: int
+    side: int
+    steps: int
+    why: str
+
+
+SIZES = (  # the first that the images and the time allow
+    Sizes(64, 48, 49, 2000, "photos had better neighbors than at 32 pixels and equal time"),
+    Sizes(32, 32, 0, 0, "small images had better neighbors than with smaller crops, or at 64"),
+)
 
 
 def for_images(
@@ -68,9 +94,8 @@ def for_images(
             return Recipe(**begun)
     count, side = _looked_at(images)
     require(count > 1, f"{count} images", "at least 2 to train on")
-    speed = seconds_per_step if speed is None else speed
-    recipe, reasons = _chosen(count, side, isinstance(images, ImageSource))
-    step = speed(recipe)
+    sizes = _allowed(side, isinstance(images, ImageSource))
+    recipe, step, reasons = _chosen(sizes, count, minutes, speed or seconds_per_step)
     recipe = in_time(recipe, count, minutes, step)
     reasons.append(
         f"{recipe.epochs} epochs: a step of {recipe.batch_size} images takes {step:.3g} s here, so "
@@ -102,7 +127,7 @@ def in_time(recipe: Recipe, num_images: int, minutes: float, step: float) -> Rec
         step: seconds of a training step.
     """
     steps = max(1, math.ceil(num_images / recipe.batch_size))
-    epochs = max(1, int(USED * 60 * minutes / (step * steps)))
+    epochs = max(1, int(_usable(minutes) / (step * steps + EPOCH_END)))
     warmup = round(epochs * recipe.warmup_epochs / recipe.epochs)
     return dataclasses.replace(recipe, epochs=epochs, warmup_epochs=min(warmup, epochs - 1))
 
@@ -133,12 +158,38 @@ def _looked_at(images: str | os.PathLike | ImageSource) -> tuple[int, int]:
     return len(images), height
 
 
-def _chosen(count: int, side: int, is_fixed: bool) -> tuple[Recipe, list[str]]:
-    """The recipe but for its epochs, and the reasons."""
-    recipe = get(BASE)
-    reasons: list[str] = []
-    size = side if is_fixed else 32
-    if size != recipe.image_size:
-        recipe = dataclasses.replace(recipe, image_size=size, crop_size=max(8, size * 3 // 4))
-    reasons.append(f"Images of {size} pixels, crops of {recipe.crop_size}.")
-    return recipe, reasons
+def _allowed(side: int, is_fixed: bool) -> list[Sizes]:
+    """The sizes for images of this side, the best first."""
+    allowed = [sizes for sizes in SIZES if side >= sizes.side]
+    if not is_fixed:
+        return allowed
+    best = allowed[0]
+    crop = side * best.crop // best.image
+    return [Sizes(side, crop, side, 0, "the images have this size")]
+
+
+def _chosen(
+    allowed: list[Sizes], count: int, minutes: float, speed: Callable[[Recipe], float]
+) -> tuple[Recipe, float, list[str]]:
+    """The recipe but for its epochs, the seconds of a step, and the reasons."""
+    base, reasons = get(BASE), []
+    batch_size = min(base.batch_size, count)
+    for sizes in allowed:
+        recipe = dataclasses.replace(
+            base, image_size=sizes.image, crop_size=sizes.crop, batch_size=batch_size
+        )
+        step = speed(recipe)
+        steps = int(_usable(minutes) / step)
+        if steps >= sizes.steps or sizes is allowed[-1]:
+            break
+        reasons.append(
+            f"Not {sizes.image} pixels: {steps:,} steps would fit into the time, {sizes.steps:,} "
+            "should."
+        )
+    reasons.append(f"Images of {sizes.image} pixels, crops of {sizes.crop}: {sizes.why}.")
+    return recipe, step, reasons
+
+
+def _usable(minutes: float) -> float:
+    """Seconds of a time that training may take."""
+    return USED * 60 * minutes
