@@ -17,6 +17,7 @@ from instdisc_core.types import Tensor
 from instdisc_core.validation import require, require_choice, require_count
 
 
+@keras.saving.register_keras_serializable(package="instdisc_core")
 class EmbeddingModel(TrainingModel):
     """An encoder with a head, trained without labels; subclasses implement ``compute_loss``.
 
@@ -87,6 +88,7 @@ class EmbeddingModel(TrainingModel):
         self.preprocessing = TorchPreprocessing() if preprocessing == "torch" else preprocessing
         self.non_finite = non_finite
         self.views = int(views)
+        self.memory_bank = None
         self.rejected_images = self.add_weight(
             name="rejected_images", shape=(), dtype="int32", initializer="zeros", trainable=False
         )

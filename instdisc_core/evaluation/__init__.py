@@ -13,6 +13,7 @@ from instdisc_core.evaluation.positions import positions_in
 from instdisc_core.evaluation.report import Report, text_table
 from instdisc_core.evaluation.retrieval import Retrieval, retrieve
 from instdisc_core.evaluation.tsne import TSNEPositions, draw_tsne, plot_tsne
+from instdisc_core.evaluation.whitening import Whitening, whitened, whitening
 
 __all__ = [
     "COLORS",
@@ -21,6 +22,7 @@ __all__ = [
     "Report",
     "Retrieval",
     "TSNEPositions",
+    "Whitening",
     "cluster",
     "clustering_scores",
     "draw_neighbors",
@@ -36,4 +38,6 @@ __all__ = [
     "text_table",
     "unit",
     "weighted_knn",
+    "whitened",
+    "whitening",
 ]
