@@ -14,7 +14,6 @@ import shutil
 import sys
 from pathlib import Path
 
-import keras
 import numpy as np
 
 from benchmarks import cifar, harness
@@ -27,7 +26,9 @@ from instdisc_core.evaluation import (
     linear_accuracy,
     one_label_accuracies,
     unit,
+    whitening,
 )
+from instdisc_core.evaluation.features import encoder_features
 
 SIDE = 32  # of the images that are described without training
 HELD_OUT, SPLIT_SEED = 0.2, 0
@@ -114,19 +115,13 @@ def descriptors(images):
 
 
 def learned_rows(model, sources):
-    """Unit rows of a model by name: its embeddings, and its encoder's features."""
-    encoder = [
-        np.concatenate(
-            [
-                keras.ops.convert_to_numpy(model.encode(images, training=False))
-                for (images,) in source.ordered()
-            ]
-        )
-        for source in sources
-    ]
+    """Unit rows of a model by name: its embeddings, and its encoder's features, also whitened."""
+    encoder = [encoder_features(model, source) for source in sources]
+    white = whitening(encoder[0])
     return {
         "embedding": tuple(model.predict(source.ordered(), verbose=0) for source in sources),
-        "encoder": tuple(unit(rows.astype("float32")) for rows in encoder),
+        "encoder": tuple(unit(rows) for rows in encoder),
+        "whitened": tuple(white(rows) for rows in encoder),
     }
 
 

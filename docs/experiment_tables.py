@@ -32,6 +32,7 @@ FOLDER_ROWS = {
     "untrained": "untrained encoder",
     "for-images": "`recipes.for_images`",
 }
+FOLDER_FEATURES = {"embedding": "", "encoder": ", encoder", "whitened": ", encoder, whitened"}
 FOLDER_MEASURES = {
     "knn": "kNN",
     "one_label": "one label per class",
@@ -128,7 +129,7 @@ def folders():
         result = json.loads(path.read_text())
         for kind, measured in result["scores"].items():
             name = FOLDER_ROWS.get(result["row"], f"`{result['row']}`")
-            name += ", encoder" if kind == "encoder" else ""
+            name += FOLDER_FEATURES[kind]
             found.setdefault(result["set"], {}).setdefault(name, []).append((result, measured))
     if not found:
         return "Not yet."

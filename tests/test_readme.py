@@ -99,7 +99,7 @@ def test_the_readme_s_model_is_trained_and_searched_in_another_process(readme):
     query, neighbors = ast.literal_eval(printed.splitlines()[-1])
     assert query == "0.jpg"
     assert len(set(neighbors) - {query}) == 5
-    assert readme.wrote("photos.csv", "neighbors.html", "run/model.keras")
+    assert readme.wrote("photos.csv", "neighbors.html", "model.keras", "run/model.keras")
     found = ast.literal_eval(readme.run("search.py").splitlines()[-1])
     assert [query for query, _ in found] == [f"{PHOTOS}.jpg", f"{PHOTOS + 1}.jpg"]
     assert all(len(set(names)) == 5 for _, names in found)
