@@ -14,6 +14,7 @@ import shutil
 import sys
 from pathlib import Path
 
+import keras
 import numpy as np
 
 from benchmarks import cifar, harness
@@ -28,7 +29,6 @@ from instdisc_core.evaluation import (
     unit,
     whitening,
 )
-from instdisc_core.evaluation.features import encoder_features
 
 SIDE = 32  # of the images that are described without training
 HELD_OUT, SPLIT_SEED = 0.2, 0
@@ -116,7 +116,15 @@ def descriptors(images):
 
 def learned_rows(model, sources):
     """Unit rows of a model by name: its embeddings, and its encoder's features, also whitened."""
-    encoder = [encoder_features(model, source) for source in sources]
+    encoder = [
+        np.concatenate(
+            [
+                keras.ops.convert_to_numpy(model.encode(images, training=False)).astype("float32")
+                for (images,) in source.ordered()
+            ]
+        )
+        for source in sources
+    ]
     white = whitening(encoder[0])
     return {
         "embedding": tuple(model.predict(source.ordered(), verbose=0) for source in sources),
