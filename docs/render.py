@@ -38,6 +38,7 @@ TABLES = {
     "table1": experiment_tables.table1,
     "frameworks": experiment_tables.frameworks,
     "ablations": experiment_tables.ablations,
+    "folders": experiment_tables.folders,
     "loader": experiment_tables.loader,
     "beaten": experiment_tables.pixels_beaten,
     "nearduplicates": near_duplicates_tables.near_duplicates,

@@ -95,11 +95,12 @@ def tutorial(tmp_path_factory):
 
 
 def test_the_readme_s_model_is_trained_and_searched_in_another_process(readme):
-    printed = readme.run("train.py", ("epochs=20", "epochs=1"))
+    printed = readme.run("train.py", ("minutes=10", "minutes=0.01"))
+    assert f"recipe for {PHOTOS} images" in printed
     query, neighbors = ast.literal_eval(printed.splitlines()[-1])
     assert query == "0.jpg"
     assert len(set(neighbors) - {query}) == 5
-    assert readme.wrote("photos.csv", "neighbors.html", "model.keras")
+    assert readme.wrote("photos.csv", "neighbors.html", "model.keras", "run/model.keras")
     found = ast.literal_eval(readme.run("search.py").splitlines()[-1])
     assert [query for query, _ in found] == [f"{PHOTOS}.jpg", f"{PHOTOS + 1}.jpg"]
     assert all(len(set(names)) == 5 for _, names in found)
@@ -117,7 +118,7 @@ def test_the_readme_s_index(readme):
 
 @whole_page
 def test_the_readme_s_recipe_and_report(readme):
-    printed = readme.run("by_recipe.py", ONE_EPOCH)
+    printed = readme.run("by_recipe.py", ONE_EPOCH, ("epochs=20", "epochs=1"))
     assert "recipe small-cifar10" in printed
     assert re.search(r"^kNN +bank rows +0\.\d{3} +k=8", printed, flags=re.M)
     assert readme.wrote("runs/photos/recipe.json", "report/tsne.png")
