@@ -17,6 +17,7 @@ from instdisc_core.types import Tensor
 from instdisc_core.validation import require, require_choice, require_count
 
 
+@keras.saving.register_keras_serializable(package="instdisc_core")
 class EmbeddingModel(TrainingModel):
     """An encoder with a head, trained without labels; subclasses implement ``compute_loss``.
 
@@ -51,7 +52,7 @@ class EmbeddingModel(TrainingModel):
         ValueError: an argument out of its range, or several views and no augmenter.
     """
 
-    memory_bank: MemoryBank | None
+    memory_bank: MemoryBank | None = None
     parts: tuple[str, ...] = ("augmenter", "preprocessing", "encoder", "projector")
 
     def __init__(

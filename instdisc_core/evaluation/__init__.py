@@ -1,4 +1,4 @@
-"""How good an embedding is: neighbors, linear classifiers, clusters, few labels, and pictures."""
+"""How good an embedding is: neighbors, linear classifiers, clusters, few labels, pictures, and a verdict."""
 
 from instdisc_core.evaluation.clustering import cluster, clustering_scores
 from instdisc_core.evaluation.evaluate_model import evaluate
@@ -12,14 +12,19 @@ from instdisc_core.evaluation.positions import positions_in
 from instdisc_core.evaluation.report import Report, text_table
 from instdisc_core.evaluation.retrieval import Retrieval, retrieve
 from instdisc_core.evaluation.tsne import TSNEPositions, draw_tsne, plot_tsne
+from instdisc_core.evaluation.verdict import PRETRAINED, UNTRAINED, Matching, Verdict, verdict
 
 __all__ = [
     "COLORS",
     "MEASURES",
+    "PRETRAINED",
+    "UNTRAINED",
     "LinearAccuracy",
+    "Matching",
     "Report",
     "Retrieval",
     "TSNEPositions",
+    "Verdict",
     "cluster",
     "clustering_scores",
     "draw_neighbors",
@@ -33,5 +38,6 @@ __all__ = [
     "retrieve",
     "text_table",
     "unit",
+    "verdict",
     "weighted_knn",
 ]
