@@ -144,8 +144,19 @@ def require_image_size(encoder: keras.layers.Layer, size: int, what: str = "this
         ) from error
 
 
-def _application(network: str, settings: dict[str, Any]) -> keras.Model:
-    """A network of ``keras.applications`` with random weights, after its preprocessing."""
+def preprocessing_of(network: str) -> str:
+    """The module of ``keras.applications`` that states how to preprocess images for a network.
+
+    Raises:
+        ValueError: there is no such network.
+
+    Example:
+    ```python
+    from instdisc_core.pretrained import preprocessing_of
+
+    assert preprocessing_of("MobileNetV2") == "mobilenet_v2"
+    ```
+    """
     owners = [
         name
         for name, module in vars(keras.applications).items()
@@ -157,7 +168,12 @@ def _application(network: str, settings: dict[str, Any]) -> keras.Model:
         f"encoder='keras:{network}'",
         "a network of keras.applications, such as 'keras:MobileNetV2'",
     )
-    pixels = ApplicationPreprocessing(owners[0])(keras.Input((None, None, 3)))
+    return owners[0]
+
+
+def _application(network: str, settings: dict[str, Any]) -> keras.Model:
+    """A network of ``keras.applications`` with random weights, after its preprocessing."""
+    pixels = ApplicationPreprocessing(preprocessing_of(network))(keras.Input((None, None, 3)))
     fixed = {"include_top": False, "weights": None, "pooling": "avg", "input_tensor": pixels}
     return getattr(keras.applications, network)(**{**settings, **fixed})
 
@@ -169,7 +185,7 @@ def _scale_as_published(encoder: keras.layers.Layer) -> None:
     root again with ``weights="imagenet"`` alone.
     """
     for layer in getattr(encoder, "layers", []):
-        if isinstance(layer, keras.layers.Normalization) and layer.built:
+        if isinstance(layer, keras.layers.Normalization) and hasattr(layer, "adapt_variance"):
             variance = ops.convert_to_numpy(layer.adapt_variance).ravel()
             if variance.shape == (3,) and np.allclose(variance, DEVIATIONS, atol=1e-4):
                 layer.adapt_variance.assign(ops.square(layer.adapt_variance))

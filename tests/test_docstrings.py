@@ -21,12 +21,14 @@ from instdisc_core import (
     data,
     encoders,
     evaluation,
+    frozen,
     gradients,
     heads,
     health,
     negative_sampler,
     objectives,
     partition,
+    pretrained,
     recipes,
 )
 
@@ -73,7 +75,7 @@ def folder(tmp_path_factory):
 @cache
 def public_names():
     modules = (objectives, partition, negative_sampler, gradients, augmentation, encoders, data)
-    modules += (health, evaluation, callbacks, heads)
+    modules += (health, evaluation, callbacks, heads, pretrained, frozen)
     names = {"np": np, "keras": keras, "recipes": recipes, "instdisc_core": instdisc_core}
     for module in (*modules, instdisc_core):
         names |= {k: v for k, v in vars(module).items() if not k.startswith("_")}

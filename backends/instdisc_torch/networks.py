@@ -73,8 +73,8 @@ def without_classifier(module: torch.nn.Module, mean: Any, std: Any) -> Network:
     linear = [(n, c) for n, c in module.named_modules() if isinstance(c, torch.nn.Linear)]
     if not linear:
         raise ValueError(
-            f"Received: {type(module).__name__}, which has no linear layer. Expected a network that "
-            "ends in one, its classifier."
+            f"Received: {type(module).__name__}, which has no linear layer. Expected a network "
+            "that ends in one, its classifier."
         )
     name, classifier = linear[-1]
     module.set_submodule(name, torch.nn.Identity())

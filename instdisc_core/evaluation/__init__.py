@@ -1,10 +1,12 @@
-"""How good an embedding is: neighbors, linear classifiers, clusters, few labels, pictures, and a verdict."""
+"""How good an embedding is, by neighbors, classifiers, clusters and pictures, or without labels."""
 
 from instdisc_core.evaluation.clustering import cluster, clustering_scores
 from instdisc_core.evaluation.evaluate_model import evaluate
 from instdisc_core.evaluation.features import unit
+from instdisc_core.evaluation.judging import PRETRAINED, UNTRAINED, Verdict, judged, verdict
 from instdisc_core.evaluation.linear import LinearAccuracy, linear_accuracy
 from instdisc_core.evaluation.low_shot import fine_tuned_accuracy
+from instdisc_core.evaluation.matching import Matching
 from instdisc_core.evaluation.measures import MEASURES
 from instdisc_core.evaluation.neighbors import knn_accuracy, weighted_knn
 from instdisc_core.evaluation.pictures import COLORS, draw_neighbors
@@ -12,7 +14,6 @@ from instdisc_core.evaluation.positions import positions_in
 from instdisc_core.evaluation.report import Report, text_table
 from instdisc_core.evaluation.retrieval import Retrieval, retrieve
 from instdisc_core.evaluation.tsne import TSNEPositions, draw_tsne, plot_tsne
-from instdisc_core.evaluation.verdict import PRETRAINED, UNTRAINED, Matching, Verdict, verdict
 
 __all__ = [
     "COLORS",
@@ -31,6 +32,7 @@ __all__ = [
     "draw_tsne",
     "evaluate",
     "fine_tuned_accuracy",
+    "judged",
     "knn_accuracy",
     "linear_accuracy",
     "plot_tsne",

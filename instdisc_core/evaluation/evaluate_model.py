@@ -11,6 +11,7 @@ import numpy as np
 from instdisc_core.data import ImageSource
 from instdisc_core.embedding_model import EmbeddingModel
 from instdisc_core.evaluation.features import embeddings
+from instdisc_core.evaluation.judging import verdict
 from instdisc_core.evaluation.labels import common_labels
 from instdisc_core.evaluation.measures import (
     MEASURES,
@@ -25,7 +26,6 @@ from instdisc_core.evaluation.measures import (
 from instdisc_core.evaluation.positions import positions_in
 from instdisc_core.evaluation.report import Report
 from instdisc_core.evaluation.report_pictures import draw_pictures
-from instdisc_core.evaluation.verdict import verdict
 from instdisc_core.validation import require
 
 UNLABELED = {"verdict", "retrieval", "tsne"}  # the measures that need no labels
@@ -61,9 +61,10 @@ def evaluate(
         model: a trained InstanceDiscrimination or NNCLR.
         train, test: ImageSources. Without labels there are only the verdict and pictures.
         output: folder for the table and the pictures; None writes no files.
-        measures: some of ``"verdict"`` (see ``verdict``; it needs no labels), ``"knn"`` (weighted kNN and 1-NN; of the pixels too, where those of the
-            training images take at most 4 GiB), ``"linear"`` (SVM and logistic regression on the
-            embedding), ``"stages"`` (logistic regression on ``conv1`` to ``conv5``),
+        measures: some of ``"verdict"`` (see ``verdict``), ``"knn"`` (weighted kNN and 1-NN; of the
+            pixels too, where those of the training images take at most 4 GiB), ``"linear"`` (SVM
+            and logistic regression on the embedding), ``"stages"`` (logistic regression on
+            ``conv1`` to ``conv5``),
             ``"clustering"`` (k-means on the test embeddings, and on up to 100,000 rows of the
             bank), ``"low_shot"`` (fine-tuning with few labels), ``"retrieval"`` (neighbors of the
             best and worst queries) and ``"tsne"`` (t-SNE).

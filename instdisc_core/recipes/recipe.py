@@ -14,7 +14,7 @@ from instdisc_core.callbacks import LogFile
 from instdisc_core.checkpoints import CheckpointFolder, Checkpoints
 from instdisc_core.data import ImageSource, SlidingWindow
 from instdisc_core.embedding_model import EmbeddingModel
-from instdisc_core.evaluation import PRETRAINED, UNTRAINED, Matching
+from instdisc_core.evaluation import PRETRAINED, UNTRAINED, Matching, judged
 from instdisc_core.recipes.building import build_model, build_optimizer
 from instdisc_core.recipes.run_folder import run_folder
 from instdisc_core.recipes.settings import Settings
@@ -149,7 +149,7 @@ class Recipe(Settings):
             if folder:
                 model.save(folder / "model.keras")
             if tasks:
-                found = tasks.verdict(model, before, PRETRAINED if self.weights else UNTRAINED)
+                found = judged(tasks, model, before, PRETRAINED if self.weights else UNTRAINED)
                 if verbose:
                     print(found)
                 if folder:

@@ -2,27 +2,22 @@
 
 import os
 import random
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import numpy as np
 
-from instdisc_core.data import ImageArray, ImageSource
+from instdisc_core.data import ImageSource
 from instdisc_core.embedding_model import EmbeddingModel
-from instdisc_core.evaluation.alterations import PAIRS
-from instdisc_core.evaluation.features import pixels
+from instdisc_core.evaluation.matching import Matching
 from instdisc_core.evaluation.report import Report, text_table
-from instdisc_core.validation import require_count
 
 PIXELS, UNTRAINED, PRETRAINED = "pixels", "untrained encoder", "pretrained encoder"
 EMBEDDING = "embedding"
-VALUES = 2**26  # numbers in the pixels of all images of a task, at most
 ADVICE = (
     "Train longer; or read smaller images, which the same time shows more often; or start from a "
     "pretrained encoder (weights=FILE in a recipe)."
 )
-
-Embed = Callable[[ImageSource], np.ndarray]
 
 
 class Verdict(NamedTuple):
@@ -113,94 +108,6 @@ class Verdict(NamedTuple):
         return "The embedding finds most partners"
 
 
-class Matching:
-    """Tasks in which images have to find their partners, made once for all kinds of features.
-
-    Args:
-        source: where the images are from.
-        images: how many of them, spread evenly over the source; fewer where they are large.
-        seed: of the alterations.
-
-    Example:
-    ```python
-    from instdisc_core.evaluation import Matching
-
-    tasks = Matching(photos)
-    print(tasks.scores(lambda source: model.predict(source.ordered(), verbose=0)))
-    ```
-    """
-
-    def __init__(self, source: ImageSource, images: int = 1000, seed: int = 0) -> None:
-        require_count("images", images)
-        most = max(2, VALUES // (3 * source.size[0] * source.size[1]))
-        count = min(images, most, len(source))
-        chosen = np.unique(np.linspace(0, len(source) - 1, count).astype(int))
-        self.images = source.images(chosen)
-        rng = np.random.default_rng(seed)
-        self.pairs = {
-            task: tuple(
-                np.stack(side) for side in zip(*(make(x, rng) for x in self.images), strict=True)
-            )
-            for task, make in PAIRS.items()
-        }
-
-    def scores(self, embed: Embed) -> dict[str, float]:
-        """The share of images that find their partner, by task.
-
-        Args:
-            embed: from an ImageSource to unit rows ``(n, any)``.
-        """
-        return {
-            task: share_found(*(embed(ImageArray(side)) for side in sides))
-            for task, sides in self.pairs.items()
-        }
-
-    def of_pixels(self) -> dict[str, float]:
-        """The same of raw pixels, less their mean."""
-        _, mean = pixels(ImageArray(self.images))
-        return self.scores(lambda source: pixels(source, mean).rows)
-
-    def of_model(self, model: EmbeddingModel) -> dict[str, float]:
-        """The same of a model's embeddings; one that is not finite finds nothing."""
-        return self.scores(lambda source: model.predict(source.ordered(), verbose=0))
-
-    def verdict(
-        self,
-        model: EmbeddingModel,
-        before: Mapping[str, float] | None,
-        name: str = UNTRAINED,
-    ) -> Verdict:
-        """The Verdict of a trained model.
-
-        Args:
-            model: the trained model.
-            before: what ``of_model`` said of it before training, or None.
-            name: what it was then.
-        """
-        scores = {PIXELS: self.of_pixels(), EMBEDDING: self.of_model(model)}
-        if before is not None:
-            scores = {PIXELS: scores[PIXELS], name: before, EMBEDDING: scores[EMBEDDING]}
-        return Verdict(scores, len(self.images))
-
-
-def share_found(queries: np.ndarray, rows: np.ndarray) -> float:
-    """The share of queries whose own row is more similar to them than every other row.
-
-    Args:
-        queries, rows: unit rows of the same shape; row ``i`` is the partner of query ``i``.
-
-    Example:
-    ```python
-    from instdisc_core.evaluation.verdict import share_found
-
-    share_found(embeddings, embeddings)  # 1.0, unless two rows are equal
-    ```
-    """
-    similarities = queries @ rows.T
-    own = np.diagonal(similarities)[:, None]
-    return float(np.mean(np.sum(similarities >= own, axis=1) == 1))  # a tie is not found
-
-
 def verdict(
     model: EmbeddingModel,
     source: ImageSource,
@@ -221,14 +128,38 @@ def verdict(
     Returns:
         A Verdict.
 
-    Raises:
-        ValueError: embeddings that are not finite.
-
     Example: ``print(verdict(model, photos).summary)``
     """
     tasks = Matching(source, images, seed)
     before = with_random_weights(model, source.size, seed) if untrained is None else untrained
-    return tasks.verdict(model, None if before is None else tasks.of_model(before))
+    return judged(tasks, model, None if before is None else tasks.of_model(before))
+
+
+def judged(
+    tasks: Matching,
+    model: EmbeddingModel,
+    before: Mapping[str, float] | None,
+    name: str = UNTRAINED,
+) -> Verdict:
+    """The Verdict of a model that was trained after ``before`` was measured.
+
+    Args:
+        tasks: the same as then.
+        model: the trained model.
+        before: what ``tasks.of_model`` said of it before training, or None.
+        name: what it was then.
+
+    Example:
+    ```python
+    tasks = Matching(photos)
+    before = tasks.of_model(model)
+    model.fit(photos.batches(10, seed=0), epochs=1)
+    print(judged(tasks, model, before))
+    ```
+    """
+    start = {} if before is None else {name: before}
+    scores = {PIXELS: tasks.of_pixels(), **start, EMBEDDING: tasks.of_model(model)}
+    return Verdict(scores, len(tasks.images))
 
 
 def with_random_weights(

@@ -1,0 +1,62 @@
+"""Changed copies of images, and their halves."""
+
+import numpy as np
+import pytest
+
+from instdisc_core.evaluation import alterations
+from instdisc_core.evaluation.alterations import halves, resized
+
+IMAGE = np.random.default_rng(0).integers(0, 256, (20, 30, 3), "uint8")
+ALL = ("turned", "shrunk", "relit", "covered", "compressed")
+
+
+@pytest.mark.parametrize("name", [*ALL, "altered"])
+def test_a_copy_is_changed_drawn_by_its_seed_and_of_the_same_shape(name):
+    alteration, before = getattr(alterations, name), IMAGE.copy()
+    copies = [alteration(IMAGE, np.random.default_rng(seed)) for seed in (0, 0, 1)]
+    np.testing.assert_array_equal(IMAGE, before)
+    np.testing.assert_array_equal(copies[0], copies[1])
+    for copy in copies:
+        assert (copy.shape, copy.dtype) == (IMAGE.shape, np.uint8)
+        assert np.mean(copy != IMAGE) > 0.05
+    assert not np.array_equal(copies[0], copies[2])
+    assert alteration(IMAGE[:1, :1], np.random.default_rng(0)).shape == (1, 1, 3)
+
+
+def test_an_image_is_turned_around_its_center():
+    """The center stays, and a bar that lies across it leans to either side."""
+    image = np.zeros((41, 41, 3), "uint8")
+    image[20, :] = 255
+    for seed in range(3):
+        turned = alterations.turned(image, np.random.default_rng(seed))
+        assert turned[20, 20, 0] > 100
+        heights = turned[..., 0].argmax(axis=0)
+        lean = np.degrees(np.arctan2(int(heights[35]) - int(heights[5]), 30))
+        assert 8 < abs(lean) < 27
+
+
+def test_a_patch_covers_a_tenth_of_the_image():
+    plain = np.full((20, 30, 3), 77, "uint8")
+    covered = alterations.covered(plain, np.random.default_rng(0))
+    assert np.any(covered != plain, axis=2).sum() == 6 * 9
+
+
+def test_darker_or_brighter_is_of_the_same_order():
+    levels = np.arange(256, dtype="uint8").reshape(1, 256, 1).repeat(3, axis=2)
+    relit = [alterations.relit(levels, np.random.default_rng(s))[0, :, 0] for s in range(6)]
+    assert all(np.all(np.diff(r.astype(int)) >= 0) and (r[0], r[-1]) == (0, 255) for r in relit)
+    assert {bool(r[128] > 128) for r in relit} == {True, False}
+
+
+def test_halves_are_what_is_left_and_right():
+    image = np.zeros((8, 10, 3), "uint8")
+    image[:, 5:] = 200
+    left, right = halves(image)
+    assert (left == 0).all()
+    assert (right == 200).all()
+    assert left.shape == right.shape == image.shape
+    assert halves(image[:1, :1])[0].shape == (1, 1, 3)
+
+
+def test_resized_is_of_height_and_width():
+    assert resized(IMAGE, (5, 9)).shape == (5, 9, 3)
