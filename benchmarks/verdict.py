@@ -9,7 +9,6 @@ verdict. One JSON file for each set and seed; what is stored is not run again.
 
 import json
 import time
-from itertools import combinations
 
 import keras
 import numpy as np
@@ -17,13 +16,13 @@ from sklearn.datasets import load_digits
 from sklearn.model_selection import train_test_split
 
 from benchmarks import cifar, harness
+from benchmarks.agreement import agreement, features_of
 from instdisc_core import recipes
 from instdisc_core.data import ImageArray, ImageFolder
 from instdisc_core.evaluation import Matching, evaluate
 
 STAGES = (0, 1, 2, 5, 10, 25)  # epochs
 SIZE, NEIGHBORS = 32, 20
-APART = 0.02  # accuracies that differ by less are not ranked
 
 
 def digits(args):
@@ -105,28 +104,6 @@ def measured(name, seed, args):
         "recipe": recipe.to_dict(),
         "machine": harness.machine(),
     }
-
-
-def features_of(result):
-    """Accuracy of kNN and mean of the tasks, of the pixels and of every stage."""
-    rows = {"pixels": result["pixels"]}
-    rows |= {
-        f"{row['epochs']} epochs": {"knn": row["knn"]["embedding"], "tasks": row["tasks"]}
-        for row in result["stages"]
-    }
-    return {
-        name: (row["knn"], float(np.mean([*row["tasks"].values()]))) for name, row in rows.items()
-    }
-
-
-def agreement(result):
-    """How many pairs of features the verdict ranks as kNN does, and how many are ranked."""
-    pairs = [
-        (first[1] > second[1]) == (first[0] > second[0])
-        for first, second in combinations(features_of(result).values(), 2)
-        if abs(first[0] - second[0]) >= APART
-    ]
-    return sum(pairs), len(pairs)
 
 
 def main():

@@ -14,6 +14,7 @@ import digits_tables
 import experiment_tables
 import performance_tables
 import reliability_tables
+import verdict_tables
 
 DOCS = Path(__file__).parent
 PAGES = ("performance.md", "experiments.md", "reliability.md")
@@ -38,6 +39,8 @@ TABLES = {
     "ablations": experiment_tables.ablations,
     "loader": experiment_tables.loader,
     "beaten": experiment_tables.pixels_beaten,
+    "verdict": verdict_tables.verdict,
+    "pretrained": verdict_tables.pretrained,
     "kills": reliability_tables.kills,
     "otherfaults": reliability_tables.other_faults,
     "faultyfiles": reliability_tables.files,

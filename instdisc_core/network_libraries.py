@@ -84,7 +84,8 @@ class NamedModule(keras.layers.TorchModuleWrapper):
 
     def call(self, images: Tensor, training: bool | None = None) -> Tensor:
         """Features ``(batch, features)`` of pixels ``(batch, height, width, 3)``."""
-        return super().call(self.preprocessing(images), training=training)
+        trains = bool(training) and self.trainable  # else its batch normalization stays as it is
+        return super().call(self.preprocessing(images), training=trains)
 
     def get_config(self) -> dict[str, Any]:
         """The arguments that rebuild this layer."""

@@ -1,0 +1,26 @@
+"""Whether two measures rank features alike."""
+
+from itertools import combinations
+from statistics import mean
+
+APART = 0.02  # accuracies that differ by less are not ranked
+
+
+def features_of(result):
+    """Accuracy of kNN and mean of the tasks, of the pixels and of every stage."""
+    rows = {"pixels": result["pixels"]}
+    rows |= {
+        f"{row['epochs']} epochs": {"knn": row["knn"]["embedding"], "tasks": row["tasks"]}
+        for row in result["stages"]
+    }
+    return {name: (row["knn"], mean(row["tasks"].values())) for name, row in rows.items()}
+
+
+def agreement(result):
+    """How many pairs of features the verdict ranks as kNN does, and how many are ranked."""
+    pairs = [
+        (first[1] > second[1]) == (first[0] > second[0])
+        for first, second in combinations(features_of(result).values(), 2)
+        if abs(first[0] - second[0]) >= APART
+    ]
+    return sum(pairs), len(pairs)
