@@ -45,8 +45,8 @@ def verdict():
     pairs = "; ".join(f"{name} {same} of {all_}" for name, (same, all_) in counts.items())
     seeds = ", ".join(str(result["seed"]) for result in results)
     sentence = (
-        f"Pairs of features that the verdict ranks as kNN does, of those whose accuracies differ by "
-        f"at least {APART:.0%}: {pairs}. Seeds {seeds}; the table has their means."
+        f"Pairs of features that the verdict ranks as kNN does, of those whose accuracies differ "
+        f"by at least {APART:.0%}: {pairs}. Seeds {seeds}; the table has their means."
     )
     return f"{markdown(header, rows)}\n\n{sentence}"
 
