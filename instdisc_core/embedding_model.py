@@ -52,7 +52,7 @@ class EmbeddingModel(TrainingModel):
         ValueError: an argument out of its range, or several views and no augmenter.
     """
 
-    memory_bank: MemoryBank | None = None
+    memory_bank: MemoryBank | None
     parts: tuple[str, ...] = ("augmenter", "preprocessing", "encoder", "projector")
 
     def __init__(
@@ -88,6 +88,7 @@ class EmbeddingModel(TrainingModel):
         self.preprocessing = TorchPreprocessing() if preprocessing == "torch" else preprocessing
         self.non_finite = non_finite
         self.views = int(views)
+        self.memory_bank = None
         self.rejected_images = self.add_weight(
             name="rejected_images", shape=(), dtype="int32", initializer="zeros", trainable=False
         )

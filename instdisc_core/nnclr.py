@@ -136,7 +136,6 @@ class NNCLR(EmbeddingModel):
         )
         self.predictor = prediction_head(embedding_dim) if predictor is None else predictor
         self.support_set = support_set
-        self.memory_bank = None
         self.temperature = float(temperature)
         self.top_k, self.enqueue, self.seed = int(top_k), enqueue, seed
         found = [] if support_set is None else ["neighbor_is_image"]

@@ -118,7 +118,6 @@ class PIC(InstanceModel):
         self.class_weights = ClassWeights(
             num_instances, embedding_dim, momentum, weight_decay, seed=seed, backend=backend
         )
-        self.memory_bank = None
         self.recent_negatives, self.temperature = int(recent_negatives), float(temperature)
         self.rate_factor, self.seed = float(rate_factor), seed
         self.recent = self.add_weight(

@@ -1,6 +1,5 @@
 """Encoders of keras.applications, torchvision and timm, started from a file of weights."""
 
-import inspect
 import os
 from pathlib import Path
 from typing import Any
@@ -157,25 +156,26 @@ def preprocessing_of(network: str) -> str:
     assert preprocessing_of("MobileNetV2") == "mobilenet_v2"
     ```
     """
-    owners = [
-        name
-        for name, module in vars(keras.applications).items()
-        if inspect.ismodule(module) and hasattr(module, network)
-        if hasattr(module, "preprocess_input")
-    ]
     require(
-        bool(owners) and network[:1].isupper(),
+        network[:1].isupper() and hasattr(keras.applications, network),
         f"encoder='keras:{network}'",
         "a network of keras.applications, such as 'keras:MobileNetV2'",
     )
-    return owners[0]
+    modules = vars(keras.applications).items()
+    known = {name: module for name, module in modules if hasattr(module, "preprocess_input")}
+    owners = [name for name, module in known.items() if hasattr(module, network)]
+    if not owners:  # mobilenet_v3 does not hold its networks
+        owners = [name for name in known if network.lower().startswith(name.replace("_", ""))]
+    return max(owners, key=len)
 
 
 def _application(network: str, settings: dict[str, Any]) -> keras.Model:
     """A network of ``keras.applications`` with random weights, after its preprocessing."""
-    pixels = ApplicationPreprocessing(preprocessing_of(network))(keras.Input((None, None, 3)))
+    images = keras.Input((None, None, 3))
+    pixels = ApplicationPreprocessing(preprocessing_of(network))(images)
     fixed = {"include_top": False, "weights": None, "pooling": "avg", "input_tensor": pixels}
-    return getattr(keras.applications, network)(**{**settings, **fixed})
+    built = getattr(keras.applications, network)(**{**settings, **fixed})
+    return keras.Model(images, built.output, name=built.name)
 
 
 def _scale_as_published(encoder: keras.layers.Layer) -> None:

@@ -30,7 +30,7 @@ def toy_network(include_top, weights, pooling, input_tensor=None, width=4):
     x = keras.layers.Conv2D(width, 4, strides=2, padding="valid")(input_tensor)
     x = keras.layers.BatchNormalization()(x)
     x = keras.layers.GlobalAveragePooling2D()(keras.layers.Activation("tanh")(x))
-    return keras.Model(keras.utils.get_source_inputs(input_tensor), x)
+    return keras.Model(keras.utils.get_source_inputs(input_tensor)[0], x)
 
 
 @pytest.fixture(autouse=True)
@@ -160,18 +160,14 @@ def file(tmp_path):
     return path
 
 
-def moved(model, file, recipe):
-    """How far the weights of the encoder are from their file, and those of the head from theirs."""
-    start = recipe.build(12, seed=0)
-    pairs = [
-        zip(
-            getattr(model, part).trainable_weights,
-            getattr(start, part).trainable_weights,
-            strict=True,
-        )
-        for part in ("encoder", "projector")
-    ]
-    return [max(np.abs(numpy(a) - numpy(b)).max() for a, b in pair) for pair in pairs]
+def moved(model, start, part):
+    """How far the trained weights of a part of a model are from those of another model."""
+    pairs = zip(getattr(model, part).weights, getattr(start, part).weights, strict=True)
+    return max(
+        np.abs(numpy(ours) - numpy(theirs)).max()
+        for ours, theirs in pairs
+        if "moving" not in ours.path
+    )
 
 
 def test_a_recipe_starts_from_the_file_and_continues_without_it(file, tmp_path, capsys):
@@ -198,15 +194,19 @@ def test_a_recipe_starts_from_the_file_and_continues_without_it(file, tmp_path, 
 
 def test_the_encoder_has_its_own_learning_rate(file, tmp_path):
     steady = {"optimizer": "sgd", "optimizer_momentum": 0.0, "learning_rate": 0.01}
-    distances = {}
-    for rate in (0.0, 0.1, 1.0):
+    models = {}
+    for rate in (1.0, 0.1, 0.0):
         recipe = small(weights=str(file), encoder_rate=rate, weight_decay=0.0, **steady)
-        model = recipe.train(SOURCE, tmp_path / str(rate), seed=0, verbose=0, epochs=1, judge=False)
-        distances[rate] = moved(model, file, small(weights=str(file)))
-    assert distances[0.0][0] == 0
-    assert 0 < distances[0.1][0] < 0.3 * distances[1.0][0]
-    for rate in (0.0, 0.1):
-        assert distances[rate][1] == pytest.approx(distances[1.0][1], rel=0.3), "the head's is not"
+        models[rate] = recipe.train(
+            SOURCE, tmp_path / str(rate), seed=0, verbose=0, epochs=1, judge=False
+        )
+    start = small(weights=str(file)).build(12, seed=0)
+    of_encoder = {rate: moved(model, start, "encoder") for rate, model in models.items()}
+    assert of_encoder[0.0] == 0
+    assert of_encoder[0.1] == pytest.approx(0.1 * of_encoder[1.0], rel=0.3)
+    of_head = [moved(model, start, "projector") for model in models.values()]
+    assert of_head == pytest.approx([of_head[0]] * 3, rel=0.3)
+    model = models[0.1]
     again = keras.saving.load_model(tmp_path / "0.1" / "model.keras")
     loaded, saved = again.optimizer, model.optimizer
     assert [type(o).__name__ for o in loaded.optimizers] == ["SGD", "SGD"]
@@ -286,7 +286,7 @@ def test_published_efficient_nets_are_scaled_as_keras_does(tmp_path):
     network = keras.applications.EfficientNetB0(include_top=False, weights=None, pooling="avg")
     layer = next(x for x in network.layers if isinstance(x, keras.layers.Normalization))
     mean, deviation = np.array([0.485, 0.456, 0.406]), np.array([0.229, 0.224, 0.225])
-    layer.set_weights([mean, deviation, 0])
+    layer.set_weights([mean, deviation, np.zeros(())])
     network.save_weights(tmp_path / "published.weights.h5")
     encoder = pretrained_encoder("keras:EfficientNetB0", tmp_path / "published.weights.h5")
     normalization = next(x for x in encoder.layers if isinstance(x, keras.layers.Normalization))
@@ -306,5 +306,5 @@ def test_every_network_of_keras_applications_has_its_preprocessing():
     assert len(names) > 30
     for name in names:
         module = getattr(keras.applications, preprocessing_of(name))
-        assert hasattr(module, name)
+        assert hasattr(module, name) or preprocessing_of(name) == "mobilenet_v3"
         assert hasattr(module, "preprocess_input")

@@ -149,16 +149,21 @@ def build_optimizer(
     )
     slower = replace(settings, learning_rate=settings.encoder_rate * settings.learning_rate)
     encoder = _one_rate(slower, steps_per_epoch)
-    of_encoder = {variable.path for variable in model.encoder.trainable_variables}
-    paths = [v.path for v in model.trainable_variables if v.path not in of_encoder]
+    of_encoder = {_name(variable) for variable in model.encoder.trainable_variables}
+    others = [_name(v) for v in model.trainable_variables if _name(v) not in of_encoder]
     require(
-        len(of_encoder) + len(paths) == len(model.trainable_variables),
+        len(of_encoder) + len(others) == len(model.trainable_variables),
         "an encoder and a head with weights of the same name",
         "different names, by which each is given its learning rate",
     )
-    of_heads = "|".join(map(re.escape, paths))
+    of_heads = f"(.*/)?({'|'.join(map(re.escape, others))})"
     rates = keras.optimizers.OptimizerMap(encoder, {of_heads: heads})
     return keras.optimizers.MultiOptimizer(rates)
+
+
+def _name(variable: keras.Variable) -> str:
+    """The layer and the weight: what stays of a variable's path when a model is loaded."""
+    return "/".join(variable.path.split("/")[-2:])
 
 
 def _one_rate(settings: Settings, steps_per_epoch: int) -> keras.optimizers.Optimizer:
