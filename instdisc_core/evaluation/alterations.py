@@ -6,14 +6,15 @@ import numpy as np
 
 
 def altered(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """A copy of an image that has gone through all alterations of this module.
+    """A copy of an image that has gone through one alteration of this module.
 
-    It is turned, made small and large again, darker or brighter, covered in part, and stored as a
-    JPEG of low quality. None of these is a crop or a color jitter of the trainings here.
+    It is turned a little, or made small and large again, or darker or brighter, or covered in part,
+    or stored as a JPEG of low quality. None of these is a crop or a color jitter of the trainings
+    here.
 
     Args:
         image: pixels ``(height, width, 3)``, uint8.
-        rng: what draws the amounts.
+        rng: what draws the alteration and its amount.
 
     Returns:
         Pixels of the same shape, uint8.
@@ -25,17 +26,16 @@ def altered(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     copy = altered(images[0], np.random.default_rng(0))
     ```
     """
-    for alteration in (turned, shrunk, relit, covered, compressed):
-        image = alteration(image, rng)
-    return image
+    alterations = (turned, shrunk, relit, covered, compressed)
+    return alterations[rng.integers(len(alterations))](image, rng)
 
 
 def turned(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Turned by 10 to 25 degrees to either side; its mirror image fills the corners."""
+    """Turned by 5 to 12 degrees to either side; its mirror image fills the corners."""
     from PIL import Image
 
     height, width = image.shape[:2]
-    degrees = rng.uniform(10, 25) * rng.choice([-1, 1])
+    degrees = rng.uniform(5, 12) * rng.choice([-1, 1])
     top, left = height // 2, width // 2
     around = np.pad(image, ((top, top), (left, left), (0, 0)), "symmetric")
     rotated = Image.fromarray(around).rotate(degrees, Image.Resampling.BILINEAR)
@@ -43,16 +43,15 @@ def turned(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 
 def shrunk(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Resized to 40 to 60 % of its sides and back."""
+    """Resized to half of its sides and back."""
     height, width = image.shape[:2]
-    share = rng.uniform(0.4, 0.6)
-    small = resized(image, (max(1, round(share * height)), max(1, round(share * width))))
+    small = resized(image, (max(1, height // 2), max(1, width // 2)))
     return resized(small, (height, width))
 
 
 def relit(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Pixels in ``[0, 1]`` to the power of 1.5 to 2, or of its reciprocal."""
-    gamma = rng.uniform(1.5, 2) ** rng.choice([-1, 1])
+    """Pixels in ``[0, 1]`` to the power of 1.7 to 2.5, or of its reciprocal."""
+    gamma = rng.uniform(1.7, 2.5) ** rng.choice([-1, 1])
     return np.round(255 * (image / 255) ** gamma).astype("uint8")
 
 
@@ -67,11 +66,11 @@ def covered(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 
 def compressed(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """As a JPEG of quality 10 to 30 shows it."""
+    """As a JPEG of quality 5 to 15 shows it."""
     from PIL import Image
 
     file = io.BytesIO()
-    Image.fromarray(image).save(file, "JPEG", quality=int(rng.integers(10, 31)))
+    Image.fromarray(image).save(file, "JPEG", quality=int(rng.integers(5, 16)))
     return np.asarray(Image.open(file).convert("RGB"))
 
 
