@@ -1,14 +1,16 @@
-"""Whether the verdict without labels ranks features as labels do, on three data sets.
+"""Whether the verdict without labels ranks features as labels do, on several data sets.
 
-    KERAS_BACKEND=torch python -m benchmarks.verdict --signs sign-digits --cifar cifar10
+    KERAS_BACKEND=torch python -m benchmarks.verdict --cifar cifar10 --folders sign-digits
 
-`sign-digits` is a folder with a subfolder for each class, `cifar10` one with `train` and `test`.
-Each set is trained on once, and measured on the way: kNN on held-out images, and the tasks of the
-verdict. One JSON file for each set and seed; what is stored is not run again.
+`cifar10` is a folder with `train` and `test`; each other folder too, or it has a subfolder for each
+class. Each set is trained on once, and measured on the way: kNN on held-out images, and the tasks of
+the verdict. One JSON file for each set and seed; what is stored is not run again.
 """
 
 import json
 import time
+from functools import partial
+from pathlib import Path
 
 import keras
 import numpy as np
@@ -21,11 +23,11 @@ from instdisc_core import recipes
 from instdisc_core.data import ImageArray, ImageFolder
 from instdisc_core.evaluation import Matching, evaluate
 
-STAGES = (0, 1, 2, 5, 10, 25)  # epochs
+STAGES = (0, 1, 5, 25)  # epochs
 SIZE, NEIGHBORS = 32, 20
 
 
-def digits(args):
+def digits():
     """Scikit-learn's digits, enlarged."""
     found = load_digits()
     gray = np.repeat((found.images * 255 / 16).astype("uint8")[..., None], 3, axis=-1)
@@ -33,17 +35,12 @@ def digits(args):
     return halved(ImageArray(images, found.target))
 
 
-def signs(args):
-    """Photographs of hands that show digits."""
-    return halved(ImageFolder(args.signs, SIZE, duplicates="keep"))
-
-
-def cifar_images(args):
-    """The first images of each class of CIFAR-10."""
-    return cifar.load(args.cifar, 3000, 2000)
-
-
-SETS = {"digits": digits, "sign-digits": signs, "CIFAR-10": cifar_images}
+def folder(path):
+    """The images of a folder: its own parts ``train`` and ``test``, or a fifth held out."""
+    if (path / "train").is_dir():
+        parts = (ImageFolder(path / part, SIZE, duplicates="keep") for part in ("train", "test"))
+        return tuple(parts)
+    return halved(ImageFolder(path, SIZE, duplicates="keep"))
 
 
 def halved(source):
@@ -89,9 +86,9 @@ class Stages(keras.callbacks.Callback):
         self.rows.append({"epochs": epochs, "knn": knn, "tasks": tasks, "seconds": seconds})
 
 
-def measured(name, seed, args):
-    """The result of one set and seed."""
-    train, test = SETS[name](args)
+def measured(name, seed, load):
+    """The result of one set and seed; ``load`` gives its training and test images."""
+    train, test = load()
     recipe = recipes.get("small-cifar10", epochs=STAGES[-1])
     stages = Stages(train, test)
     recipe.train(train, seed=seed, callbacks=[stages], verbose=2, judge=False)
@@ -109,19 +106,21 @@ def measured(name, seed, args):
 def main():
     """Measure what is not stored, and print the agreement."""
     parser = harness.parser(__doc__)
-    parser.add_argument("--sets", nargs="+", choices=SETS, default=list(SETS))
-    parser.add_argument("--signs", default="sign-digits", help="a folder, a subfolder per class")
-    parser.add_argument("--cifar", default="cifar10", help="a folder with train/ and test/")
+    parser.add_argument("--cifar", type=Path, help="a folder with train/ and test/")
+    parser.add_argument("--folders", type=Path, nargs="*", default=[])
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     args = parser.parse_args()
 
-    folder, rows = harness.RESULTS / harness.labeled("verdict"), []
-    folder.mkdir(parents=True, exist_ok=True)
-    for name in args.sets:
+    sets = {"digits": digits} | {path.name: partial(folder, path) for path in args.folders}
+    if args.cifar:
+        sets["CIFAR-10"] = partial(cifar.load, args.cifar, 3000, 2000)
+    place, rows = harness.RESULTS / harness.labeled("verdict"), []
+    place.mkdir(parents=True, exist_ok=True)
+    for name, load in sets.items():
         for seed in args.seeds:
-            path = folder / f"{name}-seed{seed}.json"
+            path = place / f"{name}-seed{seed}.json"
             if not path.exists():
-                path.write_text(json.dumps(measured(name, seed, args), indent=1) + "\n")
+                path.write_text(json.dumps(measured(name, seed, load), indent=1) + "\n")
             result = json.loads(path.read_text())
             for features, (knn, score) in features_of(result).items():
                 rows.append((name, seed, features, f"{knn:.3f}", f"{score:.3f}"))
