@@ -1,5 +1,6 @@
 """CIFAR-10 for the experiments, and the accuracies of a model trained on it."""
 
+import csv
 import json
 import sys
 import time
@@ -106,7 +107,7 @@ def measured(model, train, test, recipe):
 
 
 class Clock(keras.callbacks.Callback):
-    """How long a training took, interruptions left out.
+    """How long the epochs of a training took; the first callback, so that no other's time counts.
 
     Args:
         path: of the file that keeps the seconds up to the last whole epoch.
@@ -120,14 +121,13 @@ class Clock(keras.callbacks.Callback):
         self.path = path
         self.seconds = float(path.read_text()) if path.exists() else 0.0
 
-    def on_train_begin(self, logs=None):
+    def on_epoch_begin(self, epoch, logs=None):
         """Start."""
         self._since = time.perf_counter()
 
     def on_epoch_end(self, epoch, logs=None):
         """Add the time of the epoch, and store the sum."""
-        now = time.perf_counter()
-        self.seconds, self._since = self.seconds + now - self._since, now
+        self.seconds += time.perf_counter() - self._since
         self.path.write_text(str(self.seconds))
 
 
@@ -158,7 +158,7 @@ class Deadline(keras.callbacks.Callback):
         self.model.stop_training = self.model.stop_training or self.stopped
 
 
-def run(folder, name, seed, recipe, train, test, args, deadline):
+def run(folder, name, seed, recipe, train, test, args, deadline, course):
     """Train and measure one row, unless its result is stored; return the result.
 
     The process ends with the status UNFINISHED where the training was stopped at the deadline.
@@ -171,6 +171,8 @@ def run(folder, name, seed, recipe, train, test, args, deadline):
         train, test: the images.
         args: the flags.
         deadline: the Deadline.
+        course: function of recipe, training and test images that returns the callback that logs
+            the accuracy over the training; or None.
     """
     path = folder / f"{name}-seed{seed}.json"
     about = {"train": len(train), "test": len(test)}
@@ -184,7 +186,7 @@ def run(folder, name, seed, recipe, train, test, args, deadline):
     clock = Clock(work / "seconds")
     fast = args.on_device or frameworks.on_accelerator()
     if recipe.epochs:
-        callbacks = [clock, deadline]
+        callbacks = [clock, deadline, *([course(recipe, train, test)] if course else [])]
         model = recipe.train(
             train, work, seed, callbacks, verbose=2, jit_compile=fast or "auto", on_device=fast
         )
@@ -202,6 +204,7 @@ def run(folder, name, seed, recipe, train, test, args, deadline):
         "training_seconds": clock.seconds,
         "accuracies": accuracies,
         "pixels": of_pixels,
+        "course": logged(work / "log.csv", "val_knn_accuracy"),
         "recipe": recipe.to_dict(),
         "machine": harness.machine(),
     }
@@ -211,7 +214,16 @@ def run(folder, name, seed, recipe, train, test, args, deadline):
     return result
 
 
-def run_rows(experiment, rows, args, training=lambda row, train: train):
+def logged(path, name):
+    """Epochs and values of a column of the log of a training, where there are any."""
+    if not path.exists():
+        return []
+    with path.open(newline="") as file:
+        found = [(int(row["epoch"]) + 1, row.get(name)) for row in csv.DictReader(file)]
+    return [(epoch, float(value)) for epoch, value in found if value]
+
+
+def run_rows(experiment, rows, args, training=lambda row, train: train, course=None, base=None):
     """Run the rows of an experiment whose results are missing, and print its table.
 
     Args:
@@ -219,8 +231,10 @@ def run_rows(experiment, rows, args, training=lambda row, train: train):
         rows: pairs of a row's name and its changes to the recipe.
         args: the flags.
         training: function of a row's name and all training images that returns those to train on.
+        course: see ``run``.
+        base: name of the recipe that the rows change; None is the experiment of the paper.
     """
-    base = "small-cifar10" if args.budget else "paper-cifar10"
+    base = base or ("small-cifar10" if args.budget else "paper-cifar10")
     deadline = Deadline(args.minutes)
     place = folder(experiment, args)
     train, test = load_for(args)
@@ -235,6 +249,7 @@ def run_rows(experiment, rows, args, training=lambda row, train: train):
                 test,
                 args,
                 deadline,
+                course,
             )
             for seed in args.seeds
             for row, changed in rows

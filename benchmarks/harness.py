@@ -11,6 +11,7 @@ import platform
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 from statistics import median
@@ -78,12 +79,14 @@ def memory(module, names):
     the peak. The module is run again with this run's arguments and ``--memory NAME``, and prints
     what ``peak_extra_bytes`` returns.
     """
-    sizes = {}
-    for name in names:
+
+    def measured(name):
         command = [sys.executable, "-m", module, *sys.argv[1:], "--memory", name]
         printed = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-        sizes[name] = int(printed.split()[-1])
-    return sizes
+        return int(printed.split()[-1])
+
+    with ThreadPoolExecutor(max(1, cores() // 2)) as pool:
+        return dict(zip(names, pool.map(measured, names), strict=True))
 
 
 def peak_extra_bytes(run, warm_up):

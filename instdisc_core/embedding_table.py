@@ -127,11 +127,11 @@ class EmbeddingTable(keras.layers.Layer):
 
     def scores(self, features: Tensor, indices: Tensor) -> Tensor:
         """Inner products ``v_j . f_i`` with chosen rows; see ``BankOps.scores``."""
-        return self.bank_ops.scores(stopped(features), self.rows, indices)
+        return self.bank_ops.scores(stopped(features), self.rows, ops.convert_to_tensor(indices))
 
     def combine(self, weights: Tensor, indices: Tensor) -> Tensor:
         """Weighted sums of chosen rows; see ``BankOps.combine``."""
-        return self.bank_ops.combine(stopped(weights), self.rows, indices)
+        return self.bank_ops.combine(stopped(weights), self.rows, ops.convert_to_tensor(indices))
 
     def attend(self, features: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
         """``log Z_i`` and the expected row under the softmax; see ``BankOps.attend``."""

@@ -33,6 +33,16 @@ if keras.backend.backend() == "jax":
         jax.config.update(setting, value)
         os.environ[setting.upper()] = str(value)
 
+    if jax.default_backend() != "cpu":
+        jax.config.update("jax_default_matmul_precision", "highest")
+elif keras.backend.backend() == "torch":
+    import torch
+
+    # Where there is a GPU, and for what tests compare with each other only: its own precision of
+    # products and convolutions is lower, and the order of its sums changes.
+    torch.backends.cudnn.allow_tf32 = False
+    torch.backends.cudnn.deterministic = True
+
 # What changes the order of floating-point operations; tox.ini sets them.
 PROCESSOR_SETTINGS = (
     "OMP_NUM_THREADS",
@@ -59,8 +69,6 @@ def pytest_report_header(config):
     backend = keras.backend.backend()
     processor = [f"{name}={os.environ[name]}" for name in PROCESSOR_SETTINGS if name in os.environ]
     if backend == "torch":
-        import torch
-
         capability = torch.backends.cpu.get_cpu_capability()
         processor.append(f"{capability}, {torch.get_num_threads()} threads")
     return [

@@ -161,7 +161,7 @@ def test_what_cannot_be_used_counts_as_no_gradient():
     gradient[1, 2] = np.nan
     update = compiled(weights)
     if keras.backend.backend() == "torch":  # values of a tensor in the host's memory raise
-        update = lambda i, *rest: weights.update(np.where(i < 0, 0, i), *rest)  # noqa: E731
+        update = lambda i, *rest: weights.update(keras.ops.maximum(i, 0), *rest)  # noqa: E731
     indices = np.array([4, 5, -1, 6], "int32")
     if keras.backend.backend() == "torch":
         indices[2] = 5

@@ -88,7 +88,8 @@ def test_an_index_of_64_bits_trains_no_other_row(model, make, wrong):
 def test_an_index_of_64_bits_is_evaluated_as_no_other_row(model):
     indices = np.array([2**32 + 1, 2, 3, 4, 5, 6, 7, 8, 9, 9])
     data = Batches(IMAGES, indices)
-    if model.run_eagerly or keras.backend.backend() == "torch":
+    on_the_host = validation.host_values(model.memory_bank.rows.value) is not None
+    if on_the_host and (model.run_eagerly or keras.backend.backend() == "torch"):
         with pytest.raises(ValueError, match=r"\[0, 10\)"):
             model.evaluate(data, verbose=0)
     else:

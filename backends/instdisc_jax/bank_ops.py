@@ -68,6 +68,7 @@ class JaxBankOps(BankOps):
     combine = _compiled(BankOps.combine)
     attend = _compiled(BankOps.attend)
     _nearest = _compiled(BankOps._nearest, static=("self", "k"))
+    top_k_of_first = _compiled(BankOps.top_k_of_first, static=("self", "k"))
 
     def write(self, variable: keras.Variable, indices: jax.Array, values: jax.Array) -> None:
         """See ``BankOps.write``. Writes in place, in a jitted step and outside."""

@@ -139,11 +139,13 @@ class TorchBankOps(BankOps):
     @_in_float32
     def top_k(self, features: Tensor, bank: Bank, k: int) -> tuple[Tensor, Tensor]:
         """See ``BankOps.top_k``. On a CPU most rows are only screened, in low precision."""
+        if not len(features):
+            return features.new_empty(0, k), features.new_empty(0, k, dtype=torch.int32)
         if features.device.type != "cpu" or sampled_product is None:
             return super().top_k(features, bank, k)
         n = bank.shape[0]
         read = partial(_block, bank)
-        if 0 < len(features) <= max(FEW_QUERIES, FEW_SCORES // n):
+        if len(features) <= max(FEW_QUERIES, FEW_SCORES // n):
             size = n if _is_float32(bank) else READ_ROWS
             quantized = (
                 QuantizedRows(*map(_tensor, bank)) if isinstance(bank, QuantizedRows) else None

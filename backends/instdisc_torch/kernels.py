@@ -167,7 +167,7 @@ def attend(
         Log partitions ``(parts, B)`` and expected rows ``(parts, B, d)``.
     """
     (images, dim), rows = features.shape, len(bank)
-    tile = tiles.of_attention(dim, bank.dtype)
+    tile = tiles.of_attention(dim, bank.dtype, _is_hopper(features))
     parts, rows_per_part = tiles.parts_of_attention(images, rows, tile)
     log_z_parts = features.new_empty(parts, images)
     expected_rows = features.new_empty(parts, images, dim)
@@ -241,6 +241,10 @@ def combine(weights: Tensor, bank: Tensor, scale: Tensor | None, indices: Tensor
                 **_options(tile),
             )
     return sums.sum(dim=1)
+
+
+def _is_hopper(tensor: Tensor) -> bool:
+    return tensor.is_cuda and torch.cuda.get_device_capability(tensor.device)[0] == 9
 
 
 def _options(tile: tiles.Tiles) -> dict[str, int | bool]:

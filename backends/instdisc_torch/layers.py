@@ -23,6 +23,8 @@ def batch_normalization(layer: Layer, x: torch.Tensor, training: bool) -> Any:
     if layer.axis not in (-1, x.ndim - 1) or layer.renorm or layer.synchronized or rounded:
         return NotImplemented
     x = torch.movedim(x, -1, 1).to(_dtype(layer))
+    if gamma is None and beta is not None:  # CUDA's gradient needs both or neither
+        gamma = torch.ones_like(beta)
     if not (training and layer.trainable):
         mean, variance = layer.moving_mean.value, layer.moving_variance.value
         y = F.batch_norm(x, mean, variance, gamma, beta, False, 0.0, layer.epsilon)

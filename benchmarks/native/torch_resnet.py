@@ -73,13 +73,14 @@ def build(encoder, depth, stem, width):
 def step(net, images, targets, bfloat16=False, channels_last=False):
     """A function that trains the network once by SGD on the squared error, and returns the loss."""
     layout = torch.channels_last if channels_last else torch.contiguous_format
-    net = net.to(memory_format=layout)
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    net = net.to(device, memory_format=layout)
     optimizer = torch.optim.SGD(net.parameters(), 0.03, momentum=0.9)
-    x = torch.from_numpy(images).permute(0, 3, 1, 2).contiguous(memory_format=layout)
-    y = torch.from_numpy(targets)
+    x = torch.from_numpy(images).permute(0, 3, 1, 2).contiguous(memory_format=layout).to(device)
+    y = torch.from_numpy(targets).to(device)
 
     def run():
-        casts = torch.autocast("cpu", torch.bfloat16) if bfloat16 else contextlib.nullcontext()
+        casts = torch.autocast(device, torch.bfloat16) if bfloat16 else contextlib.nullcontext()
         optimizer.zero_grad()
         with casts:
             features = net(x)

@@ -1,5 +1,6 @@
 """The weighted k-nearest-neighbor classifier."""
 
+import keras
 import numpy as np
 from keras import ops
 from numpy.typing import ArrayLike
@@ -59,9 +60,9 @@ def weighted_knn(
     ```
     """
     train_labels = np.asarray(train_labels)
-    if not isinstance(train_features, QuantizedRows):
+    if not isinstance(train_features, (QuantizedRows, keras.Variable)):  # a bank's rows are finite
         train_features = ops.convert_to_tensor(train_features)
-        require_finite("train_features", train_features)
+        require_finite("train_features", ops.convert_to_numpy(train_features))
     require(
         len(train_features.shape) == 2 and train_labels.shape == (train_features.shape[0],),
         f"train_features of shape {tuple(train_features.shape)} and train_labels of shape "

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
+import keras
 import numpy as np
 from keras import ops
 from numpy.typing import ArrayLike
@@ -199,8 +200,8 @@ def retrieve(
     features = check_features(features, gallery_features.shape[1])
     chosen = ops.take(ops.convert_to_tensor(features, "float32"), indices, axis=0)
     require_finite("features", ops.convert_to_numpy(chosen), indices)
-    if not isinstance(gallery_features, QuantizedRows):
-        require_finite("gallery_features", gallery_features)
+    if not isinstance(gallery_features, (QuantizedRows, keras.Variable)):
+        require_finite("gallery_features", ops.convert_to_numpy(gallery_features))
     found = get_bank_ops(backend).top_k(chosen, gallery_features, k + itself)
     similarities, neighbors = (ops.convert_to_numpy(part) for part in found)
     if itself:

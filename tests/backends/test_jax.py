@@ -19,6 +19,7 @@ import jax
 import jax.numpy as jnp
 
 N, D, BATCH = 50_000, 32, 16
+ON_A_CPU = pytest.mark.skipif(jax.default_backend() != "cpu", reason="a GPU's blocks are larger")
 OBJECTIVES = {
     "exact": lambda: NonParametricSoftmax(0.1, proximal_weight=1.0),
     "nce": lambda: NCE(300, 0.1, proximal_weight=1.0, seed=0),
@@ -63,6 +64,7 @@ def copies_of_the_bank(compiled):
     return len(re.findall(rf"= f32\[{N},{D}\]\S* copy\(", compiled.as_text()))
 
 
+@ON_A_CPU
 @pytest.mark.parametrize("name", OBJECTIVES)
 def test_a_compiled_step_copies_no_bank(name):
     compiled, _ = compiled_step(name)
@@ -71,12 +73,14 @@ def test_a_compiled_step_copies_no_bank(name):
     assert temporary < N * D * 4, "a bank's worth of temporary memory"
 
 
+@ON_A_CPU
 def test_without_the_order_it_would():
     """Or the test above, and the ``after`` that it holds, would be of no use."""
     compiled, _ = compiled_step("exact", after=False)
     assert copies_of_the_bank(compiled) > 0
 
 
+@ON_A_CPU
 def test_attention_holds_no_scores_over_the_bank():
     bank, features = jnp.asarray(rows_of(N)), jnp.asarray(rows_of(64))
     operations = MemoryBank(4, D).bank_ops

@@ -16,6 +16,16 @@ import torch
 from instdisc_core import QuantizedRows
 from instdisc_torch import TorchBankOps, bank_ops, few_queries, search
 
+# PyTorch 2.11 warns that its profiler forgets what it measured before, which is nothing.
+FORGETS = pytest.mark.filterwarnings("ignore:Warning. Profiler clears:UserWarning")
+
+
+@pytest.fixture(autouse=True, scope="module")
+def on_a_cpu():
+    """Where both ways run."""
+    with keras.device("cpu"):
+        yield
+
 
 @pytest.fixture
 def screens(monkeypatch):
@@ -170,6 +180,7 @@ def test_a_row_that_is_not_finite_is_found_and_hides_no_other(screens, monkeypat
     assert found == [[at, *(i for i in theirs if i != at)][:4] for theirs in best]
 
 
+@FORGETS
 def test_rows_in_the_order_of_their_scores_take_no_more_memory():
     rng = np.random.default_rng(0)
     queries, rows = unit_rows(rng, 500, 16), unit_rows(rng, 100_000, 16)
@@ -184,6 +195,7 @@ def test_no_queries():
     assert scores.shape == indices.shape == (0, 2)
 
 
+@FORGETS
 def test_searching_holds_few_scores():
     queries, rows = (
         torch.zeros(100, 16),
