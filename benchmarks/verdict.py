@@ -3,8 +3,8 @@
     KERAS_BACKEND=torch python -m benchmarks.verdict --cifar cifar10 --folders sign-digits
 
 `cifar10` is a folder with `train` and `test`; each other folder too, or it has a subfolder for each
-class. Each set is trained on once, and measured on the way: kNN on held-out images, and the tasks of
-the verdict. One JSON file for each set and seed; what is stored is not run again.
+class. Each set is trained on once, and measured on the way: kNN on held-out images, and the tasks
+of the verdict. One JSON file for each set and seed; what is stored is not run again.
 """
 
 import json

@@ -108,7 +108,7 @@ def load_encoder(
         if isinstance(encoder, NamedModule):
             network_library(encoder.library).load(encoder.module, weights)
         else:
-            encoder.load_weights(str(weights))  # type: ignore[attr-defined]
+            encoder.load_weights(str(weights))
             _scale_as_published(encoder)
     except Exception as error:  # HDF5, ZIP, PyTorch and Keras each have their own
         further = f" with {dict(settings)}" if settings else ""

@@ -1,4 +1,4 @@
-"""Changed copies of an image that no augmentation here makes, and the parts of an image."""
+"""Changed copies of an image, which no augmentation of the trainings here makes."""
 
 import io
 
@@ -32,14 +32,11 @@ def altered(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 def turned(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """Turned by 5 to 12 degrees to either side; its mirror image fills the corners."""
-    from PIL import Image
-
     height, width = image.shape[:2]
-    degrees = rng.uniform(5, 12) * rng.choice([-1, 1])
-    top, left = height // 2, width // 2
-    around = np.pad(image, ((top, top), (left, left), (0, 0)), "symmetric")
-    rotated = Image.fromarray(around).rotate(degrees, Image.Resampling.BILINEAR)
-    return np.asarray(rotated)[top : top + height, left : left + width]
+    angle = np.radians(rng.uniform(5, 12)) * rng.choice([-1, 1])
+    matrix = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
+    center = np.array([width - 1, height - 1]) / 2
+    return _mapped(image, matrix, center - matrix @ center)
 
 
 def shrunk(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
@@ -74,20 +71,31 @@ def compressed(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     return np.asarray(Image.open(file).convert("RGB"))
 
 
-def halves(image: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The left and the right half of an image, each resized to its size.
+def warped(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """A copy of an image after a random affine map around its center.
+
+    Each entry of its matrix differs from the identity's by up to a quarter, and it shifts by up to
+    0.15 of the sides. The image's mirror image fills what was outside.
+
+    Args:
+        image: pixels ``(height, width, 3)``, uint8.
+        rng: what draws the map.
+
+    Returns:
+        Pixels of the same shape, uint8.
 
     Example:
     ```python
-    from instdisc_core.evaluation.alterations import halves
+    from instdisc_core.evaluation.alterations import warped
 
-    left, right = halves(images[0])
+    copy = warped(images[0], np.random.default_rng(0))
     ```
     """
     height, width = image.shape[:2]
-    middle = max(1, width // 2)
-    left, right = image[:, :middle], image[:, width - middle :]
-    return resized(left, (height, width)), resized(right, (height, width))
+    matrix = np.eye(2) + rng.uniform(-0.25, 0.25, (2, 2))
+    center = np.array([width - 1, height - 1]) / 2
+    shift = rng.uniform(-0.15, 0.15, 2) * (width, height)
+    return _mapped(image, matrix, center - matrix @ center + shift)
 
 
 def resized(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
@@ -98,8 +106,24 @@ def resized(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     return np.asarray(pixels.resize(size[::-1], Image.Resampling.BICUBIC))
 
 
-# What is searched for, and where: functions of an image and what draws, from which two come.
-PAIRS = {
-    "altered copy": lambda image, rng: (altered(image, rng), image),
-    "other half": lambda image, rng: halves(image),
-}
+def _mapped(image: np.ndarray, matrix: np.ndarray, offset: np.ndarray) -> np.ndarray:
+    """The pixels at ``matrix @ (x, y) + offset`` for every ``(x, y)``, bilinear."""
+    from PIL import Image
+
+    height, width = image.shape[:2]
+    top, left = height // 2, width // 2
+    around = np.pad(image, ((top, top), (left, left), (0, 0)), "symmetric")
+    # Pillow takes the center of a pixel to be half a pixel from its corner.
+    x, y = offset + (left, top) + 0.5 - matrix @ (0.5, 0.5)
+    (a, b), (c, d) = matrix.tolist()
+    found = Image.fromarray(around).transform(
+        (width, height),
+        Image.Transform.AFFINE,
+        (a, b, float(x), c, d, float(y)),
+        Image.Resampling.BILINEAR,
+    )
+    return np.asarray(found)
+
+
+# By what an image is searched for: a changed copy of it, from the image and what draws.
+TASKS = {"altered copy": altered, "warped copy": warped}

@@ -3,7 +3,7 @@
 import os
 import random
 from collections.abc import Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -21,11 +21,11 @@ ADVICE = (
 
 
 class Verdict(NamedTuple):
-    """How often images find their partners, by kind of features.
+    """How often changed copies find their images, by kind of features.
 
     Attributes:
         scores: for each kind of features (``"pixels"``, ``"untrained encoder"`` or ``"pretrained
-            encoder"``, ``"embedding"``) the share of images that find their partner, by task, in
+            encoder"``, ``"embedding"``) the share of copies that find their image, by task, in
             ``[0, 1]``.
         images: how many images were compared.
 
@@ -105,7 +105,7 @@ class Verdict(NamedTuple):
         """The verdict in a few words."""
         if self.better:
             return f"No better than {' and '.join(self.better)}"
-        return "The embedding finds most partners"
+        return "The embedding finds most images"
 
 
 def verdict(
@@ -169,7 +169,7 @@ def with_random_weights(
     state = random.getstate()
     random.seed(seed)  # where Keras's initializers take their seeds from
     try:
-        parts = {
+        parts: dict[str, Any] = {
             name: None if part is None else type(part).from_config(part.get_config())
             for name in ("preprocessing", "encoder", "projector")
             for part in [getattr(model, name)]

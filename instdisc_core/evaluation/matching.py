@@ -1,4 +1,4 @@
-"""Tasks in which images have to find their partners: they need no labels."""
+"""Changed copies of images that have to find their images: this needs no labels."""
 
 from collections.abc import Callable
 
@@ -6,7 +6,7 @@ import numpy as np
 
 from instdisc_core.data import ImageArray, ImageSource
 from instdisc_core.embedding_model import EmbeddingModel
-from instdisc_core.evaluation.alterations import PAIRS
+from instdisc_core.evaluation.alterations import TASKS
 from instdisc_core.evaluation.features import pixels
 from instdisc_core.validation import require_count
 
@@ -14,7 +14,7 @@ VALUES = 2**26  # numbers in the pixels of all images of a task, at most
 
 
 class Matching:
-    """Tasks in which images have to find their partners, made once for all kinds of features.
+    """Copies of images that have to find these, made once for all kinds of features.
 
     Args:
         source: where the images are from.
@@ -37,22 +37,21 @@ class Matching:
         chosen = np.unique(np.linspace(0, len(source) - 1, count).astype(int))
         self.images = source.images(chosen)
         rng = np.random.default_rng(seed)
-        self.pairs = {
-            task: tuple(
-                np.stack(side) for side in zip(*(make(x, rng) for x in self.images), strict=True)
-            )
-            for task, make in PAIRS.items()
+        self.copies = {
+            task: np.stack([change(image, rng) for image in self.images])
+            for task, change in TASKS.items()
         }
 
     def scores(self, embed: Callable[[ImageSource], np.ndarray]) -> dict[str, float]:
-        """The share of images that find their partner, by task.
+        """The share of copies that find their image, by task.
 
         Args:
             embed: from an ImageSource to unit rows ``(n, any)``.
         """
+        rows = embed(ImageArray(self.images))
         return {
-            task: share_found(*(embed(ImageArray(side)) for side in sides))
-            for task, sides in self.pairs.items()
+            task: share_found(embed(ImageArray(copies)), rows)
+            for task, copies in self.copies.items()
         }
 
     def of_pixels(self) -> dict[str, float]:
@@ -69,7 +68,7 @@ def share_found(queries: np.ndarray, rows: np.ndarray) -> float:
     """The share of queries whose own row is more similar to them than every other row.
 
     Args:
-        queries, rows: unit rows of the same shape; row ``i`` is the partner of query ``i``.
+        queries, rows: unit rows of the same shape; row ``i`` is the image of query ``i``.
 
     Example:
     ```python

@@ -1,16 +1,16 @@
-"""Changed copies of images, and their halves."""
+"""Changed copies of images."""
 
 import numpy as np
 import pytest
 
 from instdisc_core.evaluation import alterations
-from instdisc_core.evaluation.alterations import halves, resized
+from instdisc_core.evaluation.alterations import resized
 
 IMAGE = np.random.default_rng(0).integers(0, 256, (20, 30, 3), "uint8")
 ALL = ("turned", "shrunk", "relit", "covered", "compressed")
 
 
-@pytest.mark.parametrize("name", [*ALL, "altered"])
+@pytest.mark.parametrize("name", [*ALL, "altered", "warped"])
 def test_a_copy_is_changed_drawn_by_its_seed_and_of_the_same_shape(name):
     alteration, before = getattr(alterations, name), IMAGE.copy()
     copies = [alteration(IMAGE, np.random.default_rng(seed)) for seed in (0, 0, 1)]
@@ -58,14 +58,19 @@ def test_darker_or_brighter_is_of_the_same_order():
     assert {bool(r[128] > 128) for r in relit} == {True, False}
 
 
-def test_halves_are_what_is_left_and_right():
-    image = np.zeros((8, 10, 3), "uint8")
-    image[:, 5:] = 200
-    left, right = halves(image)
-    assert (left == 0).all()
-    assert (right == 200).all()
-    assert left.shape == right.shape == image.shape
-    assert halves(image[:1, :1])[0].shape == (1, 1, 3)
+def test_a_warp_maps_the_image_around_its_center(monkeypatch):
+    """Of the middle of a large white square there is as much as the drawn matrix leaves."""
+    image = np.zeros((60, 60, 3), "uint8")
+    image[20:40, 20:40] = 255
+    for seed in range(5):
+        drawn = np.random.default_rng(seed)
+        matrix = np.eye(2) + drawn.uniform(-0.25, 0.25, (2, 2))
+        warped = alterations.warped(image, np.random.default_rng(seed)) / 255
+        assert warped.sum() / 3 == pytest.approx(400 / np.linalg.det(matrix), rel=0.05)
+        shift = drawn.uniform(-0.15, 0.15, 2) * 60
+        y, x = (np.arange(60) @ warped[..., 0].sum(axis=1 - axis) for axis in (0, 1))
+        found = np.array([x, y]) / warped[..., 0].sum()
+        np.testing.assert_allclose(matrix @ (found - 29.5) + shift, [0, 0], atol=0.3)
 
 
 def test_resized_is_of_height_and_width():

@@ -41,7 +41,7 @@ def test_one_call_adds_a_row_for_each_measure_and_writes_every_file(model, tmp_p
         ),
         *(
             (m, f)
-            for m in ("altered copy", "other half", "verdict")
+            for m in ("altered copy", "warped copy", "verdict")
             for f in ("pixels", "untrained encoder", "embedding")
         ),
         ("linear, svm", "embedding"),
@@ -166,7 +166,7 @@ def test_without_labels_there_are_the_verdict_and_pictures(model, tmp_path):
     assert report.rows == []
     assert len(report.pictures) == 3
     report = evaluate(model, train, test, measures=["knn", "verdict"])
-    assert {row["measure"] for row in report.rows} == {"altered copy", "other half", "verdict"}
+    assert {row["measure"] for row in report.rows} == {"altered copy", "warped copy", "verdict"}
 
 
 def test_unknown_measures_and_labels_that_do_not_match_are_rejected(model):

@@ -11,7 +11,7 @@ from instdisc_core import InstanceDiscrimination
 from instdisc_core.evaluation import Verdict, judged, verdict
 from instdisc_core.evaluation.judging import with_random_weights
 
-TASKS = ("altered copy", "other half")
+TASKS = ("altered copy", "warped copy")
 
 
 def found(pixels, untrained, embedding):
@@ -41,13 +41,13 @@ def test_the_best_of_three_is_named_and_what_to_do():
 def test_numbers_stand_next_to_each_other_and_are_written(tmp_path, figures):
     one = found(0.4, 0.2, 0.6)
     lines = str(one).splitlines()
-    assert lines[0].split() == ["found", "among", "9", "altered", "copy", "other", "half", "mean"]
+    assert lines[0].split() == ["found", "among", "9", "altered", "copy", "warped", "copy", "mean"]
     assert lines[1].split() == ["pixels", "0.300", "0.500", "0.400"]
     assert lines[3].split() == ["embedding", "0.500", "0.700", "0.600"]
     assert lines[4] == one.summary
     report = one.report()
     assert report.value("verdict", "pixels") == pytest.approx(0.4)
-    assert report.value("other half", "untrained encoder") == pytest.approx(0.3)
+    assert report.value("warped copy", "untrained encoder") == pytest.approx(0.3)
     assert one.summary in str(report)
     report.save(tmp_path, "verdict")
     assert {path.name for path in tmp_path.iterdir()} == {
