@@ -124,7 +124,7 @@ def main():
             result = json.loads(path.read_text())
             for features, (knn, score) in features_of(result).items():
                 rows.append((name, seed, features, f"{knn:.3f}", f"{score:.3f}"))
-            print(f"{name}, seed {seed}: {agreement(result)} pairs")
+            print(f"{name}, seed {seed}: {agreement(features_of(result))} pairs")
     harness.table(("set", "seed", "features", "kNN", "verdict"), rows)
 
 

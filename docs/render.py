@@ -40,6 +40,7 @@ TABLES = {
     "loader": experiment_tables.loader,
     "beaten": experiment_tables.pixels_beaten,
     "verdict": verdict_tables.verdict,
+    "tasks": verdict_tables.tasks,
     "pretrained": verdict_tables.pretrained,
     "kills": reliability_tables.kills,
     "otherfaults": reliability_tables.other_faults,
