@@ -23,11 +23,11 @@ from benchmarks.names import (
 RESULTS = Path(__file__).parent.parent / "benchmarks" / "results"
 
 
-def stored(name):
-    """The stored results of a benchmark, by framework."""
+def stored(name, device="cpu"):
+    """The stored results of a benchmark on one kind of device, by framework."""
     found = {}
     for backend, framework in FRAMEWORKS.items():
-        path = RESULTS / f"{name}-{backend}-cpu.json"
+        path = RESULTS / f"{name}-{backend}-{device}.json"
         if path.exists():
             found[framework] = json.loads(path.read_text())
     return found
@@ -166,6 +166,29 @@ def objectives():
         "floor, ms",
         "gradient error",
     )
+    return markdown(header, rows)
+
+
+def gpu():
+    """Time, memory and error of every objective on a GPU, at two numbers of images."""
+    rows = []
+    for name in ("objectives", "objectives-1281167"):
+        for framework, found in stored(name, "cuda").items():
+            images = f"{found['settings']['num_instances']:,}"
+            for candidate, seconds in found["seconds"].items():
+                error = found["errors"].get(candidate)
+                rows.append(
+                    (
+                        found["machine"]["device"],
+                        framework,
+                        images,
+                        candidate,
+                        ms(seconds["median"]),
+                        mib(found["extra_bytes"][candidate]),
+                        f"{error['gradient']:.0e}" if error else "",
+                    )
+                )
+    header = ("", "", "images", "loss and gradient", "ms", "MiB extra", "gradient error")
     return markdown(header, rows)
 
 

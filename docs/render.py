@@ -25,6 +25,7 @@ TABLES = {
     "endtoend": performance_tables.endtoend,
     "encoders": performance_tables.encoders,
     "objectives": performance_tables.objectives,
+    "gpu": performance_tables.gpu,
     "scaling": performance_tables.scaling,
     "search": performance_tables.search,
     "fewqueries": performance_tables.few_queries,

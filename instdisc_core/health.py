@@ -36,7 +36,7 @@ def uniformity(embeddings: Tensor) -> float:
 
     Example: ``uniformity(model.predict(images[:512]))``
     """
-    f = np.asarray(embeddings, "float64")
+    f = ops.convert_to_numpy(embeddings).astype("float64")
     require(len(f) > 1, f"{len(f)} embeddings", "at least 2")
     require_finite("embeddings", f)
     squares = 2 - 2 * (f @ f.T)
@@ -59,7 +59,7 @@ def alignment(embeddings: Tensor, others: Tensor) -> float:
 
     Example: ``alignment(model.predict(images), model.predict(images[:, :, ::-1]))``
     """
-    f, g = np.asarray(embeddings, "float64"), np.asarray(others, "float64")
+    f, g = (ops.convert_to_numpy(rows).astype("float64") for rows in (embeddings, others))
     require(f.shape == g.shape, f"shapes {f.shape} and {g.shape}", "one shape")
     require_finite("embeddings", f)
     require_finite("others", g)
@@ -84,7 +84,7 @@ def effective_rank(embeddings: Tensor) -> float:
 
     Example: ``effective_rank(model.memory_bank.lookup(indices))``
     """
-    f = np.asarray(embeddings, "float64")
+    f = ops.convert_to_numpy(embeddings).astype("float64")
     require_finite("embeddings", f)
     singular = np.linalg.svd(f, compute_uv=False)
     p = singular / singular.sum()
@@ -156,7 +156,7 @@ def detect_collapse(embeddings: Tensor) -> Collapse | None:
 
     Example: ``assert detect_collapse(embeddings) is None``
     """
-    f = np.asarray(embeddings, "float64")
+    f = ops.convert_to_numpy(embeddings).astype("float64")
     if not np.all(np.isfinite(f)):
         return "embeddings are not finite"
     n = len(f)

@@ -26,10 +26,13 @@ def _compiled(body: Callable[..., Any], static: tuple[str, ...] = ("self",)) -> 
     @wraps(body)
     def method(*args: Any, **kwargs: Any) -> Any:
         given = parameters.bind(*args, **kwargs).arguments
-        tensors = keras.tree.map_structure(keras.ops.convert_to_tensor, given["bank"])
-        return run(**{**given, "bank": tensors})
+        return run(**{name: keras.tree.map_structure(_value, x) for name, x in given.items()})
 
     return method
+
+
+def _value(x: Any) -> Any:
+    return x.value if isinstance(x, keras.Variable) else x
 
 
 @partial(jax.jit, donate_argnums=0)

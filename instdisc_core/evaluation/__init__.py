@@ -14,6 +14,7 @@ from instdisc_core.evaluation.positions import positions_in
 from instdisc_core.evaluation.report import Report, text_table
 from instdisc_core.evaluation.retrieval import Retrieval, retrieve
 from instdisc_core.evaluation.tsne import TSNEPositions, draw_tsne, plot_tsne
+from instdisc_core.evaluation.whitening import Whitening, whitened, whitening
 
 __all__ = [
     "COLORS",
@@ -26,6 +27,7 @@ __all__ = [
     "Retrieval",
     "TSNEPositions",
     "Verdict",
+    "Whitening",
     "cluster",
     "clustering_scores",
     "draw_neighbors",
@@ -42,4 +44,6 @@ __all__ = [
     "unit",
     "verdict",
     "weighted_knn",
+    "whitened",
+    "whitening",
 ]

@@ -1,6 +1,7 @@
 """Clusters of embeddings, and how well they agree with classes."""
 
 import numpy as np
+from keras import ops
 from numpy.typing import ArrayLike
 
 from instdisc_core.validation import require, require_count, require_finite
@@ -25,7 +26,7 @@ def cluster(
     from sklearn.cluster import KMeans
 
     require_count("num_clusters", num_clusters)
-    embeddings = np.asarray(embeddings)
+    embeddings = np.asarray(ops.convert_to_numpy(embeddings))
     require(
         num_clusters <= len(embeddings),
         f"num_clusters={num_clusters}",

@@ -61,10 +61,10 @@ def evaluate(
         model: a trained InstanceDiscrimination or NNCLR.
         train, test: ImageSources. Without labels there are only the verdict and pictures.
         output: folder for the table and the pictures; None writes no files.
-        measures: some of ``"verdict"`` (see ``verdict``), ``"knn"`` (weighted kNN and 1-NN; of the
-            pixels too, where those of the training images take at most 4 GiB), ``"linear"`` (SVM
-            and logistic regression on the embedding), ``"stages"`` (logistic regression on
-            ``conv1`` to ``conv5``),
+        measures: some of ``"verdict"`` (see ``verdict``), ``"knn"`` (weighted kNN and 1-NN; also
+            of the encoder's features, as they are and whitened, and of the pixels, where those of
+            the training images take at most 4 GiB), ``"linear"`` (SVM and logistic regression on
+            the embedding), ``"stages"`` (logistic regression on ``conv1`` to ``conv5``),
             ``"clustering"`` (k-means on the test embeddings, and on up to 100,000 rows of the
             bank), ``"low_shot"`` (fine-tuning with few labels), ``"retrieval"`` (neighbors of the
             best and worst queries) and ``"tsne"`` (t-SNE).

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from typing import Any, Literal, NamedTuple, TypeAlias
 
 import numpy as np
+from keras import ops
 from numpy.typing import ArrayLike
 
 from instdisc_core.validation import require, require_finite
@@ -70,7 +71,8 @@ def linear_accuracy(
     from sklearn.model_selection import train_test_split
     from sklearn.preprocessing import StandardScaler
 
-    train_features, features = np.asarray(train_features), np.asarray(features)
+    train_features = np.asarray(ops.convert_to_numpy(train_features))
+    features = np.asarray(ops.convert_to_numpy(features))
     train_labels, labels = np.asarray(train_labels), np.asarray(labels)
     for name, rows, of in (
         ("train_features", train_features, train_labels),

@@ -23,6 +23,7 @@ from instdisc_core.evaluation.linear import Classifier, linear_accuracy
 from instdisc_core.evaluation.low_shot import fine_tuned_accuracy
 from instdisc_core.evaluation.neighbors import DEFAULT_K, knn_accuracy
 from instdisc_core.evaluation.report import Report
+from instdisc_core.evaluation.whitening import whitening
 from instdisc_core.memory_bank import MemoryBank
 from instdisc_core.types import Tensor
 
@@ -57,11 +58,16 @@ class Evaluated:
 
 
 def measure_knn(report: Report, it: Evaluated, k: int | None, temperature: float) -> None:
-    """Add weighted kNN and 1-NN accuracies of bank rows, embeddings, encoder features, pixels."""
-    encoded = [unit(encoder_features(it.model, source)) for source in (it.train, it.test)]
+    """Add weighted kNN and 1-NN accuracies of bank rows, embeddings, encoder features, pixels.
+
+    The encoder's features are taken as they are, and whitened.
+    """
+    encoded, queries = (encoder_features(it.model, source) for source in (it.train, it.test))
+    white = whitening(encoded)
     candidates: dict[str, tuple[Tensor, np.ndarray]] = {
         "embedding": (it.train_rows, it.test_rows),
-        "encoder": (encoded[0], encoded[1]),
+        "encoder": (unit(encoded), unit(queries)),
+        "encoder, whitened": (white(encoded), white(queries)),
     }
     fits = 4 * 3 * len(it.train) * math.prod(it.train.size) <= PIXEL_BYTES
     if fits and it.train.size == it.test.size:

@@ -4,6 +4,7 @@ import os
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
+from keras import ops
 from numpy.typing import ArrayLike
 
 from instdisc_core.data import ImageSource
@@ -86,7 +87,7 @@ def draw_tsne(
     """
     from sklearn.manifold import TSNE
 
-    rows = np.asarray(embeddings)
+    rows = ops.convert_to_numpy(embeddings)
     require(
         len(rows) == len(source),
         f"{len(rows)} embeddings of {len(source)} images",

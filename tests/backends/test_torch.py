@@ -151,6 +151,7 @@ def test_a_plain_loop_trains_with_a_torch_optimizer(rng):
 
 
 @FORGETS
+@pytest.mark.usefixtures("on_a_cpu")
 def test_scores_hold_no_gathered_batch(rng, one_thread):
     """The peak of what is allocated stays far below B x K x d."""
     features, rows = torch.tensor(unit_rows(rng, 64, 32)), torch.tensor(unit_rows(rng, 2000, 32))

@@ -14,6 +14,8 @@ from instdisc_core.encoders import STAGES
 from instdisc_core.evaluation import evaluate, evaluate_model, knn_accuracy, measures, retrieve
 from instdisc_core.evaluation.features import encoder_features, stage_features
 
+COMPARED = "bank rows", "embedding", "encoder", "encoder, whitened", "pixels"
+
 
 def test_a_model_that_diverged_is_not_evaluated():
     model = build_model()
@@ -32,7 +34,7 @@ def test_one_call_adds_a_row_for_each_measure_and_writes_every_file(model, tmp_p
     assert report.about["trained_on_train"]
     rows = {(row["measure"], row["features"]): row["value"] for row in report.rows}
     expected = {
-        *((m, f) for m in ("kNN", "1-NN") for f in ("bank rows", "embedding", "encoder", "pixels")),
+        *((m, f) for m in ("kNN", "1-NN") for f in COMPARED),
         *(("linear, logistic", f) for f in ("embedding", *STAGES)),
         *(
             (f"clustering {m}", f)
@@ -127,9 +129,9 @@ def test_each_row_is_of_the_features_that_it_names():
     model.manifest = train.manifest
     report = evaluate(model, train, test, measures=["knn"], k=3)
     values = {row["features"]: row["value"] for row in report.rows if row["measure"] == "kNN"}
-    assert values == {"embedding": 0, "encoder": 1, "pixels": 1, "bank rows": 1}
+    assert values == {**dict.fromkeys(COMPARED, 1), "embedding": 0}
     model.manifest = None
-    assert len(evaluate(model, train, test, measures=["knn"]).rows) == 2 * 3
+    assert len(evaluate(model, train, test, measures=["knn"]).rows) == 2 * (len(COMPARED) - 1)
 
 
 def test_k_temperature_and_number_of_clusters_reach_the_measures(model, monkeypatch):
@@ -143,9 +145,9 @@ def test_k_temperature_and_number_of_clusters_reach_the_measures(model, monkeypa
     monkeypatch.setattr(measures, "knn_accuracy", counted)
     settings = {"k": 7, "temperature": 0.5, "num_clusters": 1}
     report = evaluate(model, colors(), colors(seed=1), measures=["knn", "clustering"], **settings)
-    assert votes == 4 * [{"k": 7, "temperature": 0.5}, {"k": 1, "temperature": 0.5}]
-    assert [row["settings"] for row in report.rows[:8]] == votes
-    assert backends == 2 * [model.memory_bank.bank_ops] + 6 * [None], "the bank's, for its rows"
+    assert votes == len(COMPARED) * [{"k": 7, "temperature": 0.5}, {"k": 1, "temperature": 0.5}]
+    assert [row["settings"] for row in report.rows[:10]] == votes
+    assert backends == 2 * [model.memory_bank.bank_ops] + 8 * [None], "the bank's, for its rows"
     for features, images in (("embedding", "test"), ("bank rows", "train")):
         row = report.row("clustering accuracy", features)
         assert row["value"] == 0.5, "one cluster for two classes"
