@@ -14,6 +14,7 @@ from instdisc_core.evaluation.report import Report, text_table
 
 PIXELS, UNTRAINED, PRETRAINED = "pixels", "untrained encoder", "pretrained encoder"
 EMBEDDING = "embedding"
+MARGIN = 0.02  # about the standard error of two scores of 1,000 images, and a half
 ADVICE = (
     "Train longer; or read smaller images, which the same time shows more often; or start from a "
     "pretrained encoder (weights=FILE in a recipe)."
@@ -46,18 +47,34 @@ class Verdict(NamedTuple):
 
     @property
     def better(self) -> list[str]:
-        """The other kinds of features that do at least as well as the embedding, best first."""
-        others = [name for name in self.scores if self.score(name) >= self.score(EMBEDDING)]
-        return sorted((n for n in others if n != EMBEDDING), key=self.score, reverse=True)
+        """The other kinds of features that are better than the embedding, best first."""
+        return [name for name in self._others() if self._lead(name) > MARGIN]
+
+    @property
+    def alike(self) -> list[str]:
+        """The other kinds of features that are as good as the embedding, within 0.02."""
+        return [name for name in self._others() if abs(self._lead(name)) <= MARGIN]
+
+    @property
+    def title(self) -> str:
+        """The verdict in a few words."""
+        if self.better:
+            return f"The embedding is worse than {' and '.join(self.better)}"
+        if self.alike:
+            return f"The embedding is about as good as {' and '.join(self.alike)}"
+        return f"The embedding is better than {' and '.join(self._others())}"
 
     @property
     def summary(self) -> str:
         """The verdict in words, and what to do where the embedding is not the best."""
-        others = [name for name in self.scores if name != EMBEDDING]
-        if not self.better:
-            return f"The embedding is better for these images than {' and than '.join(others)}."
-        names = " and ".join(self.better)
-        return f"The embedding is no better for these images than {names}. {ADVICE}"
+        return f"{self.title}. {ADVICE if self.better or self.alike else ''}".rstrip()
+
+    def _others(self) -> list[str]:
+        others = (name for name in self.scores if name != EMBEDDING)
+        return sorted(others, key=self.score, reverse=True)
+
+    def _lead(self, name: str) -> float:
+        return self.score(name) - self.score(EMBEDDING)
 
     def table(self) -> str:
         """The scores as text: one row for each kind of features."""
@@ -99,13 +116,6 @@ class Verdict(NamedTuple):
         axes.set(ylim=(0, 1.1), ylabel=f"found among {self.images:,}", title=self.title)
         axes.legend(fontsize=8)
         figure.savefig(path, dpi=110)
-
-    @property
-    def title(self) -> str:
-        """The verdict in a few words."""
-        if self.better:
-            return f"No better than {' and '.join(self.better)}"
-        return "The embedding finds most images"
 
 
 def verdict(

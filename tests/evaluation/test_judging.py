@@ -22,20 +22,25 @@ def found(pixels, untrained, embedding):
     )
 
 
-def test_the_best_of_three_is_named_and_what_to_do():
-    good = found(0.4, 0.2, 0.6)
-    assert good.better == []
-    expected = "The embedding is better for these images than pixels and than untrained encoder."
-    assert good.summary == expected
-    for verdict_, better in (
-        (found(0.7, 0.2, 0.6), ["pixels"]),
-        (found(0.4, 0.6, 0.6), ["untrained encoder"]),
-        (found(0.7, 0.8, 0.6), ["untrained encoder", "pixels"]),
-    ):
-        assert verdict_.better == better
-        assert f"no better for these images than {' and '.join(better)}." in verdict_.summary
-        for advice in ("Train longer", "smaller images", "weights=FILE"):
-            assert advice in verdict_.summary
+@pytest.mark.parametrize(
+    ("scores", "title"),
+    [
+        ((0.4, 0.2, 0.6), "The embedding is better than pixels and untrained encoder"),
+        ((0.7, 0.2, 0.6), "The embedding is worse than pixels"),
+        ((0.7, 0.8, 0.6), "The embedding is worse than untrained encoder and pixels"),
+        ((0.7, 0.6, 0.6), "The embedding is worse than pixels"),
+        ((0.615, 0.3, 0.6), "The embedding is about as good as pixels"),
+        ((0.3, 0.585, 0.6), "The embedding is about as good as untrained encoder"),
+    ],
+)
+def test_the_best_of_three_is_named_and_what_to_do(scores, title):
+    judgment = found(*scores)
+    assert judgment.title == title
+    advised = all(
+        advice in judgment.summary for advice in ("Train longer", "smaller images", "weights=FILE")
+    )
+    assert advised == ("better" not in title)
+    assert judgment.summary.startswith(f"{title}.")
 
 
 def test_numbers_stand_next_to_each_other_and_are_written(tmp_path, figures):
