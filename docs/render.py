@@ -15,6 +15,7 @@ import experiment_tables
 import near_duplicates_tables
 import performance_tables
 import reliability_tables
+import verdict_tables
 
 DOCS = Path(__file__).parent
 PAGES = ("performance.md", "experiments.md", "reliability.md", "near_duplicates.md")
@@ -43,6 +44,9 @@ TABLES = {
     "beaten": experiment_tables.pixels_beaten,
     "nearduplicates": near_duplicates_tables.near_duplicates,
     "alterations": near_duplicates_tables.alterations,
+    "verdict": verdict_tables.verdict,
+    "tasks": verdict_tables.tasks,
+    "pretrained": verdict_tables.pretrained,
     "kills": reliability_tables.kills,
     "otherfaults": reliability_tables.other_faults,
     "faultyfiles": reliability_tables.files,

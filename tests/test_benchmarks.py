@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from instdisc_core import NonParametricSoftmax
+from instdisc_core import NonParametricSoftmax, recipes
 
 pytest.importorskip("faiss", reason="the benchmark of search runs against FAISS")
 pytest.importorskip("imagehash", reason="near-duplicates are found by it, too")
@@ -21,6 +21,7 @@ if not Path("/proc/self/clear_refs").exists():
 sys.path.append(str(Path(__file__).parent.parent))  # last: what is tested is what is installed
 
 from benchmarks import (
+    agreement,
     bank,
     cifar,
     encoders,
@@ -31,8 +32,10 @@ from benchmarks import (
     names,
     near_duplicates,
     objectives,
+    pretrained,
     search,
     step,
+    verdict,
 )
 
 
@@ -395,3 +398,31 @@ def test_an_archive_of_images_is_unpacked_once(tmp_path):
     assert len(cifar.load(folder)[0]) == 40
     archive.unlink()
     assert gpu.folder_of(str(archive), tmp_path / "work") == folder
+
+
+def test_agreement_counts_pairs_whose_accuracies_are_apart():
+    values = {"a": (0.5, 0.1), "b": (0.6, 0.3), "c": (0.61, 0.2), "d": (0.9, 0.05)}
+    assert agreement.agreement(values) == (2, 5), "b and c are not ranked; d is, wrongly"
+
+
+@pytest.mark.skipif(keras.backend.backend() != "torch", reason="slow to compile elsewhere")
+def test_the_verdict_and_files_of_weights_are_measured(tmp_path, monkeypatch):
+    monkeypatch.setattr(harness, "RESULTS", tmp_path / "results")
+    monkeypatch.setattr(verdict, "STAGES", (0, 1))
+    monkeypatch.setattr(verdict, "digits", lambda: verdict.folder(toy))
+    toy = Path(gpu.write_toy_images(tmp_path / "toy"))
+    monkeypatch.setattr(sys, "argv", ["verdict", "--folders", str(toy / "train")])
+    verdict.main()
+    (path,) = (tmp_path / "results").glob("verdict-*/train-seed0.json")
+    result = json.loads(path.read_text())
+    assert [row["epochs"] for row in result["stages"]] == [0, 1]
+    assert set(agreement.features_of(result)) == {"pixels", "0 epochs", "1 epochs"}
+    assert set(result["pixels"]["tasks"]) == {"altered copy", "warped copy"}
+
+    encoder = recipes.get("small-cifar10").build(8, seed=5).encoder
+    encoder.save_weights(tmp_path / "cifar10.weights.h5")
+    rows = ["--rows", "frozen", "adapted, rate 0.1", "--epochs", "1", "--work", str(tmp_path)]
+    monkeypatch.setattr(sys, "argv", ["pretrained", "--signs", str(toy / "train"), *rows])
+    pretrained.main()
+    stored = {path.stem for path in (tmp_path / "results").glob("pretrained-*/*.json")}
+    assert stored == {"frozen-seed0", "adapted-rate-0.1-seed0"}

@@ -140,6 +140,18 @@ def test_the_tutorial(tutorial):
 
 
 @whole_page
+def test_the_tutorial_s_file_of_weights(tutorial):
+    network = keras.applications.MobileNet(
+        alpha=0.25, include_top=False, weights=None, pooling="avg"
+    )
+    network.save_weights(tutorial.folder / "mobilenet.weights.h5")
+    named = ('"mobilenet.h5"', '"mobilenet.weights.h5"')
+    printed = tutorial.run("pretrained.py", named, ONE_EPOCH)
+    assert printed.count("found among 12") == 2
+    assert tutorial.wrote("adapted/model.keras", "adapted/verdict.txt")
+
+
+@whole_page
 def test_the_methods(tmp_path):
     methods = Reader(tmp_path, METHODS)
     assert re.search(r"\[[012 ]+\]", methods.run("idfd.py"))
@@ -166,7 +178,7 @@ def test_the_pages_hold_these_scripts_and_no_others():
         "by_recipe.py",
         "loop.py",
     ]
-    assert list(scripts(TUTORIAL)) == ["train.py", "search.py"]
+    assert list(scripts(TUTORIAL)) == ["train.py", "search.py", "pretrained.py"]
     assert list(scripts(METHODS)) == ["idfd.py", "nnclr.py", "loop.py", "pic.py"]
     assert list(scripts(NEAR_DUPLICATES)) == ["duplicates.py", "read.py"]
 

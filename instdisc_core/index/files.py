@@ -17,7 +17,7 @@ from instdisc_core.data import Manifest
 from instdisc_core.data.names import printable
 from instdisc_core.embedding_model import EmbeddingModel
 from instdisc_core.files import remove_parts, replacing
-from instdisc_core.persistent_model import torch_modules
+from instdisc_core.persistent_model import pickled_modules
 from instdisc_core.validation import require
 
 ABOUT = "index.json"
@@ -106,7 +106,7 @@ def _save_rows(path: Path, rows: np.ndarray) -> None:
 
 def _is_pickled(model: EmbeddingModel) -> bool:
     """Whether a file of this model would hold a pickle; warns that it is left out."""
-    modules = torch_modules(model)
+    modules = pickled_modules(model)
     if modules:
         warnings.warn(
             f"{', '.join(modules)}: a torch.nn.Module is saved as a pickle, so the encoder is left "
