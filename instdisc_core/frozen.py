@@ -25,11 +25,12 @@ def frozen(encoder: keras.layers.Layer) -> EmbeddingModel:
     print(retrieve(rows, photos, rows, photos, k=3).names()[0])
     ```
     """
-    shape = getattr(encoder, "output_shape", None) or (None,)
+    features = (getattr(encoder, "output_shape", None) or (None,))[-1]
     require(
-        shape[-1] is not None,
+        features is not None,
         f"an encoder {encoder.name!r} of unknown output",
         "one with an output_shape (None, features)",
         "Build it first, or wrap it: keras.Sequential([keras.Input((64, 64, 3)), encoder]).",
     )
-    return EmbeddingModel(encoder, int(shape[-1]), keras.layers.Identity())
+    assert features is not None
+    return EmbeddingModel(encoder, features, keras.layers.Identity())
