@@ -20,23 +20,24 @@ from instdisc_core.index import ImageIndex
 from instdisc_core.recipes import Recipe
 from instdisc_core.validation import require
 
-DEFAULT_RECIPE = "small-cifar10"
 SAVE_EVERY = 200  # steps between checkpoints
 
 
 @click.command()
 @click.argument("folder", type=click.Path())
 @click.option("--output", "-o", default="found", help="Folder to write to.")
-@click.option("--recipe", "name", default=DEFAULT_RECIPE, help="See 'instdisc recipes'.")
-@click.option("--epochs", type=click.IntRange(1), help="Instead of the recipe's.")
-@click.option("--size", type=click.IntRange(8), help="Side of the images, not the recipe's.")
+@click.option("--minutes", "-m", default=10.0, help="How long; a recipe is chosen for that.")
+@click.option("--recipe", "name", help="Instead of one that is chosen; see 'instdisc recipes'.")
+@click.option("--epochs", type=click.IntRange(1), help="With --recipe: instead of its own.")
+@click.option("--size", type=click.IntRange(8), help="With --recipe: side of the images.")
 @click.option("--seed", default=0, help="Of everything that is drawn.")
 @click.option("--quiet", "-q", is_flag=True, help="Show no progress.")
 @json_option
 def train(
     folder: str,
     output: str,
-    name: str,
+    minutes: float,
+    name: str | None,
     epochs: int | None,
     size: int | None,
     seed: int,
@@ -51,12 +52,17 @@ def train(
     \b
     Examples:
       instdisc train photos/
-      instdisc train photos/ --output found --epochs 50 --size 64
+      instdisc train photos/ --output found --minutes 30
+      instdisc train photos/ --recipe small-cifar10 --epochs 50 --size 64
     """
     found, start = Found(output), time.perf_counter()
     with working():
         found.check(Path(folder))
-        recipe = _recipe(name, epochs, size)
+        if name is None:
+            require(epochs is None and size is None, "--epochs or --size", "--recipe with them")
+            recipe = recipes.for_images(folder, minutes, found.folder, verbose=not quiet)
+        else:
+            recipe = _recipe(name, epochs, size)
         photos = _photos(Path(folder), recipe.image_size, found)
         found.claim(Path(folder))
         if not found.manifest.exists():

@@ -52,7 +52,7 @@ def trained(tmp_path_factory):
     (folder / "photos/broken.png").write_bytes(b"no image")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
-        patch.setattr(training, "_recipe", lambda *_: TINY)
+        patch.setattr(training.recipes, "for_images", lambda *_, **__: TINY)
         done = CliRunner().invoke(instdisc, ["train", "photos", "--json", "-q"])
         assert done.exit_code == 0, done.stderr
         (folder / "trained.json").write_text(done.stdout)
@@ -65,7 +65,7 @@ def run(trained, tmp_path, monkeypatch):
     place = shutil.copytree(trained, tmp_path / "work")
     (place / "found" / "found.json").write_text(json.dumps({"photos": str(place / "photos")}))
     monkeypatch.chdir(place)
-    monkeypatch.setattr(training, "_recipe", lambda *_: TINY)
+    monkeypatch.setattr(training.recipes, "for_images", lambda *_, **__: TINY)
 
     def run(*arguments, code=0):
         with warnings.catch_warnings():
@@ -219,6 +219,7 @@ def test_parquet_is_read_by_pandas_and_others(run):
         (("export", "--output", "all.txt"), "the suffix of the file='.txt'; expected one of"),
         (("clusters", "-k", "50"), "num_clusters=50; expected at most the 11 embeddings."),
         (("recipes", "unknown"), "recipe='unknown'; expected one of"),
+        (("train", "photos", "--size", "64"), "--epochs or --size; expected --recipe with them."),
     ],
 )
 def test_an_error_is_one_sentence(run, arguments, message):
