@@ -5,6 +5,7 @@ from instdisc_core import keras_backend as keras_backend  # first: it imports no
 # isort: split
 # A saved model may hold this package's classes: Keras knows them once they are imported.
 from instdisc_core import augmentation as augmentation
+from instdisc_core import pretrained as pretrained
 from instdisc_core.bank_ops import BankOps
 from instdisc_core.checkpoints import Checkpoints
 from instdisc_core.class_weights import ClassWeights

@@ -1,4 +1,4 @@
-"""Residual networks for ImageNet and CIFAR, and the images that a PyTorch module expects."""
+"""Residual networks for ImageNet and CIFAR, and the images that published networks expect."""
 
 from collections.abc import Sequence
 from typing import Any, Literal, get_args
@@ -196,3 +196,28 @@ class TorchPreprocessing(keras.layers.Layer):
     def get_config(self) -> dict[str, Any]:
         """The arguments that rebuild this layer."""
         return {**super().get_config(), "mean": self.mean, "std": self.std}
+
+
+@keras.saving.register_keras_serializable(package="instdisc_core")
+class ApplicationPreprocessing(keras.layers.Layer):
+    """The preprocessing that ``keras.applications`` states for a network.
+
+    Args:
+        application: the name of its module, such as ``"mobilenet_v2"``.
+
+    Example: ``normalized = ApplicationPreprocessing("mobilenet_v2")(images)  # in [-1, 1]``
+    """
+
+    def __init__(self, application: str, **kwargs: Any) -> None:
+        super().__init__(**{"dtype": "float32", **kwargs})
+        self.application = application
+
+    def call(self, images: Tensor) -> Tensor:
+        """Preprocessed images, float32, of the shape of ``images``."""
+        module = getattr(keras.applications, self.application)
+        pixels = 1.0 * ops.cast(images, "float32")  # a copy: Keras writes into its argument
+        return module.preprocess_input(pixels, data_format="channels_last")
+
+    def get_config(self) -> dict[str, Any]:
+        """The arguments that rebuild this layer."""
+        return {**super().get_config(), "application": self.application}

@@ -101,7 +101,7 @@ class PersistentModel(keras.Model):
         **kwargs: Any,
     ) -> None:
         """Save the whole model; see ``keras.Model.save``. A ``.keras`` file is replaced at once."""
-        pickled = [layer.name for layer in self._flatten_layers() if _holds_torch_module(layer)]
+        pickled = pickled_modules(self)
         if pickled:
             warnings.warn(
                 f"{', '.join(pickled)}: a torch.nn.Module is saved as a pickle, so this file loads "
@@ -171,15 +171,18 @@ class PersistentModel(keras.Model):
         Keras names the optimizer by its class on the active backend, and stores what
         ``jit_compile="auto"`` means there. Neither can be loaded on another.
         """
-        config = super().get_compile_config()
-        optimizer = config.get("optimizer")
-        if isinstance(optimizer, dict) and optimizer["module"].startswith("keras.src.backend"):
-            config["optimizer"] = {
-                **optimizer,
-                "module": "keras.optimizers",
-                "registered_name": None,
-            }
+        config = _portable(super().get_compile_config())
         return {**config, "jit_compile": "auto"} if config else config
+
+
+def _portable(config: Any) -> Any:
+    """A configuration in which every optimizer, also one inside another, is any backend's."""
+    if not isinstance(config, dict):
+        return config
+    config = {key: _portable(value) for key, value in config.items()}
+    if str(config.get("module")).startswith("keras.src.backend"):
+        config |= {"module": "keras.optimizers", "registered_name": None}
+    return config
 
 
 def _check_file(path: str | os.PathLike) -> None:
@@ -206,8 +209,18 @@ def _check_archive(archive: zipfile.ZipFile) -> None:
     )
 
 
+def pickled_modules(model: keras.Model) -> list[str]:
+    """The names of the layers of a model that are a ``torch.nn.Module`` that a file pickles."""
+    return [layer.name for layer in model._flatten_layers() if _is_pickled(layer)]
+
+
 def _holds_torch_module(layer: keras.Layer) -> bool:
     return isinstance(layer, keras.layers.TorchModuleWrapper)
+
+
+def _is_pickled(layer: keras.Layer) -> bool:
+    """Whether its configuration is a pickle of its module; that of a ``NamedModule`` is not."""
+    return type(layer).get_config is keras.layers.TorchModuleWrapper.get_config
 
 
 def _is_new_file(filepath: str | os.PathLike, suffix: str, overwrite: bool) -> bool:

@@ -11,15 +11,17 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from instdisc_core import NonParametricSoftmax
+from instdisc_core import NonParametricSoftmax, recipes
 
 pytest.importorskip("faiss", reason="the benchmark of search runs against FAISS")
+pytest.importorskip("imagehash", reason="near-duplicates are found by it, too")
 if not Path("/proc/self/clear_refs").exists():
     pytest.skip("peaks of memory are read from Linux's /proc", allow_module_level=True)
 
 sys.path.append(str(Path(__file__).parent.parent))  # last: what is tested is what is installed
 
 from benchmarks import (
+    agreement,
     bank,
     cifar,
     encoders,
@@ -28,9 +30,12 @@ from benchmarks import (
     gpu,
     harness,
     names,
+    near_duplicates,
     objectives,
+    pretrained,
     search,
     step,
+    verdict,
 )
 
 
@@ -268,6 +273,42 @@ def test_runs_alternate_and_what_is_not_written_is_seen():
     assert frameworks.device() == "cpu" or frameworks.on_accelerator()
 
 
+def smooth_photos(folder, count=24):
+    """Files with shapes that alterations keep."""
+    rng = np.random.default_rng(0)
+    folder.mkdir()
+    for i in range(count):
+        coarse = Image.fromarray(rng.integers(0, 256, (4, 4, 3), "uint8"))
+        coarse.resize((40, 36), Image.Resampling.BICUBIC).save(folder / f"{i}.png")
+    return folder
+
+
+def test_altered_copies_are_planted_and_found(run, tmp_path):
+    if keras.backend.backend() != "torch":
+        pytest.skip("XLA compiles the encoder for a minute")
+    one, other = (smooth_photos(tmp_path / name) for name in ("one", "other"))
+    arguments = ("--photos", 20, "--each", 2, "--epochs", 1, "--work", tmp_path / "work")
+    stored = run(near_duplicates, "--choose", one, "--report", f"other={other}", *arguments)
+    assert set(stored["sets"]) == {"chosen on", "other"}
+    for found in stored["sets"].values():
+        assert (found["photos"], found["copies"]) == (20, 14)
+        for method in found["methods"].values():
+            assert set(method["recall_by_alteration"]) == {
+                alter.__name__ for alter in near_duplicates.ALTERATIONS
+            }
+        alike = found["methods"]["perceptual hash"]["recall_by_alteration"]
+        assert alike["compressed"] == 1 > alike["mirrored"]
+
+
+def test_pairs_are_scored_by_what_was_planted():
+    planted = {(0, 5): "cropped", (1, 6): "cropped", (2, 7): "mirrored"}
+    pairs, distances = [(0, 5), (2, 7), (1, 6), (3, 4)], np.array([0.1, 0.4, 0.2, 0.2])
+    found = near_duplicates.scores(pairs, distances, planted, 0.25)
+    assert (found["precision"], found["recall"], found["f1"]) == (2 / 3, 2 / 3, 2 / 3)
+    assert found["recall_by_alteration"] == {"cropped": 1, "mirrored": 0}
+    assert near_duplicates.best_threshold(pairs, distances, planted) == 0.4
+
+
 @pytest.fixture
 def hour(tmp_path, monkeypatch):
     """Run benchmarks.gpu with these arguments; returns how its parts ended."""
@@ -357,3 +398,31 @@ def test_an_archive_of_images_is_unpacked_once(tmp_path):
     assert len(cifar.load(folder)[0]) == 40
     archive.unlink()
     assert gpu.folder_of(str(archive), tmp_path / "work") == folder
+
+
+def test_agreement_counts_pairs_whose_accuracies_are_apart():
+    values = {"a": (0.5, 0.1), "b": (0.6, 0.3), "c": (0.61, 0.2), "d": (0.9, 0.05)}
+    assert agreement.agreement(values) == (2, 5), "b and c are not ranked; d is, wrongly"
+
+
+@pytest.mark.skipif(keras.backend.backend() != "torch", reason="slow to compile elsewhere")
+def test_the_verdict_and_files_of_weights_are_measured(tmp_path, monkeypatch):
+    monkeypatch.setattr(harness, "RESULTS", tmp_path / "results")
+    monkeypatch.setattr(verdict, "STAGES", (0, 1))
+    monkeypatch.setattr(verdict, "digits", lambda: verdict.folder(toy))
+    toy = Path(gpu.write_toy_images(tmp_path / "toy"))
+    monkeypatch.setattr(sys, "argv", ["verdict", "--folders", str(toy / "train")])
+    verdict.main()
+    (path,) = (tmp_path / "results").glob("verdict-*/train-seed0.json")
+    result = json.loads(path.read_text())
+    assert [row["epochs"] for row in result["stages"]] == [0, 1]
+    assert set(agreement.features_of(result)) == {"pixels", "0 epochs", "1 epochs"}
+    assert set(result["pixels"]["tasks"]) == {"altered copy", "warped copy"}
+
+    encoder = recipes.get("small-cifar10").build(8, seed=5).encoder
+    encoder.save_weights(tmp_path / "cifar10.weights.h5")
+    rows = ["--rows", "frozen", "adapted, rate 0.1", "--epochs", "1", "--work", str(tmp_path)]
+    monkeypatch.setattr(sys, "argv", ["pretrained", "--signs", str(toy / "train"), *rows])
+    pretrained.main()
+    stored = {path.stem for path in (tmp_path / "results").glob("pretrained-*/*.json")}
+    assert stored == {"frozen-seed0", "adapted-rate-0.1-seed0"}

@@ -11,6 +11,7 @@ import numpy as np
 from instdisc_core.data import ImageSource
 from instdisc_core.embedding_model import EmbeddingModel
 from instdisc_core.evaluation.features import embeddings
+from instdisc_core.evaluation.judging import verdict
 from instdisc_core.evaluation.labels import common_labels
 from instdisc_core.evaluation.measures import (
     MEASURES,
@@ -27,7 +28,7 @@ from instdisc_core.evaluation.report import Report
 from instdisc_core.evaluation.report_pictures import draw_pictures
 from instdisc_core.validation import require
 
-PICTURES = {"retrieval", "tsne"}  # the measures that need no labels
+UNLABELED = {"verdict", "retrieval", "tsne"}  # the measures that need no labels
 LOW_SHOT = (0.01, 0.02, 0.04, 0.1, 0.2)
 
 
@@ -58,12 +59,12 @@ def evaluate(
 
     Args:
         model: a trained InstanceDiscrimination or NNCLR.
-        train, test: ImageSources. Without labels only pictures are drawn.
+        train, test: ImageSources. Without labels there are only the verdict and pictures.
         output: folder for the table and the pictures; None writes no files.
-        measures: some of ``"knn"`` (weighted kNN and 1-NN; also of the
-            encoder's features, as they are and whitened, and of the pixels, where those of the
-            training images take at most 4 GiB), ``"linear"`` (SVM and logistic regression on the
-            embedding), ``"stages"`` (logistic regression on ``conv1`` to ``conv5``),
+        measures: some of ``"verdict"`` (see ``verdict``), ``"knn"`` (weighted kNN and 1-NN; also
+            of the encoder's features, as they are and whitened, and of the pixels, where those of
+            the training images take at most 4 GiB), ``"linear"`` (SVM and logistic regression on
+            the embedding), ``"stages"`` (logistic regression on ``conv1`` to ``conv5``),
             ``"clustering"`` (k-means on the test embeddings, and on up to 100,000 rows of the
             bank), ``"low_shot"`` (fine-tuning with few labels), ``"retrieval"`` (neighbors of the
             best and worst queries) and ``"tsne"`` (t-SNE).
@@ -93,7 +94,7 @@ def evaluate(
     require(not unknown, f"measures {unknown}", f"some of {', '.join(MEASURES)}")
     labels = common_labels(train, test)
     known = int(np.sum(positions_in(train, test) >= 0))
-    if known and labels is not None and not PICTURES.issuperset(measures):
+    if known and labels is not None and not UNLABELED.issuperset(measures):
         warnings.warn(
             f"Received: test images of which {known} of {len(test)} are also training images. "
             "Expected others: a training image is its own nearest neighbor, so the values are too "
@@ -101,7 +102,8 @@ def evaluate(
             stacklevel=2,
         )
     start = time.perf_counter()
-    report = Report()
+    judged = verdict(model, train, seed=seed) if "verdict" in measures else None
+    report = Report() if judged is None else judged.report()
     train_rows, test_rows = embeddings(model, train), embeddings(model, test)
     own = model.manifest
     owns = own is not None and own.is_complete and own.fingerprint == train.manifest.fingerprint
@@ -122,6 +124,9 @@ def evaluate(
         folder = Path(output)
         folder.mkdir(parents=True, exist_ok=True)
         report.pictures = draw_pictures(folder, train, test, train_rows, test_rows, measures, seed)
+        if judged is not None:
+            report.pictures.append(folder / "verdict.png")
+            judged.plot(report.pictures[-1])
     report.about = {
         "train": {"images": len(train), "fingerprint": train.manifest.fingerprint},
         "test": {"images": len(test), "fingerprint": test.manifest.fingerprint},

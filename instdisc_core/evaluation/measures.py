@@ -28,7 +28,7 @@ from instdisc_core.memory_bank import MemoryBank
 from instdisc_core.types import Tensor
 
 Measure: TypeAlias = Literal[
-    "knn", "linear", "stages", "clustering", "low_shot", "retrieval", "tsne"
+    "verdict", "knn", "linear", "stages", "clustering", "low_shot", "retrieval", "tsne"
 ]
 MEASURES: tuple[Measure, ...] = get_args(Measure)
 PIXEL_BYTES = 2**32  # above which the pixels of the training images are not measured

@@ -32,6 +32,7 @@ class Report:
         pictures: paths of the pictures and pages that were written.
         about: dict of what was evaluated: numbers of images, fingerprints, how many test images
             are among the training images, seconds.
+        notes: sentences that belong to the rows.
 
     Example:
     ```python
@@ -43,6 +44,7 @@ class Report:
     rows: list[Row] = field(default_factory=list)
     pictures: list[Path] = field(default_factory=list)
     about: dict[str, Any] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
 
     def add(self, measure: str, features: str, value: float, **settings: Any) -> None:
         """Add a row."""
@@ -77,7 +79,7 @@ class Report:
             (row["measure"], row["features"], f"{row['value']:.3f}", _settings(row))
             for row in self.rows
         ]
-        return text_table(COLUMNS, cells)
+        return "\n".join([text_table(COLUMNS, cells), *self.notes])
 
     def to_csv(self) -> str:
         """The rows as CSV."""
@@ -88,17 +90,18 @@ class Report:
         return text.getvalue()
 
     def to_json(self) -> str:
-        """Rows, pictures and what was evaluated, as JSON."""
+        """Rows, notes, pictures and what was evaluated, as JSON."""
         pictures = [str(path) for path in self.pictures]
-        return json.dumps({"about": self.about, "rows": self.rows, "pictures": pictures}, indent=1)
+        found = {"about": self.about, "rows": self.rows, "notes": self.notes, "pictures": pictures}
+        return json.dumps(found, indent=1)
 
-    def save(self, folder: str | os.PathLike) -> None:
-        """Write ``report.txt``, ``report.csv`` and ``report.json``."""
+    def save(self, folder: str | os.PathLike, name: str = "report") -> None:
+        """Write ``report.txt``, ``report.csv`` and ``report.json``, or files of another name."""
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
         texts = {"txt": f"{self}\n", "csv": self.to_csv(), "json": self.to_json() + "\n"}
         for suffix, text in texts.items():
-            (folder / f"report.{suffix}").write_text(text, encoding="utf-8")
+            (folder / f"{name}.{suffix}").write_text(text, encoding="utf-8")
 
 
 def text_table(header: Sequence[object], rows: Sequence[Sequence[object]]) -> str:

@@ -1,7 +1,9 @@
 """A recipe: the settings of a training, the model that they give, and the training itself."""
 
+import dataclasses
 import math
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -9,9 +11,10 @@ from typing import Literal
 import keras
 
 from instdisc_core.callbacks import LogFile
-from instdisc_core.checkpoints import Checkpoints
+from instdisc_core.checkpoints import CheckpointFolder, Checkpoints
 from instdisc_core.data import ImageSource, SlidingWindow
 from instdisc_core.embedding_model import EmbeddingModel
+from instdisc_core.evaluation import PRETRAINED, UNTRAINED, Matching, judged
 from instdisc_core.recipes.building import build_model, build_optimizer
 from instdisc_core.recipes.run_folder import run_folder
 from instdisc_core.recipes.settings import Settings
@@ -61,10 +64,9 @@ class Recipe(Settings):
             keras.utils.set_random_seed(seed)
         full = num_instances // self.batch_size if self.drop_remainder else 0
         steps = steps_per_epoch or full or math.ceil(num_instances / self.batch_size)
-        optimizer = build_optimizer(self, steps)
         model = build_model(self, num_instances, seed)
-        model.compile(optimizer=optimizer, jit_compile=jit_compile)
         model.build((None, self.image_size, self.image_size, 3))
+        model.compile(optimizer=build_optimizer(self, steps, model), jit_compile=jit_compile)
         return model
 
     def train(
@@ -78,15 +80,20 @@ class Recipe(Settings):
         jit_compile: bool | Literal["auto"] = "auto",
         on_device: bool = False,
         save_freq: int | Literal["epoch"] = "epoch",
+        judge: bool = True,
     ) -> EmbeddingModel:
-        """Print the recipe, train on the images, and keep what is needed to resume the run.
+        """Print the recipe, train on the images, say what it was worth, and keep the run.
+
+        The closing table says without labels whether the embedding is better than raw pixels and
+        than the encoder before training; see ``evaluation.verdict``.
 
         Args:
             source: an ``instdisc_core.data.ImageSource``.
-            output: folder to write to: ``recipe.json``, ``log.csv``, ``model.keras`` at the end,
-                and ``checkpoints``. A run that was killed continues from these when it is started
-                again, and ends with the same result as without the interruption. Only one process
-                at a time can use the folder. None writes nothing.
+            output: folder to write to: ``recipe.json``, ``log.csv``, ``checkpoints``, and at the
+                end ``model.keras`` and the verdict (``verdict.txt``, ``.csv``, ``.json``). A run
+                that was killed continues from these when it is started again, and ends with the
+                same result as without the interruption. Only one process at a time can use the
+                folder. None writes nothing.
             seed: of everything that is drawn.
             callbacks: further Keras callbacks.
             epochs: stop after this many; the learning rate still follows ``self.epochs``.
@@ -94,6 +101,7 @@ class Recipe(Settings):
             jit_compile: see ``build``.
             on_device: see ``data.ImageBatches``.
             save_freq: see ``Checkpoints``.
+            judge: whether to close with the verdict, if it is printed or written.
 
         Returns:
             The trained model. ``model.history.history`` has the losses of the epochs that this
@@ -123,16 +131,38 @@ class Recipe(Settings):
             on_device=on_device,
             sliding_window=SlidingWindow(*self.sliding_window) if self.sliding_window else None,
         )
-        model = self.build(len(source), len(batches), seed, jit_compile)
+        folder = None if output is None else Path(output)
+        recipe = self if folder is None else self._without_lost_file(folder)
+        model = recipe.build(len(source), len(batches), seed, jit_compile)
         if verbose:
             print(self)
-        epochs = self.epochs if epochs is None else epochs
-        if output is None:
-            model.fit(batches, epochs=epochs, callbacks=[*callbacks], verbose=verbose)
-            return model
-        folder = Path(output)
-        with run_folder(folder, self, seed, source.manifest):
-            saved = [LogFile(folder / "log.csv"), Checkpoints(folder / "checkpoints", save_freq)]
-            model.fit(batches, epochs=epochs, callbacks=[*callbacks, *saved], verbose=verbose)
-            model.save(folder / "model.keras")
+        with run_folder(folder, self, seed, source.manifest) if folder else nullcontext():
+            tasks = Matching(source) if judge and (verbose or folder) else None
+            before = tasks.of_model(model) if tasks and recipe is self else None
+            kept = _kept(folder, save_freq) if folder else []
+            model.fit(
+                batches,
+                epochs=self.epochs if epochs is None else epochs,
+                callbacks=[*callbacks, *kept],
+                verbose=verbose,
+            )
+            if folder:
+                model.save(folder / "model.keras")
+            if tasks:
+                found = judged(tasks, model, before, PRETRAINED if self.weights else UNTRAINED)
+                if verbose:
+                    print(found)
+                if folder:
+                    found.report().save(folder, "verdict")
         return model
+
+    def _without_lost_file(self, folder: Path) -> "Recipe":
+        """This recipe; without the file of weights, if a run that continues needs it no more."""
+        saved = CheckpointFolder(folder / "checkpoints", 1).paths()
+        lost = self.weights is not None and not Path(self.weights).is_file()
+        return dataclasses.replace(self, weights=None) if lost and saved else self
+
+
+def _kept(folder: Path, save_freq: int | Literal["epoch"]) -> list[keras.callbacks.Callback]:
+    """The callbacks that write to the folder of a run."""
+    return [LogFile(folder / "log.csv"), Checkpoints(folder / "checkpoints", save_freq)]

@@ -8,7 +8,7 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 from instdisc_core.data import SlidingWindow
 from instdisc_core.encoders import Depth, Stem
 from instdisc_core.objectives import ObjectiveName
-from instdisc_core.validation import require, require_choice
+from instdisc_core.validation import require, require_choice, require_number
 
 Augmentation = Literal["paper", "simclr"]
 Loss = Literal[ObjectiveName, "nnclr", "pic"]
@@ -29,6 +29,13 @@ class Settings:
         augmentation: ``"paper"`` or ``"simclr"``; see ``instdisc_core.augmentation``.
         augmentation_settings: pairs of name and value, further arguments for it.
         views: how many times each image is augmented in a step.
+        encoder: ``"resnet"``, or a published network, such as ``"keras:MobileNetV2"``; see
+            ``pretrained.pretrained_encoder``.
+        encoder_settings: pairs of name and value, further arguments of the published network.
+        weights: path of a file that the encoder starts from; None is random weights. A run that
+            continues does not read it again.
+        encoder_rate: learning rate of the encoder, as a multiple of ``learning_rate``; 0 keeps the
+            encoder as it is and trains the head alone.
         depth, stem, width: of the residual network; see ``encoders.resnet``.
         embedding_dim: ``d``.
         projector: widths of the hidden layers of the projector, see ``heads.projection_head``;
@@ -58,7 +65,8 @@ class Settings:
 
     Raises:
         ValueError: an option that is not one of those of its type, a warm-up with milestones, a
-            predictor without NNCLR, or a window that is no multiple of its stride.
+            predictor without NNCLR, a window that is no multiple of its stride, or an
+            ``encoder_rate`` below 0, or other than 0 and 1 with PIC.
     """
 
     name: str
@@ -69,6 +77,10 @@ class Settings:
     augmentation: Augmentation = "paper"
     augmentation_settings: tuple[tuple[str, Any], ...] = ()
     views: int = 1
+    encoder: str = "resnet"
+    encoder_settings: tuple[tuple[str, Any], ...] = ()
+    weights: str | None = None
+    encoder_rate: float = 1.0
     depth: Depth = 18
     stem: Stem = "cifar"
     width: int = 64
@@ -102,6 +114,12 @@ class Settings:
             f"warmup_epochs={self.warmup_epochs} and milestones={self.milestones}",
             "a warm-up, which a cosine follows, or milestones",
             "Set warmup_epochs=0, or milestones=().",
+        )
+        require_number("encoder_rate", self.encoder_rate, 0)
+        require(
+            self.encoder_rate in (0, 1) or self.objective != "pic",
+            f"encoder_rate={self.encoder_rate} and objective='pic'",
+            "0 or 1: PIC's class weights follow the one learning rate of the optimizer",
         )
         is_nnclr = self.objective == "nnclr"
         require(

@@ -42,6 +42,11 @@ def test_one_call_adds_a_row_for_each_measure_and_writes_every_file(model, tmp_p
             for m in ("accuracy", "nmi", "ari")
             for f in ("embedding", "bank rows")
         ),
+        *(
+            (m, f)
+            for m in ("altered copy", "warped copy", "verdict")
+            for f in ("pixels", "untrained encoder", "embedding")
+        ),
         ("linear, svm", "embedding"),
         ("fine-tuned, 50% of labels", "encoder"),
     }
@@ -56,8 +61,9 @@ def test_one_call_adds_a_row_for_each_measure_and_writes_every_file(model, tmp_p
     assert [float(line["value"]) for line in lines] == [row["value"] for row in report.rows]
     text = (tmp_path / "report.txt").read_text()
     assert str(report) in text
-    assert len(text.splitlines()) == len(report.rows) + 1
-    assert len(report.pictures) == 4
+    assert len(text.splitlines()) == len(report.rows) + 2, "a header, and the verdict in words"
+    assert len(report.pictures) == 5
+    assert report.pictures[-1].name == "verdict.png"
     for path in report.pictures:
         assert path.stat().st_size > 1000
 
@@ -157,11 +163,13 @@ def test_few_images_have_few_neighbors(model, tmp_path):
         assert page.count("<img") == 4 * len(test)
 
 
-def test_without_labels_there_are_pictures_and_no_rows(model, tmp_path):
+def test_without_labels_there_are_the_verdict_and_pictures(model, tmp_path):
     train, test = (ImageArray(colors(4, seed=s).images()) for s in (0, 1))
     report = evaluate(model, train, test, tmp_path, measures=["knn", "retrieval"])
     assert report.rows == []
     assert len(report.pictures) == 3
+    report = evaluate(model, train, test, measures=["knn", "verdict"])
+    assert {row["measure"] for row in report.rows} == {"altered copy", "warped copy", "verdict"}
 
 
 def test_unknown_measures_and_labels_that_do_not_match_are_rejected(model):
