@@ -1,5 +1,7 @@
 """An encoder as it is, as a model: embeddings without any training."""
 
+from typing import Any
+
 import keras
 
 from instdisc_core.embedding_model import EmbeddingModel
@@ -25,7 +27,7 @@ def frozen(encoder: keras.layers.Layer) -> EmbeddingModel:
     print(retrieve(rows, photos, rows, photos, k=3).names()[0])
     ```
     """
-    shape = getattr(encoder, "output_shape", None) or (None,)
+    shape: Any = getattr(encoder, "output_shape", None) or (None,)
     require(
         shape[-1] is not None,
         f"an encoder {encoder.name!r} of unknown output",
