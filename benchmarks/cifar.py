@@ -158,7 +158,7 @@ class Deadline(keras.callbacks.Callback):
         self.model.stop_training = self.model.stop_training or self.stopped
 
 
-def run(folder, name, seed, recipe, train, test, args, deadline, course):
+def run(folder, name, seed, recipe, train, test, args, deadline, course=None):
     """Train and measure one row, unless its result is stored; return the result.
 
     The process ends with the status UNFINISHED where the training was stopped at the deadline.
