@@ -51,7 +51,9 @@ FILES = "--data DATA --work WORK"
 OTHER_NCE = ("nce-512", "nce-10", "nce-1")
 RESNET50 = "--depth 50 --stem imagenet"
 PARTS = {
-    "correctness": Part("correctness", toy="--select test_configuration"),
+    "correctness": Part(
+        "correctness", toy="--tests tests/test_memory_bank.py --select test_configuration"
+    ),
     "objectives": Part("objectives", toy=SMALL),
     "objectives-imagenet": Part("objectives", f"--num-instances {IMAGENET}", SMALL),
     "objectives-imagenet-bfloat16": Part(
@@ -63,7 +65,10 @@ PARTS = {
     "bank": Part(
         "bank", toy="--small 200 --large 400 --num-instances 300 --batch-size 8 --rounds 1"
     ),
-    "search": Part("search", toy="--num-instances 500 --queries 7 --k 5 --rounds 1"),
+    "search": Part(
+        "search",
+        toy="--num-instances 500 --queries 7 --k 5 --rounds 1 --sizes 60 500 --counts 1 3",
+    ),
     "step": Part("step", toy=f"{SMALL} --width 16"),
     "step-resnet50": Part(
         "step",

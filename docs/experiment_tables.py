@@ -25,6 +25,21 @@ NAMES = {
     "nce-512": "NCE, m = 512",
     "nce-4096": "NCE, m = 4096",
 }
+FOLDER_ROWS = {
+    "pixels": "pixels, less their mean",
+    "whitened": "pixels, whitened",
+    "hog": "HOG",
+    "untrained": "untrained encoder",
+    "for-images": "`recipes.for_images`",
+}
+FOLDER_FEATURES = {"embedding": "", "encoder": ", encoder", "whitened": ", encoder, whitened"}
+FOLDER_MEASURES = {
+    "knn": "kNN",
+    "one_label": "one label per class",
+    "svm": "SVM",
+    "clustering": "k-means",
+    "nmi": "NMI",
+}
 ABLATIONS = {  # what each is, and its values with the rows that have them
     "embedding size": {d: f"embedding-{d}" for d in (32, 64)} | {128: "base", 256: "embedding-256"},
     "images to train on, %": {10: "images-10", 50: "images-50", 100: "base"},
@@ -105,6 +120,34 @@ def ablations():
         return "Not yet."
     how = _how(found["base"])
     return f"{markdown(('setting', 'value', 'SVM', 'kNN'), rows)}\n\n{how}"
+
+
+def folders():
+    """Collections of images at equal time: kNN of each row, and what is best of each measure."""
+    found = {}
+    for path in sorted((RESULTS / "folders-torch-cpu").glob("*.json")):
+        result = json.loads(path.read_text())
+        for kind, measured in result["scores"].items():
+            name = FOLDER_ROWS.get(result["row"], f"`{result['row']}`")
+            name += FOLDER_FEATURES[kind]
+            found.setdefault(result["set"], {}).setdefault(name, []).append((result, measured))
+    if not found:
+        return "Not yet."
+    rows = []
+    for name, by_row in found.items():
+        for row, results in by_row.items():
+            first = results[0][0]
+            values = [
+                f"{100 * mean(measured[key] for _, measured in results):.1f}"
+                for key in FOLDER_MEASURES
+            ]
+            each = ", ".join(f"{100 * measured['knn']:.1f}" for _, measured in results)
+            values[0] += f" ({each})" if len(results) > 1 else ""
+            seconds = [r["training_seconds"] for r, _ in results if r.get("training_seconds")]
+            minutes = f"{mean(seconds) / 60:.1f}" if seconds else ""
+            about = f"{first['images']['train']:,} in {first['classes']} classes"
+            rows.append((f"{name}: {about}", row, *values, minutes))
+    return markdown(("images", "rows", *FOLDER_MEASURES.values(), "minutes"), rows)
 
 
 def loader():

@@ -12,12 +12,13 @@ from pathlib import Path
 
 import digits_tables
 import experiment_tables
+import near_duplicates_tables
 import performance_tables
 import reliability_tables
 import verdict_tables
 
 DOCS = Path(__file__).parent
-PAGES = ("performance.md", "experiments.md", "reliability.md")
+PAGES = ("performance.md", "experiments.md", "reliability.md", "near_duplicates.md")
 DOCUMENTS = (DOCS.parent / "README.md", *(DOCS / page for page in PAGES))
 TABLES = {
     "digits": digits_tables.digits_table,
@@ -38,8 +39,11 @@ TABLES = {
     "table1": experiment_tables.table1,
     "frameworks": experiment_tables.frameworks,
     "ablations": experiment_tables.ablations,
+    "folders": experiment_tables.folders,
     "loader": experiment_tables.loader,
     "beaten": experiment_tables.pixels_beaten,
+    "nearduplicates": near_duplicates_tables.near_duplicates,
+    "alterations": near_duplicates_tables.alterations,
     "verdict": verdict_tables.verdict,
     "tasks": verdict_tables.tasks,
     "pretrained": verdict_tables.pretrained,

@@ -39,6 +39,7 @@ from instdisc_core.evaluation import (
     draw_neighbors,
     draw_tsne,
     knn_accuracy,
+    one_label_accuracies,
     retrieve,
     unit,
 )
@@ -126,20 +127,6 @@ def raw_pixels(digits):
     return tuple(unit(x.reshape(len(x), -1)) for x in (digits.train, digits.test))
 
 
-def one_label_accuracies(rows, digits, seed):
-    """Accuracy on held-out images from one labeled training image per class, for every draw."""
-    train, test = rows
-    rng = np.random.default_rng(seed)
-    classes = np.unique(digits.train_labels)
-    of_class = [np.flatnonzero(digits.train_labels == c) for c in classes]
-    accuracies = []
-    for _ in range(DRAWS):
-        labeled = [rng.choice(members) for members in of_class]
-        nearest = np.argmax(test @ train[labeled].T, axis=1)
-        accuracies.append(np.mean(classes[nearest] == digits.test_labels))
-    return accuracies
-
-
 def clustering_accuracy(rows, digits, seed):
     """Share of all images in the right cluster, under the best matching of clusters to digits."""
     labels = np.concatenate([digits.train_labels, digits.test_labels])
@@ -149,9 +136,10 @@ def clustering_accuracy(rows, digits, seed):
 def evaluate(rows, digits, seed):
     """The table's numbers for one representation."""
     train, test = rows
-    one_label = one_label_accuracies(rows, digits, seed)
+    train_labels, labels = digits.train_labels, digits.test_labels
+    one_label = one_label_accuracies(train, train_labels, test, labels, DRAWS, seed)
     return {
-        "knn": knn_accuracy(test, digits.test_labels, train, digits.train_labels, k=NEIGHBORS),
+        "knn": knn_accuracy(test, labels, train, train_labels, k=NEIGHBORS),
         "one_label": float(np.mean(one_label)),
         "one_label_std": float(np.std(one_label)),
         "clustering": clustering_accuracy(rows, digits, seed),

@@ -1,6 +1,6 @@
 """What every method shares: from images to unit embeddings."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any, Literal, Self
 
 import keras
@@ -219,15 +219,6 @@ class EmbeddingModel(TrainingModel):
         for regularizer in self.losses:
             loss = loss + regularizer
         return loss
-
-    def add_reports(self, names: Iterable[str]) -> None:
-        """Log the mean of these numbers, which ``report`` is given in every step."""
-        self.reported = {name: keras.metrics.Mean(name=name) for name in names}
-
-    def report(self, values: Mapping[str, Tensor]) -> None:
-        """Add the numbers of a step to what is logged."""
-        for name, value in values.items():
-            self.reported[name].update_state(value)
 
     def get_config(self) -> dict[str, Any]:
         """The arguments that rebuild this model."""

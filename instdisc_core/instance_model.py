@@ -68,8 +68,6 @@ class InstanceModel(EmbeddingModel):
         )
         super().check_data(manifest)
 
-    def checked_targets(self, y: Any) -> Any:
-        """Indices that are an array, checked; any others as they are."""
-        if hasattr(y, "dtype") or isinstance(y, (list, tuple)):
-            return check_indices(y, self.instance_rows().num_rows)
-        return y
+    def target_indices(self, y: Tensor) -> Tensor:
+        """See ``TrainingModel.target_indices``; those that have a row."""
+        return check_indices(y, self.instance_rows().num_rows)

@@ -46,9 +46,9 @@ class NNCLR(EmbeddingModel):
     are alike, among the images of each batch. Nothing moves.
 
     It logs ``neighbor_agreement``, see ``in_batch_accuracy``: the share of images whose neighbor is
-    more similar to the image's own prediction than to the others of the batch. With a support set
-    it also logs ``neighbor_is_image``, the share of neighbors that are earlier views of the image
-    itself (0 without targets): take fewer rows than images, to find others.
+    more similar to the image's own prediction than to the others of the batch. Training with a
+    support set and with indices also logs ``neighbor_is_image``, the share of neighbors that are
+    earlier views of the image itself: take fewer rows than images, to find others.
 
     Args:
         encoder, augmenter, preprocessing, non_finite: see ``EmbeddingModel``. The augmenter is
@@ -133,6 +133,7 @@ class NNCLR(EmbeddingModel):
             width == embedding_dim and top_k <= capacity,
             f"top_k={top_k}, embedding_dim={embedding_dim} and {capacity} rows of width {width}",
             "as many rows as top_k, of width embedding_dim",
+            "Give support_set as a number of rows, at least top_k; without one, top_k is 1.",
         )
         self.predictor = prediction_head(embedding_dim) if predictor is None else predictor
         self.support_set = support_set
@@ -175,7 +176,7 @@ class NNCLR(EmbeddingModel):
         """The mean loss of the batch; in training the support set then takes its projections."""
         self.require_no_loss()
         if y is not None:
-            y = check_indices(y, LARGEST, of="images")
+            y = self.target_indices(y)
         usable = self.usable(x, training)
         z, p = y_pred if training else self.branches(x, training=False)
         nn, is_image = self.positives(z, y, training)
@@ -205,9 +206,9 @@ class NNCLR(EmbeddingModel):
         if self.support_set is None:
             return ops.stop_gradient(projections), {}
         found = self.support_set.neighbors(projections, self.top_k, training)
-        if indices is None:
-            return found.rows, {"neighbor_is_image": 0.0}
-        own = ops.cast(self.repeated(indices) if training else indices, "int32")
+        if indices is None or not training:  # indices of evaluation may be those of other images
+            return found.rows, {}
+        own = ops.cast(self.repeated(indices), "int32")
         return found.rows, {"neighbor_is_image": ops.mean(ops.cast(found.images == own, "float32"))}
 
     def default_targets(self, x: Any) -> Any:
@@ -216,10 +217,9 @@ class NNCLR(EmbeddingModel):
         is_array = all(hasattr(part, "shape") and len(part.shape) > 0 for part in parts)
         return np.arange(parts[0].shape[0], dtype="int32") if parts and is_array else None
 
-    def checked_targets(self, y: Any) -> Any:
-        """Indices that are an array, checked; any others as they are."""
-        is_array = hasattr(y, "dtype") or isinstance(y, (list, tuple))
-        return check_indices(y, LARGEST, of="images") if is_array else y
+    def target_indices(self, y: Tensor) -> Tensor:
+        """See ``TrainingModel.target_indices``; any numbers of images."""
+        return check_indices(y, LARGEST, of="images")
 
     def get_config(self) -> dict[str, Any]:
         """The arguments that rebuild this model."""

@@ -101,7 +101,7 @@ class PersistentModel(keras.Model):
         **kwargs: Any,
     ) -> None:
         """Save the whole model; see ``keras.Model.save``. A ``.keras`` file is replaced at once."""
-        pickled = [layer.name for layer in self._flatten_layers() if _is_pickled(layer)]
+        pickled = pickled_modules(self)
         if pickled:
             warnings.warn(
                 f"{', '.join(pickled)}: a torch.nn.Module is saved as a pickle, so this file loads "
@@ -207,6 +207,11 @@ def _check_archive(archive: zipfile.ZipFile) -> None:
         "an undamaged file",
         "Take another copy.",
     )
+
+
+def pickled_modules(model: keras.Model) -> list[str]:
+    """The names of the layers of a model that are a ``torch.nn.Module`` that a file pickles."""
+    return [layer.name for layer in model._flatten_layers() if _is_pickled(layer)]
 
 
 def _holds_torch_module(layer: keras.Layer) -> bool:

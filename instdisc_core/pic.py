@@ -14,12 +14,7 @@ from instdisc_core.instance_model import InstanceModel
 from instdisc_core.objectives import cosine_softmax
 from instdisc_core.sums import count
 from instdisc_core.types import Tensor
-from instdisc_core.validation import (
-    check_indices,
-    require_count,
-    require_number,
-    require_temperature,
-)
+from instdisc_core.validation import require_count, require_number, require_temperature
 
 
 @keras.saving.register_keras_serializable(package="instdisc_core")
@@ -144,7 +139,7 @@ class PIC(InstanceModel):
         """The mean loss of the batch; in training the class weights then make their step."""
         self.require_no_loss()
         self.require_targets(y)
-        y = check_indices(y, self.class_weights.num_rows)
+        y = self.target_indices(y)
         usable = self.usable(x, training)
         known = self.class_weights.contains(y)
         sampled = known if usable is None else ops.logical_and(known, usable)

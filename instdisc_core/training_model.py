@@ -1,5 +1,6 @@
-"""What ``fit``, ``evaluate`` and ``predict`` check before Keras's run."""
+"""What ``fit``, ``evaluate`` and ``predict`` check before Keras's run, and what is logged."""
 
+from collections.abc import Iterable, Mapping
 from typing import Any, Literal
 
 import keras
@@ -9,6 +10,7 @@ from instdisc_core.data import ImageBatches, Manifest
 from instdisc_core.data.checked import with_narrow_indices
 from instdisc_core.fitting import NonFiniteImages, calls
 from instdisc_core.persistent_model import PersistentModel
+from instdisc_core.types import Tensor
 from instdisc_core.validation import require
 
 
@@ -28,6 +30,7 @@ class TrainingModel(PersistentModel):
     non_finite: Literal["raise", "skip"] = "raise"
     rejected_images: keras.Variable
     seed: int | None = None
+    _unreported: frozenset[str] = frozenset()
 
     def own_callbacks(self) -> list[keras.callbacks.Callback]:
         """The callbacks that every ``fit`` of this model needs."""
@@ -93,6 +96,24 @@ class TrainingModel(PersistentModel):
         """The loss of one batch; see ``keras.Model.test_on_batch``."""
         return super().test_on_batch(x, self.checked_targets(y), *args, **kwargs)
 
+    def add_reports(self, names: Iterable[str]) -> None:
+        """Log the mean of these numbers, in steps that give them to ``report``."""
+        self.reported = {name: keras.metrics.Mean(name=name) for name in names}
+
+    def report(self, values: Mapping[str, Tensor]) -> None:
+        """Add the numbers of a step to what is logged; those that it leaves out are not logged."""
+        for name, value in values.items():
+            self.reported[name].update_state(value)
+        self._unreported = frozenset(self.reported) - frozenset(values)
+
+    def get_metrics_result(self) -> dict[str, Any]:
+        """See ``keras.Model.get_metrics_result``; without what the step did not ``report``.
+
+        A step that was compiled returned its own numbers, which Keras takes if others are here.
+        """
+        results = super().get_metrics_result()
+        return {name: results[name] for name in results if name not in self._unreported}
+
     def further_arrays(self) -> dict[str, np.ndarray]:
         """See ``PersistentModel.further_arrays``: the manifest, unless a part saves it."""
         if self.manifest is None or not self.saves_manifest:
@@ -110,7 +131,16 @@ class TrainingModel(PersistentModel):
         return None
 
     def checked_targets(self, y: Any) -> Any:
-        """The targets that ``fit`` and the others were given; subclasses check them."""
+        """Targets that are an array, as ``target_indices`` has them; any others as they are."""
+        is_array = hasattr(y, "dtype") or isinstance(y, (list, tuple))
+        return self.target_indices(y) if is_array else y
+
+    def target_indices(self, y: Tensor) -> Tensor:
+        """The indices of images that an array of targets holds; subclasses raise for others.
+
+        Raises:
+            ValueError: targets that a subclass does not take.
+        """
         return y
 
     def check_data(self, manifest: Manifest) -> None:

@@ -2,6 +2,7 @@
 
 import os
 import tempfile
+import warnings
 
 import keras
 import numpy as np
@@ -18,17 +19,18 @@ settings.register_profile(
     "ci", max_examples=20, derandomize=True, phases=[Phase.explicit, Phase.generate], **_COMMON
 )
 settings.register_profile("long", max_examples=500, **_COMMON)  # pytest --hypothesis-profile=long
+settings.register_profile("few", settings.get_profile("ci"), max_examples=10)  # of slow ones
 settings.load_profile("ci")
 
 if keras.backend.backend() == "jax":
     import jax
 
-    # Many tests train a model of the same shape: its step is compiled once, for processes that
-    # tests start too.
+    # What tests compile again is compiled once, for processes that tests start too: the steps of
+    # models of the same shape, and the loops of eager operations, which JAX compiles at each call.
     COMPILED = tempfile.TemporaryDirectory(prefix="compiled-")
     for setting, value in {
-        "jax_compilation_cache_dir": COMPILED.name,
-        "jax_persistent_cache_min_compile_time_secs": 0.1,
+        "jax_compilation_cache_dir": os.environ.get("JAX_COMPILATION_CACHE_DIR", COMPILED.name),
+        "jax_persistent_cache_min_compile_time_secs": 0,
     }.items():
         jax.config.update(setting, value)
         os.environ[setting.upper()] = str(value)
@@ -77,10 +79,56 @@ def pytest_report_header(config):
     ]
 
 
+def pytest_collection_modifyitems(items):
+    """What does not depend on the framework is run on torch, which compiles nothing."""
+    if keras.backend.backend() != "torch":
+        skip = pytest.mark.skip(reason="does not depend on the framework, and torch runs it")
+        for item in items:
+            if any(map(item.get_closest_marker, ("framework_independent", "on_one_backend"))):
+                item.add_marker(skip)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item):
+    """A test that is said to call no framework fails where it does."""
+    if keras.backend.backend() != "torch" or not item.get_closest_marker("framework_independent"):
+        return (yield)
+    from torch.overrides import TorchFunctionMode
+
+    class Forbidden(TorchFunctionMode):
+        def __torch_function__(self, function, types, args=(), kwargs=None):
+            raise AssertionError(f"it is not independent of the framework: it calls {function}")
+
+    with Forbidden():
+        return (yield)
+
+
 @pytest.fixture(autouse=True)
 def same_start():
     """Every test starts from the same random state, whichever ran before."""
     keras.utils.set_random_seed(0)
+
+
+@pytest.fixture
+def uncompiled():
+    """TensorFlow executes what it would compile; for networks, with which that takes long."""
+    if keras.backend.backend() != "tensorflow":
+        yield
+        return
+    import tensorflow as tf
+
+    tf.config.run_functions_eagerly(True)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Even though the `tf.config.*tf.data functions")
+        yield
+    tf.config.run_functions_eagerly(False)
+
+
+@pytest.fixture(autouse=True)
+def searches_are_eager(request, monkeypatch):
+    """TensorFlow compiles a search for each bank, which the tests of backends alone need."""
+    if keras.backend.backend() == "tensorflow" and request.path.parent.name != "backends":
+        monkeypatch.delattr(type(get_bank_ops()), "_nearest")
 
 
 @pytest.fixture

@@ -10,6 +10,15 @@ SIZE, DIM = 10, 4  # images, and numbers in each embedding
 UNIT = np.eye(DIM, dtype="float32")[:3]  # embeddings of three of them
 
 
+def runs_eagerly(compiled=False):
+    """The argument ``run_eagerly`` of ``compile``, for a test that asks for compiled steps or not.
+
+    TensorFlow takes seconds to compile a step. JAX compiles a whole one faster than the operations
+    of an eager one, and has it in its cache where another test has compiled it.
+    """
+    return not compiled and keras.backend.backend() != "jax"
+
+
 def small_model(
     encoder=None,
     n=SIZE,
@@ -23,12 +32,12 @@ def small_model(
     """An ``InstanceDiscrimination`` model of ``n`` images of any shape, ready for ``fit``.
 
     Its weights come from the global random state, which ``conftest.py`` sets before every test.
-    Compiling a step takes seconds for each model: ``compiled=False`` where it does not matter.
+    ``compiled=False`` where it does not matter whether steps are compiled; see ``runs_eagerly``.
     """
     if encoder is None:
         encoder = keras.Sequential([keras.layers.Flatten(), keras.layers.Dense(6)])
     model = InstanceDiscrimination(encoder, n, dim, objective, seed=0, **kwargs)
-    model.compile(optimizer or keras.optimizers.SGD(0.1), run_eagerly=not compiled)
+    model.compile(optimizer or keras.optimizers.SGD(0.1), run_eagerly=runs_eagerly(compiled))
     return model
 
 
@@ -42,7 +51,7 @@ def small_nnclr(encoder=None, dim=DIM, support_set=7, *, compiled=False, **kwarg
         "augmenter": keras.layers.GaussianNoise(0.5, seed=0),
     }
     model = NNCLR(encoder, dim, support_set, seed=0, **{**parts, **kwargs})
-    model.compile(keras.optimizers.SGD(0.1), run_eagerly=not compiled)
+    model.compile(keras.optimizers.SGD(0.1), run_eagerly=runs_eagerly(compiled))
     return model
 
 
@@ -52,7 +61,7 @@ def small_pic(encoder=None, n=SIZE, dim=DIM, *, optimizer=None, compiled=False, 
         encoder = keras.Sequential([keras.layers.Flatten(), keras.layers.Dense(6)])
     parts = {"projector": projection_head(dim, (5,), normalized=False), "recent_negatives": 5}
     model = PIC(encoder, n, dim, seed=0, **{**parts, **kwargs})
-    model.compile(optimizer or keras.optimizers.SGD(0.1), run_eagerly=not compiled)
+    model.compile(optimizer or keras.optimizers.SGD(0.1), run_eagerly=runs_eagerly(compiled))
     return model
 
 

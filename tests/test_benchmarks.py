@@ -14,6 +14,7 @@ from PIL import Image
 from instdisc_core import NonParametricSoftmax, recipes
 
 pytest.importorskip("faiss", reason="the benchmark of search runs against FAISS")
+pytest.importorskip("imagehash", reason="near-duplicates are found by it, too")
 if not Path("/proc/self/clear_refs").exists():
     pytest.skip("peaks of memory are read from Linux's /proc", allow_module_level=True)
 
@@ -29,6 +30,7 @@ from benchmarks import (
     gpu,
     harness,
     names,
+    near_duplicates,
     objectives,
     pretrained,
     search,
@@ -207,6 +209,7 @@ def network(monkeypatch):
     return NETWORK
 
 
+@pytest.mark.usefixtures("uncompiled")
 def test_encoders(run, network):
     found = run(encoders, *network)["float32"]
     assert set(found["seconds"]) == set(found["errors"]) > {names.KERAS_ENCODER}
@@ -215,6 +218,7 @@ def test_encoders(run, network):
     assert found["ratio"] == medians[names.KERAS_ENCODER] / medians[fastest]
 
 
+@pytest.mark.usefixtures("uncompiled")
 def test_end_to_end(run, network):
     stored = run(end_to_end, *network, "--images", 16, "--workers", 0)
     plain = {names.PLAIN} if keras.backend.backend() == "torch" else set()
@@ -269,6 +273,42 @@ def test_runs_alternate_and_what_is_not_written_is_seen():
     assert frameworks.device() == "cpu" or frameworks.on_accelerator()
 
 
+def smooth_photos(folder, count=24):
+    """Files with shapes that alterations keep."""
+    rng = np.random.default_rng(0)
+    folder.mkdir()
+    for i in range(count):
+        coarse = Image.fromarray(rng.integers(0, 256, (4, 4, 3), "uint8"))
+        coarse.resize((40, 36), Image.Resampling.BICUBIC).save(folder / f"{i}.png")
+    return folder
+
+
+def test_altered_copies_are_planted_and_found(run, tmp_path):
+    if keras.backend.backend() != "torch":
+        pytest.skip("XLA compiles the encoder for a minute")
+    one, other = (smooth_photos(tmp_path / name) for name in ("one", "other"))
+    arguments = ("--photos", 20, "--each", 2, "--epochs", 1, "--work", tmp_path / "work")
+    stored = run(near_duplicates, "--choose", one, "--report", f"other={other}", *arguments)
+    assert set(stored["sets"]) == {"chosen on", "other"}
+    for found in stored["sets"].values():
+        assert (found["photos"], found["copies"]) == (20, 14)
+        for method in found["methods"].values():
+            assert set(method["recall_by_alteration"]) == {
+                alter.__name__ for alter in near_duplicates.ALTERATIONS
+            }
+        alike = found["methods"]["perceptual hash"]["recall_by_alteration"]
+        assert alike["compressed"] == 1 > alike["mirrored"]
+
+
+def test_pairs_are_scored_by_what_was_planted():
+    planted = {(0, 5): "cropped", (1, 6): "cropped", (2, 7): "mirrored"}
+    pairs, distances = [(0, 5), (2, 7), (1, 6), (3, 4)], np.array([0.1, 0.4, 0.2, 0.2])
+    found = near_duplicates.scores(pairs, distances, planted, 0.25)
+    assert (found["precision"], found["recall"], found["f1"]) == (2 / 3, 2 / 3, 2 / 3)
+    assert found["recall_by_alteration"] == {"cropped": 1, "mirrored": 0}
+    assert near_duplicates.best_threshold(pairs, distances, planted) == 0.4
+
+
 @pytest.fixture
 def hour(tmp_path, monkeypatch):
     """Run benchmarks.gpu with these arguments; returns how its parts ended."""
@@ -291,7 +331,7 @@ def hour(tmp_path, monkeypatch):
 @pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor")
 def test_an_hour_on_a_gpu_is_rehearsed(hour, monkeypatch, capsys):
     if keras.backend.backend() != "torch":  # XLA compiles encoders for minutes
-        some = ("correctness", "objectives", "search")
+        some = ("correctness", "search")
         found = hour("--rehearse", "--parts", *some)
         assert found["parts"] == dict.fromkeys(some, gpu.DONE)
         return
@@ -327,6 +367,7 @@ def test_an_hour_continues_with_what_is_missing(hour, monkeypatch, tmp_path):
     assert started == ["search"]
 
 
+@pytest.mark.on_one_backend
 def test_a_training_stops_in_time_and_continues(tmp_path, monkeypatch):
     monkeypatch.setattr(harness, "RESULTS", tmp_path)
     data = gpu.write_toy_images(tmp_path / "toy")

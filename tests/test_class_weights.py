@@ -11,6 +11,7 @@ from instdisc_core.class_weights import ClassWeights
 from instdisc_core.testing import reference
 
 N, DIM, K = 12, 3, 4
+WAITS = (1, 7, 20)  # few, since some frameworks compile for each
 RNG = np.random.default_rng(0)
 
 
@@ -75,14 +76,14 @@ def test_sparse_steps_equal_dense_ones(how, longest_wait, weight_decay):
     if how == "compiled" and keras.backend.backend() == "torch":
         pytest.skip("PyTorch runs steps as they are")
     weights = ClassWeights(N, DIM, 0.9, weight_decay, longest_wait, seed=0)
-    dense, rng, steps = Dense(weights), np.random.default_rng(1), 240
+    dense, rng, steps = Dense(weights), np.random.default_rng(1), 120
     update = weights.update if how == "eager" else compiled(weights)
     for t in range(steps):
         indices, gradient = batch(rng, n=N - 1)  # the last one is never given
         step = np.float32(rate(t, steps))
         update(*map(tensor, (indices, gradient, step)))
         dense.update(indices, gradient, float(step))
-        if t % 60 == 59:
+        if t % 40 == 39:
             rows = numpy(weights.lookup(np.arange(N)))
             np.testing.assert_allclose(rows, dense.w, rtol=0, atol=1e-6)
             momentum_rows = numpy(weights.present(keras.ops.arange(N))[1])
@@ -93,7 +94,7 @@ def test_sparse_steps_equal_dense_ones(how, longest_wait, weight_decay):
 def test_any_steps_equal_dense_ones_however_they_are_read(data):
     draw = data.draw
     momentum, decay = draw(st.sampled_from([0.0, 0.5, 0.99])), draw(st.sampled_from([0.0, 0.1]))
-    weights = ClassWeights(N, DIM, momentum, decay, draw(st.integers(1, 20)), seed=1)
+    weights = ClassWeights(N, DIM, momentum, decay, draw(st.sampled_from(WAITS)), seed=1)
     dense, rng = Dense(weights), np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
     for _ in range(draw(st.integers(0, 40))):
         indices, gradient = batch(rng)

@@ -71,6 +71,11 @@ def test_weights_without_a_direction_have_no_gradient():
     [
         lambda f: cosine_softmax(f, f[:, 1:], np.arange(B)),
         lambda f: cosine_softmax(f, f, np.arange(B), temperature=0.0),
+        lambda f: cosine_softmax(f, f, np.arange(B - 1)),
+        lambda f: cosine_softmax(f, f, np.arange(B)[:, None]),
+        lambda f: cosine_softmax(f, f[:2], np.zeros(B), counted=[True] * B),
+        lambda f: cosine_softmax(f, f, np.arange(B), shares=np.ones((B, B))),
+        lambda f: cosine_softmax(f, f, np.arange(B), shares=[1.0]),
     ],
 )
 def test_bad_arguments(make):

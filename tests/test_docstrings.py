@@ -10,6 +10,7 @@ from pathlib import Path
 import keras
 import numpy as np
 import pytest
+from models import runs_eagerly
 from PIL import Image
 
 import instdisc_core
@@ -25,13 +26,27 @@ from instdisc_core import (
     gradients,
     heads,
     health,
+    index,
     negative_sampler,
     objectives,
     partition,
     pretrained,
     recipes,
 )
+from instdisc_core.testing.strategies import unit_rows
 
+# Packages without code for a framework: they join what the others have. Their examples show how
+# they are called, and other tests run them on each framework.
+JOINING = (
+    "callbacks",
+    "checkpoints",
+    "data",
+    "encoders",
+    "evaluation",
+    "heads",
+    "recipes",
+    "testing",
+)
 ROOT = Path(__file__).parent.parent
 EXAMPLE = re.compile(
     r"^Examples?:[ \n]*(?:```python\n(.*?)```|``(.+?)``)", re.DOTALL | re.MULTILINE
@@ -55,8 +70,11 @@ def examples():
                 continue
             for name, docstring in docstrings(path):
                 for block, line in EXAMPLE.findall(docstring):
-                    where = f"{path.relative_to(ROOT).with_suffix('')}:{name}"
-                    yield pytest.param(textwrap.dedent(block or line), id=where)
+                    place = path.relative_to(ROOT).with_suffix("")
+                    marks = [pytest.mark.on_one_backend] if place.parts[1] in JOINING else []
+                    yield pytest.param(
+                        textwrap.dedent(block or line), id=f"{place}:{name}", marks=marks
+                    )
 
 
 @pytest.fixture(scope="module")
@@ -75,45 +93,62 @@ def folder(tmp_path_factory):
 @cache
 def public_names():
     modules = (objectives, partition, negative_sampler, gradients, augmentation, encoders, data)
-    modules += (health, evaluation, callbacks, heads, pretrained, frozen_encoder)
+    modules += (health, evaluation, callbacks, heads, index, pretrained, frozen_encoder)
     names = {"np": np, "keras": keras, "recipes": recipes, "instdisc_core": instdisc_core}
     for module in (*modules, instdisc_core):
         names |= {k: v for k, v in vars(module).items() if not k.startswith("_")}
     return names
 
 
-@pytest.fixture
-def names(folder, monkeypatch):
-    """What every example may use; listed in CONTRIBUTING.md."""
-    monkeypatch.chdir(folder)
-    rng = np.random.default_rng(0)
-    images = rng.integers(0, 256, (N, SIDE, SIDE, 3), "uint8")
-    labels = np.arange(N) % 4
-    layers = [keras.layers.Rescaling(1 / 127.5, -1), keras.layers.Flatten(), keras.layers.Dense(8)]
-    encoder = keras.Sequential(layers)
-    model = InstanceDiscrimination(encoder, N, DIM, "non_parametric_softmax", seed=0)
-    model.compile(optimizer="sgd", run_eagerly=True)
-    bank = MemoryBank(N, DIM, seed=1)
-    embeddings = keras.ops.convert_to_numpy(bank.rows)
-    source = data.ImageArray(images, labels)
-    return public_names() | {
-        "images": images,
-        "indices": np.arange(N, dtype="int32"),
-        "labels": labels,
-        "photos": source,
-        "train": source,
-        "test": data.ImageArray(images[::-1].copy(), labels),
-        "encoder": encoder,
-        "model": model,
-        "bank": bank,
-        "embeddings": embeddings,
-        "features": embeddings,
-    }
+class Names(dict):
+    """What every example may use; listed in CONTRIBUTING.md. A model is built where it is named."""
+
+    def __init__(self):
+        rng = np.random.default_rng(0)
+        images = rng.integers(0, 256, (N, SIDE, SIDE, 3), "uint8")
+        labels = np.arange(N) % 4
+        source = data.ImageArray(images, labels)
+        embeddings = unit_rows(np.random.default_rng(1), N, DIM)
+        super().__init__(public_names())
+        self.update(
+            images=images,
+            indices=np.arange(N, dtype="int32"),
+            labels=labels,
+            photos=source,
+            train=source,
+            test=data.ImageArray(images[::-1].copy(), labels),
+            embeddings=embeddings,
+            features=embeddings,
+        )
+        self.builders = {"encoder": self.encoder, "model": self.model, "bank": self.bank}
+        for name in self.builders:  # which modules may have too
+            self.pop(name, None)
+
+    def __missing__(self, name):
+        if name not in self.builders:
+            raise KeyError(name)
+        self[name] = self.builders[name]()
+        return self[name]
+
+    def encoder(self):
+        layers = [keras.layers.Rescaling(1 / 127.5, -1), keras.layers.Flatten()]
+        return keras.Sequential([*layers, keras.layers.Dense(8)])
+
+    def model(self):
+        model = InstanceDiscrimination(self.encoder(), N, DIM, "non_parametric_softmax", seed=0)
+        model.compile(optimizer="sgd", run_eagerly=runs_eagerly())
+        return model
+
+    def bank(self):
+        bank = MemoryBank(N, DIM)
+        bank.rows.assign(self["embeddings"])
+        return bank
 
 
 @pytest.mark.parametrize("example", list(examples()))
-def test_examples_run(example, names):
-    exec(compile(example, "<example>", "exec"), names)
+def test_examples_run(example, folder, monkeypatch):
+    monkeypatch.chdir(folder)
+    exec(compile(example, "<example>", "exec"), Names())
 
 
 def test_public_classes_and_functions_have_examples():

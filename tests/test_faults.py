@@ -51,15 +51,17 @@ def test_a_process_that_is_killed_ends_as_one_that_is_not(tmp_path, monkeypatch)
     paths = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join(paths))
     faults = [Fault("cut", "after mkdir new checkpoint", 2, 30_000), Fault("power", "step", 8)]
+    if keras.backend.backend() != "torch":  # what is found in an epoch is the same
+        faults = faults[:1]
     folders = [tmp_path / fault.action for fault in faults]
     trainings = [kills.Training(MODE, *job) for job in zip(folders, faults, strict=True)]
     expected = finished(tmp_path / "whole")
     for training in trainings:
         ended = training.end()
         assert ended.killed, ended.reason
-    cut, power = ([p.name for p in (f / "checkpoints").iterdir()] for f in folders)
+    cut, *power = ([p.name for p in (f / "checkpoints").iterdir()] for f in folders)
     assert any(name.startswith(".part-") for name in cut)
-    assert "epoch-00001-step-0000002" in power
+    assert all("epoch-00001-step-0000002" in names for names in power)
     for folder in folders:
         assert kills.differences(finished(folder), expected) == []
 
@@ -157,17 +159,19 @@ def test_a_mutation_changes_a_file_and_is_the_same_again(kind):
         ("keras", 8),
         ("keras weights", 4),
         ("checkpoints", 8),
-        ("manifest", 8),
-        ("manifest array", 8),
-        ("recipe", 8),
-        ("log", 3),
-        ("folder", 8),
-        ("TIFF", 8),
+        pytest.param("manifest", 8, marks=pytest.mark.framework_independent),
+        pytest.param("manifest array", 8, marks=pytest.mark.framework_independent),
+        pytest.param("recipe", 8, marks=pytest.mark.framework_independent),
+        pytest.param("log", 3, marks=pytest.mark.on_one_backend),
+        pytest.param("folder", 8, marks=pytest.mark.framework_independent),
+        pytest.param("TIFF", 8, marks=pytest.mark.framework_independent),
     ],
 )
 def test_no_damaged_file_is_loaded_as_something_else(tmp_path, key, count):
     (home := tmp_path / "home").mkdir()
     loader = loaders.LOADERS[key][1](home)
+    if keras.backend.backend() != "torch":  # the files are the same
+        count = min(count, 3)
     for i in range(count):
         (folder := tmp_path / str(i)).mkdir()
         mutation, name = reader.damaged(loader, folder, f"{key}:{i}")

@@ -4,7 +4,7 @@ import keras
 import numpy as np
 import pytest
 from differentiation import numpy
-from models import small_pic
+from models import runs_eagerly, small_pic
 from test_cosine_softmax import by_differences
 from trainings import Stop, assert_equal
 
@@ -210,7 +210,7 @@ def test_a_saved_model_continues_as_the_one_that_was_saved(tmp_path):
     assert {name: theirs[name] for name in names} == {name: ours[name] for name in names}
     assert again.manifest.fingerprint == ImageArray(PIXELS).manifest.fingerprint
     for one in (model, again):
-        one.run_eagerly = True
+        one.run_eagerly = runs_eagerly()
         one.fit(batches(), epochs=3, initial_epoch=2, verbose=0)
     assert_equal(again, model)
     with pytest.raises(ValueError, match=r"5 images\. Expected 8, one for each row of the class"):

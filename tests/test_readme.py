@@ -1,4 +1,4 @@
-"""The Python of the README, the tutorial and the methods runs as a reader would run it.
+"""The Python of the README and of the documents runs as a reader would run it.
 
 A block whose first line is a comment with a file name begins a script of that name; a block without
 one continues the script above it. Each script runs in a process of its own, in a folder that holds
@@ -21,6 +21,7 @@ ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
 TUTORIAL = (ROOT / "docs" / "tutorial.md").read_text()
 METHODS = (ROOT / "docs" / "methods.md").read_text()
+NEAR_DUPLICATES = (ROOT / "docs" / "near_duplicates.md").read_text()
 PHOTOS = 12
 ONE_EPOCH = ('"small-cifar10"', '"small-cifar10", epochs=1')
 
@@ -94,11 +95,12 @@ def tutorial(tmp_path_factory):
 
 
 def test_the_readme_s_model_is_trained_and_searched_in_another_process(readme):
-    printed = readme.run("train.py", ("epochs=20", "epochs=1"))
+    printed = readme.run("train.py", ("minutes=10", "minutes=0.01"))
+    assert f"recipe for {PHOTOS} images" in printed
     query, neighbors = ast.literal_eval(printed.splitlines()[-1])
     assert query == "0.jpg"
     assert len(set(neighbors) - {query}) == 5
-    assert readme.wrote("photos.csv", "neighbors.html", "model.keras")
+    assert readme.wrote("photos.csv", "neighbors.html", "model.keras", "run/model.keras")
     found = ast.literal_eval(readme.run("search.py").splitlines()[-1])
     assert [query for query, _ in found] == [f"{PHOTOS}.jpg", f"{PHOTOS + 1}.jpg"]
     assert all(len(set(names)) == 5 for _, names in found)
@@ -106,8 +108,17 @@ def test_the_readme_s_model_is_trained_and_searched_in_another_process(readme):
 
 
 @whole_page
+def test_the_readme_s_index(readme):
+    pytest.importorskip("safetensors", reason="what an index is saved in")
+    printed = readme.run("find.py").splitlines()
+    assert len(set(ast.literal_eval(printed[-1]))) == 5
+    assert {"odd", "to label first"} <= {line.partition(":")[0] for line in printed}
+    assert readme.wrote("found/index.json")
+
+
+@whole_page
 def test_the_readme_s_recipe_and_report(readme):
-    printed = readme.run("by_recipe.py", ONE_EPOCH)
+    printed = readme.run("by_recipe.py", ONE_EPOCH, ("epochs=20", "epochs=1"))
     assert "recipe small-cifar10" in printed
     assert re.search(r"^kNN +bank rows +0\.\d{3} +k=8", printed, flags=re.M)
     assert readme.wrote("runs/photos/recipe.json", "report/tsne.png")
@@ -151,10 +162,25 @@ def test_the_methods(tmp_path):
     methods.run("loop.py")
 
 
+@whole_page
+def test_the_page_on_near_duplicates(tmp_path):
+    pytest.importorskip("safetensors", reason="what an index is saved in")
+    page = Reader(tmp_path, NEAR_DUPLICATES)
+    page.run("duplicates.py", ONE_EPOCH)
+    assert page.run("read.py").split() == [f"({PHOTOS},", "128)"]
+
+
 def test_the_pages_hold_these_scripts_and_no_others():
-    assert list(scripts(README)) == ["train.py", "search.py", "by_recipe.py", "loop.py"]
+    assert list(scripts(README)) == [
+        "train.py",
+        "search.py",
+        "find.py",
+        "by_recipe.py",
+        "loop.py",
+    ]
     assert list(scripts(TUTORIAL)) == ["train.py", "search.py", "pretrained.py"]
     assert list(scripts(METHODS)) == ["idfd.py", "nnclr.py", "loop.py", "pic.py"]
+    assert list(scripts(NEAR_DUPLICATES)) == ["duplicates.py", "read.py"]
 
 
 def test_the_files_that_it_points_to_exist():

@@ -127,17 +127,20 @@ def start(tmp_path):
     return run
 
 
+@pytest.mark.framework_independent
 @pytest.mark.parametrize("framework", ["torch", "jax"])
 def test_the_only_framework_that_is_installed_is_chosen(start, framework):
     assert start(framework) == f"keras would take {framework}"
 
 
+@pytest.mark.framework_independent
 @pytest.mark.parametrize("keras_json", ["{}", "[", "[]", '{"backend": "jax"}', '{"backend": "x"}'])
 def test_a_configuration_that_cannot_serve_is_passed_over(start, keras_json):
     said = start("torch", code="import instdisc_core.data", keras_json=keras_json)
     assert said == "keras would take torch"
 
 
+@pytest.mark.framework_independent
 @pytest.mark.parametrize(
     ("frameworks", "keras_json"),
     [
@@ -154,17 +157,20 @@ def test_what_keras_would_take_by_itself_stands_where_it_is_installed(
     assert start(*frameworks, keras_json=keras_json) == "keras would take None"
 
 
+@pytest.mark.framework_independent
 @pytest.mark.parametrize("asked", ["jax", "numpy", ""])
 def test_the_choice_of_the_environment_stands(start, asked):
     said = start("torch", "tensorflow", "jax", KERAS_BACKEND=asked)
     assert said == f"keras would take {asked}"
 
 
+@pytest.mark.framework_independent
 def test_a_folder_without_code_is_no_framework(start):
     code = "import os, sys; os.mkdir(sys.path[1] + '/torch'); import instdisc_core"
     assert start("jax", code=code) == "keras would take jax"
 
 
+@pytest.mark.framework_independent
 @pytest.mark.parametrize(
     ("frameworks", "keras_json", "asked", "sentences"),
     [
@@ -232,6 +238,7 @@ def test_where_no_framework_can_be_chosen_one_line_says_what_to_do(
     assert start(*frameworks, keras_json=keras_json, KERAS_BACKEND=asked) == sentences
 
 
+@pytest.mark.framework_independent
 @pytest.mark.parametrize("asked", ["", "torch"])
 def test_after_a_failed_import_of_keras_python_must_start_again(start, asked):
     code = "try: import keras\nexcept ValueError: pass\nimport instdisc_core"
@@ -240,6 +247,7 @@ def test_after_a_failed_import_of_keras_python_must_start_again(start, asked):
     assert said.endswith("Start Python again with KERAS_BACKEND=torch in the environment.")
 
 
+@pytest.mark.framework_independent
 def test_a_wrong_name_is_told_after_a_failed_import_of_keras_too(start):
     code = "try: import keras\nexcept ValueError: pass\nimport instdisc_core"
     assert "KERAS_BACKEND='pytorch'" in start("torch", code=code, KERAS_BACKEND="pytorch")

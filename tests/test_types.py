@@ -21,6 +21,7 @@ import numpy as np
 
 from instdisc_core import InstanceDiscrimination, MemoryBank
 from instdisc_core.data import ImageFolder
+from instdisc_core.index import ImageIndex
 
 encoder = keras.layers.Flatten()
 features = np.eye(4, dtype="float32")
@@ -33,12 +34,15 @@ bank.update(np.arange(4), features)
 found = bank.search(features, k=3)
 print(found.scores.shape, found.indices.shape)
 scores, indices = bank.search(features, k=3)
+index = ImageIndex.from_model(model, source)
+print(index.search(source, k=3).indices, index.near_duplicates(0.3).groups[0], index.names[0])
 """.strip().splitlines()
 WRONG = [
     'MemoryBank("ten", 4)',
     'ImageFolder("photos", 64, corrupt="skp")',
     'InstanceDiscrimination(encoder, 10, objective="exakt")',
     "print(found.score)",
+    "print(index.near_duplicates().copies)",
 ]
 
 

@@ -19,8 +19,7 @@ IMAGES = np.random.default_rng(0).integers(0, 256, (N, 2, 2, 3)).astype("uint8")
 def build(optimizer=None, n=N, compiled=False):
     """A model with state of every kind: noise, statistics, log Z, momentum.
 
-    What a checkpoint does is the same whether steps are compiled, which takes seconds for each
-    model; one test compiles.
+    What a checkpoint does is the same whether steps are compiled; one test compiles.
     """
     keras.utils.set_random_seed(0)
     encoder = keras.Sequential(

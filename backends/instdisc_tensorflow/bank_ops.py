@@ -1,7 +1,7 @@
 """TensorflowBankOps: passes over the bank that XLA compiles, updates in place."""
 
 from collections.abc import Callable
-from functools import cache
+from functools import cache, lru_cache
 from typing import Any, TypeAlias
 
 import keras
@@ -10,6 +10,7 @@ import tensorflow as tf
 from instdisc_core import BankOps, QuantizedRows
 
 Bank: TypeAlias = keras.Variable | tf.Tensor | QuantizedRows
+PROGRAMS = 32  # compiled searches that are kept for a bank
 
 
 class TensorflowBankOps(BankOps):
@@ -57,30 +58,35 @@ class TensorflowBankOps(BankOps):
         bank = keras.tree.map_structure(_value, bank)
         if not _has_xla():
             return super()._nearest(features, bank, k)
-        table = keras.tree.flatten(bank)[0]
-        return _nearest_program(self, table, features.shape, bank.shape, bank.dtype, k)(
-            features, bank
+        programs = _programs_for(keras.tree.flatten(bank)[0])
+        return programs(self, features.shape, bank.shape, bank.dtype, k)(features, bank)
+
+
+def _programs() -> Callable[..., Any]:
+    """Compiled searches by their shapes; those that were used last are kept."""
+
+    @lru_cache(maxsize=PROGRAMS)
+    def program(
+        operations: BankOps, queries: tf.TensorShape, rows: Any, dtype: Any, k: int
+    ) -> Callable[..., Any]:
+        return tf.function(
+            lambda f, bank: BankOps._nearest(operations, f, bank, k), jit_compile=True
         )
 
+    return program
 
-_OF_TENSORS: dict[Any, Callable[..., Any]] = {}
+
+_OF_TENSORS = _programs()
 
 
-def _nearest_program(
-    operations: BankOps, table: tf.Variable | tf.Tensor, *shapes_and_k: Any
-) -> Callable[..., Any]:
-    """The compiled search of one shape, kept with the variable that it reads.
+def _programs_for(table: tf.Variable | tf.Tensor) -> Callable[..., Any]:
+    """The compiled searches of a bank, kept with the variable that they read.
 
     TensorFlow calls no function whose variable is deleted, also for another variable.
     """
-    is_variable = isinstance(table, tf.Variable)
-    programs = table.__dict__.setdefault("searches", {}) if is_variable else _OF_TENSORS
-    *_, k = key = (operations, *shapes_and_k)
-    if key not in programs:
-        programs[key] = tf.function(
-            lambda f, bank: BankOps._nearest(operations, f, bank, k), jit_compile=True
-        )
-    return programs[key]
+    if not isinstance(table, tf.Variable):
+        return _OF_TENSORS
+    return table.__dict__.setdefault("searches", _programs())
 
 
 def _in_one(body: Callable[..., Any], *tensors: tf.Tensor) -> Any:

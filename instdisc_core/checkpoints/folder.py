@@ -1,7 +1,5 @@
 """A folder of checkpoints: each is a folder, written under another name, flushed and renamed."""
 
-import hashlib
-import json
 import os
 import re
 import shutil
@@ -10,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from instdisc_core.checkpoints.record import digest_of, read_record, write_record
 from instdisc_core.checkpoints.seal import check_seal
 from instdisc_core.files import PART, flush
 from instdisc_core.validation import require
@@ -62,8 +61,8 @@ class CheckpointFolder:
         try:
             about = {**position._asdict(), **fill(part)}
             about["weights"] = check_seal(part / WEIGHTS)
-            about["state"] = _digest((part / STATE).read_bytes())
-            (part / ABOUT).write_text(json.dumps({**about, "digest": _digest(_packed(about))}))
+            about["state"] = digest_of((part / STATE).read_bytes())
+            write_record(part / ABOUT, about)
             for file in (WEIGHTS, STATE, ABOUT):
                 flush(part / file)
             flush(part)
@@ -128,25 +127,11 @@ class CheckpointFolder:
 
 def _checked(path: Path) -> dict[str, Any]:
     """The content of ``ABOUT``; raise unless all files of a checkpoint are as written."""
-    text = (path / ABOUT).read_bytes()
-    try:
-        about = dict(json.loads(text))
-        digest = about.pop("digest")
-    except (ValueError, KeyError, TypeError, RecursionError) as error:
-        raise ValueError(f"{ABOUT} is cut short or not JSON ({error})") from error
-    require(digest == _digest(_packed(about)), f"{ABOUT}, which was changed", "its own digest")
-    weights, state = check_seal(path / WEIGHTS), _digest((path / STATE).read_bytes())
+    about = read_record(path / ABOUT)
+    weights, state = check_seal(path / WEIGHTS), digest_of((path / STATE).read_bytes())
     for name, found in (("weights", weights), ("state", state)):
         require(about[name] == found, f"{name} of another checkpoint", f"those that {ABOUT} names")
     return about
-
-
-def _packed(about: dict[str, Any]) -> bytes:
-    return json.dumps(about, sort_keys=True).encode()
-
-
-def _digest(data: bytes) -> str:
-    return hashlib.blake2b(data, digest_size=32).hexdigest()
 
 
 def _reasons(damaged: dict[str, str]) -> str:

@@ -29,10 +29,10 @@ def seal(path: str | os.PathLike) -> str:
     assert seal("dense.weights.h5") == check_seal("dense.weights.h5")
     ```
     """
-    digest = _digest(path, os.path.getsize(path))
+    digest = file_digest(path)
     with open(path, "ab") as file:
-        file.write(MARK + digest)
-    return digest.hex()
+        file.write(MARK + bytes.fromhex(digest))
+    return digest
 
 
 def check_seal(path: str | os.PathLike) -> str:
@@ -68,18 +68,19 @@ def check_seal(path: str | os.PathLike) -> str:
         "keras.saving.save_weights, and you trust it, instdisc_core.checkpoints.seal(path) adds "
         "the digest.",
     )
-    digest = _digest(path, size)
+    digest = file_digest(path, size)
     require(
-        end[len(MARK) :] == digest,
+        end[len(MARK) :].hex() == digest,
         f"{Path(path)}, whose bytes are not those that were written",
         "an undamaged file",
         "Take another copy.",
     )
-    return digest.hex()
+    return digest
 
 
-def _digest(path: str | os.PathLike, size: int) -> bytes:
-    """The digest of the first ``size`` bytes."""
+def file_digest(path: str | os.PathLike, size: int | None = None) -> str:
+    """The digest of the first ``size`` bytes of a file, 64 hexadecimal digits; None is all."""
+    size = os.path.getsize(path) if size is None else size
     digest = hashlib.blake2b(digest_size=DIGEST_BYTES)
     with open(path, "rb") as file:
         while size > 0:
@@ -88,4 +89,4 @@ def _digest(path: str | os.PathLike, size: int) -> bytes:
                 break
             digest.update(chunk)
             size -= len(chunk)
-    return digest.digest()
+    return digest.hexdigest()

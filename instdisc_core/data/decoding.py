@@ -69,6 +69,20 @@ def decode(
         raise ValueError(reason(error)) from error
 
 
+def shape_of(data: bytes) -> tuple[int, int]:
+    """Height and width in pixels of an image file, upright as its EXIF says, from its header.
+
+    Raises:
+        ValueError: see ``decode``.
+    """
+    try:
+        opened = _opened(data, None)
+        width, height = opened.size
+        return (width, height) if _orientation(opened) >= 5 else (height, width)
+    except Exception as error:  # Pillow's readers fail with exceptions of many types
+        raise ValueError(reason(error)) from error
+
+
 def _upright(
     image: "bytes | PIL.Image.Image", size: tuple[int, int] | None
 ) -> "np.ndarray | PIL.Image.Image":

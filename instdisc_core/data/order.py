@@ -46,6 +46,7 @@ class SlidingWindow:
             self.window % self.stride == 0,
             f"window={self.window} and stride={self.stride}",
             "a window that is a multiple of the stride, so that all images are seen equally often",
+            f"Set window={max(1, self.window // self.stride) * self.stride}.",
         )
 
     def require_fits(self, num_images: int) -> None:
@@ -58,6 +59,8 @@ class SlidingWindow:
             self.window <= num_images,
             f"{self} of {num_images} images",
             "a window of at most all images",
+            f"Set window to a multiple of {self.stride} that is at most {num_images}, or train "
+            "without a window.",
         )
 
     def order(self, num_images: int, seed: int, start: int, count: int) -> np.ndarray:
@@ -122,7 +125,12 @@ class OrderedBatches(keras.utils.PyDataset):
         super().__init__()
         require_count("batch_size", batch_size)
         if sliding_window is not None:
-            require(seed is not None, f"{sliding_window} and seed=None", "a seed")
+            require(
+                seed is not None,
+                f"{sliding_window} and seed=None",
+                "a seed, from which the order of the images is drawn",
+                "Set seed=0.",
+            )
             sliding_window.require_fits(num_images)
         self.sliding_window = sliding_window
         self.num_images, self.batch_size, self.seed = num_images, batch_size, seed

@@ -9,6 +9,7 @@ from instdisc_core.evaluation.low_shot import fine_tuned_accuracy
 from instdisc_core.evaluation.matching import Matching
 from instdisc_core.evaluation.measures import MEASURES
 from instdisc_core.evaluation.neighbors import knn_accuracy, weighted_knn
+from instdisc_core.evaluation.one_label import one_label_accuracies
 from instdisc_core.evaluation.pictures import COLORS, draw_neighbors
 from instdisc_core.evaluation.positions import positions_in
 from instdisc_core.evaluation.report import Report, text_table
@@ -37,6 +38,7 @@ __all__ = [
     "judged",
     "knn_accuracy",
     "linear_accuracy",
+    "one_label_accuracies",
     "plot_tsne",
     "positions_in",
     "retrieve",

@@ -15,26 +15,30 @@ from instdisc_core.types import Tensor
 from instdisc_core.validation import require, require_finite
 
 
-def embeddings(model: EmbeddingModel, source: ImageSource, batch_size: int = 256) -> np.ndarray:
+def embeddings(
+    model: EmbeddingModel, source: ImageSource, batch_size: int = 256, verbose: bool = False
+) -> np.ndarray:
     """Unit embeddings ``(n, embedding_dim)``, float32, of all images of a source, not augmented.
 
     Raises:
         ValueError: embeddings that are not finite.
     """
-    rows = np.asarray(model.predict(source.ordered(batch_size), verbose=0), "float32")
+    rows = np.asarray(model.predict(source.ordered(batch_size), verbose=int(verbose)), "float32")
     require_finite("embeddings", rows)
     return rows
 
 
 def encoder_features(
-    model: EmbeddingModel, source: ImageSource, batch_size: int = 256
+    model: EmbeddingModel, source: ImageSource, batch_size: int = 256, verbose: bool = False
 ) -> np.ndarray:
     """The encoder's features ``(n, features)``, float32, before the projection.
 
     Raises:
         ValueError: features that are not finite.
     """
-    return _computed(lambda images: model.encode(images, training=False), source, batch_size)
+    return _computed(
+        lambda images: model.encode(images, training=False), source, batch_size, verbose
+    )
 
 
 def stage_names(model: EmbeddingModel) -> list[str]:
@@ -148,10 +152,14 @@ def _cells(maps: Tensor, square: int) -> int:
 
 
 def _computed(
-    function: Callable[[Tensor], Tensor], source: ImageSource, batch_size: int
+    function: Callable[[Tensor], Tensor],
+    source: ImageSource,
+    batch_size: int,
+    verbose: bool = False,
 ) -> np.ndarray:
     """``function`` of all images, computed in batches: a float32 array of finite numbers."""
-    rows = np.asarray(_Function(function).predict(source.ordered(batch_size), verbose=0))
+    batches = source.ordered(batch_size)
+    rows = np.asarray(_Function(function).predict(batches, verbose=int(verbose)))
     require_finite("features", rows)
     return rows
 

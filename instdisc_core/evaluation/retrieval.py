@@ -16,11 +16,11 @@ from instdisc_core.data import ImageSource
 from instdisc_core.data.names import printable
 from instdisc_core.evaluation.html_page import neighbor_page
 from instdisc_core.evaluation.labels import common_labels
+from instdisc_core.evaluation.nearest import nearest
 from instdisc_core.evaluation.pictures import Tile, draw_neighbors
 from instdisc_core.evaluation.positions import positions_in
 from instdisc_core.memory_bank import MemoryBank
 from instdisc_core.quantized_rows import QuantizedRows
-from instdisc_core.registry import get_bank_ops
 from instdisc_core.types import Tensor
 from instdisc_core.validation import (
     check_features,
@@ -194,20 +194,10 @@ def retrieve(
     indices = np.arange(len(queries)) if indices is None else indices
     indices = np.asarray(check_indices(indices, len(queries), of="images"))
     own = positions_in(gallery, queries)[indices]
-    itself = bool(np.any(own >= 0))
-    require_count("k", k)
-    require(k + itself <= len(gallery), f"k={k}", f"at most {len(gallery) - itself}")
     features = check_features(features, gallery_features.shape[1])
     chosen = ops.take(ops.convert_to_tensor(features, "float32"), indices, axis=0)
     require_finite("features", ops.convert_to_numpy(chosen), indices)
     if not isinstance(gallery_features, (QuantizedRows, keras.Variable)):
         require_finite("gallery_features", ops.convert_to_numpy(gallery_features))
-    found = get_bank_ops(backend).top_k(chosen, gallery_features, k + itself)
-    similarities, neighbors = (ops.convert_to_numpy(part) for part in found)
-    if itself:
-        other = neighbors != own[:, None]
-        other[other.all(axis=1), -1] = False  # the query was not found: drop the last neighbor
-        shape = len(indices), k
-        similarities = similarities[other].reshape(shape)
-        neighbors = neighbors[other].reshape(shape)
+    similarities, neighbors = nearest(chosen, gallery_features, k, own, backend)
     return Retrieval(queries, gallery, indices, neighbors, similarities)

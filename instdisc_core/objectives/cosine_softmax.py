@@ -68,11 +68,25 @@ def cosine_softmax(
     require_temperature(temperature)
     features = ops.convert_to_tensor(features, "float32")
     w, targets = stopped(weights), ops.cast(targets, "int32")
+    counted = None if counted is None else ops.convert_to_tensor(counted, "bool")
+    shares = None if shares is None else stopped(shares)
     require(
         len(features.shape) == len(w.shape) == 2 and features.shape[1] == w.shape[1],
         f"features of shape {tuple(features.shape)} and weights of shape {tuple(w.shape)}",
         "shapes (batch, embedding_dim) and (classes, embedding_dim)",
     )
+    of_images, of_classes = features.shape[0], w.shape[0]
+    for name, array, size, each in (
+        ("targets", targets, of_images, "image"),
+        ("counted", counted, of_classes, "class"),
+        ("shares", shares, of_images, "image"),
+    ):
+        shape = None if array is None else tuple(array.shape)
+        require(
+            shape is None or (len(shape) == 1 and (shape[0] == size or None in (shape[0], size))),
+            f"{name} of shape {shape}",
+            f"shape ({size},), one for each {each}",
+        )
     f, v = ops.stop_gradient(features), unit(w)
     batch, classes = ops.shape(f)[0], ops.shape(w)[0]
     s = einsum(f, v, "image dim, row dim -> image row") / temperature
@@ -84,7 +98,7 @@ def cosine_softmax(
     losses = log_z - ops.sum(own * f, axis=1) / temperature
     gradient = (ops.matmul(p, v) - own) / temperature
 
-    shares = ops.ones_like(losses) / batch if shares is None else stopped(shares)
+    shares = ops.ones_like(losses) / batch if shares is None else shares
     f = shares[:, None] * f / temperature
     of_v = ops.matmul(ops.transpose(p), f) - ops.segment_sum(f, targets, num_segments=classes)
     across = of_v - ops.sum(of_v * v, axis=1, keepdims=True) * v

@@ -39,7 +39,7 @@ def build_model(
                 dim,
                 temperature=settings.temperature,
                 momentum=settings.optimizer_momentum,
-                weight_decay=settings.weight_decay,
+                weight_decay=settings.weight_decay if settings.optimizer == "sgd" else 0.0,
                 projector=projector,
                 augmenter=augmenter,
                 seed=seed,

@@ -4,6 +4,7 @@ import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from instdisc_core.checkpoints import FolderLock
 from instdisc_core.data import Manifest
@@ -29,6 +30,18 @@ def run_folder(
         yield
 
 
+def stored_settings(output: Path) -> dict[str, Any] | None:
+    """The settings of the run that the folder is for; None if no run was begun there.
+
+    Raises:
+        ValueError: what is written there is damaged.
+    """
+    stored = _read(output / RECORD)
+    if stored is None:
+        return None
+    return {name: _as_tuples(value) for name, value in dict(stored.get("recipe", {})).items()}
+
+
 def claim(output: Path, settings: Settings, seed: int | None, manifest: Manifest) -> None:
     """Write down which run the folder is for.
 
@@ -43,17 +56,11 @@ def claim(output: Path, settings: Settings, seed: int | None, manifest: Manifest
     """
     path = output / RECORD
     run = {"recipe": settings.to_dict(), "seed": seed, "data": manifest.fingerprint}
-    if not path.exists():
+    stored = _read(path)
+    if stored is None:
         with replacing(path) as part:
             part.write_text(json.dumps(run, indent=1) + "\n")
         return
-    try:
-        stored = dict(json.loads(path.read_bytes()))
-    except (ValueError, TypeError, RecursionError) as error:
-        raise ValueError(
-            f"Received: {path}, which is damaged ({error}). Expected what an earlier run wrote "
-            "there. Remove the file if this is the same recipe, seed and data set."
-        ) from error
     other = [name for name in run if run[name] != stored.get(name)]
     require(
         not other,
@@ -61,3 +68,21 @@ def claim(output: Path, settings: Settings, seed: int | None, manifest: Manifest
         "an empty folder, or the one of the same recipe, seed and data",
         "Choose another folder, or remove this one.",
     )
+
+
+def _read(path: Path) -> dict[str, Any] | None:
+    """What ``claim`` wrote; None if there is no such file."""
+    if not path.exists():
+        return None
+    try:
+        return dict(json.loads(path.read_bytes()))
+    except (ValueError, TypeError, RecursionError) as error:
+        raise ValueError(
+            f"Received: {path}, which is damaged ({error}). Expected what an earlier run wrote "
+            "there. Remove the file if this is the same recipe, seed and data set."
+        ) from error
+
+
+def _as_tuples(value: Any) -> Any:
+    """JSON's lists as the tuples that settings have."""
+    return tuple(map(_as_tuples, value)) if isinstance(value, list) else value

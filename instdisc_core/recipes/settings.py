@@ -54,8 +54,9 @@ class Settings:
         optimizer: ``"sgd"`` or ``"adamw"``.
         optimizer_momentum: of SGD.
         learning_rate: the largest one, after the warm-up.
-        weight_decay: for SGD the factor of an L2 term as PyTorch's SGD has it; for AdamW the
-            decoupled one.
+        weight_decay: for SGD the factor of an L2 term as PyTorch's SGD has it, for PIC's class
+            weights too; for AdamW the decoupled one, and none for class weights, whose steps are
+            SGD's.
         warmup_epochs: number of epochs in which the learning rate rises linearly.
         milestones: epochs at which it is divided by 10; with none it falls to 0 along a cosine.
             Not together with a warm-up.
@@ -129,7 +130,12 @@ class Settings:
         )
         if self.sliding_window is not None:
             SlidingWindow(*self.sliding_window)
-        require(is_nnclr or not self.predictor, f"predictor={self.predictor}", "objective='nnclr'")
+        require(
+            is_nnclr or not self.predictor,
+            f"predictor={self.predictor} and objective={self.objective!r}",
+            "a predictor with objective='nnclr' only",
+            "Set predictor=(), or take a recipe of NNCLR.",
+        )
 
     def to_dict(self) -> dict[str, Any]:
         """All settings, as JSON holds them."""

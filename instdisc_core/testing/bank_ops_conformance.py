@@ -1,5 +1,7 @@
 """The suite that every BankOps must pass, the reference included."""
 
+from functools import cache
+
 import keras
 import numpy as np
 from hypothesis import given
@@ -9,16 +11,31 @@ from keras import ops
 from instdisc_core.bank_ops import Bank, BankOps
 from instdisc_core.quantized_rows import QuantizedRows
 from instdisc_core.testing import reference
-from instdisc_core.testing.strategies import Problem, problems
+from instdisc_core.testing.strategies import SHAPES, Problem, problems
 from instdisc_core.types import Tensor
 
 FLOATS = ("float32", "bfloat16", "float16")
 STORED_AS = (*FLOATS, "int8")
-# Some frameworks compile for each of these. Rows per image: one, and more than the smaller banks
-# have. Shares of the rows to search for: one row, and all of them, up to 300.
+# Some frameworks compile for each of these. Every dtype, and every way through the rows: one row,
+# one block, several blocks. Rows per image: one, and more than the smaller banks have. Shares of
+# the rows to search for: one row, and all of them, up to 300.
+ONE_ROW, ONE_BLOCK, BLOCKS = SHAPES
+CASES = (
+    (ONE_ROW, "float32"),
+    *((ONE_BLOCK, dtype) for dtype in STORED_AS),
+    (BLOCKS, "float32"),
+    (BLOCKS, "int8"),
+)
 COUNTS = st.sampled_from([1, 700])
 SHARES = st.sampled_from([0.0, 1.0])
 TEMPERATURES = st.sampled_from([0.01, 10.0])
+
+
+@st.composite
+def cases(draw: st.DrawFn) -> tuple[Problem, str]:
+    """A problem, and the dtype in which its bank is stored."""
+    shape, dtype = draw(st.sampled_from(CASES))
+    return draw(problems((shape,))), dtype
 
 
 class BankOpsConformance:
@@ -45,26 +62,29 @@ class BankOpsConformance:
     bank_ops: BankOps
     tolerance = 3e-6
 
-    @given(problems(), st.sampled_from(STORED_AS), COUNTS)
-    def test_scores_of_own_rows(self, problem: Problem, dtype: str, count: int) -> None:
+    @given(cases(), COUNTS)
+    def test_scores_of_own_rows(self, case: tuple[Problem, str], count: int) -> None:
         """``(B, K)`` indices: other rows for each image."""
+        problem, dtype = case
         bank, rows = _stored(problem.bank, dtype)
         indices = problem.negatives(len(problem.indices), count)
         scores = self.bank_ops.scores(_tensor(problem.features), bank, _tensor(indices))
         expected = np.einsum("bd,bkd->bk", problem.features.astype("float64"), rows[indices])
         self._close(scores, expected)
 
-    @given(problems(), st.sampled_from(STORED_AS), COUNTS)
-    def test_scores_of_shared_rows(self, problem: Problem, dtype: str, count: int) -> None:
+    @given(cases(), COUNTS)
+    def test_scores_of_shared_rows(self, case: tuple[Problem, str], count: int) -> None:
         """``(K,)`` indices: the same rows for every image."""
+        problem, dtype = case
         bank, rows = _stored(problem.bank, dtype)
         indices = problem.negatives(count)
         scores = self.bank_ops.scores(_tensor(problem.features), bank, _tensor(indices))
         self._close(scores, problem.features.astype("float64") @ rows[indices].T)
 
-    @given(problems(), st.sampled_from(STORED_AS), COUNTS, st.booleans())
-    def test_combine(self, problem: Problem, dtype: str, count: int, shared: bool) -> None:
+    @given(cases(), COUNTS, st.booleans())
+    def test_combine(self, case: tuple[Problem, str], count: int, shared: bool) -> None:
         """Weighted sums of rows, own and shared."""
+        problem, dtype = case
         bank, rows = _stored(problem.bank, dtype)
         batch = len(problem.indices)
         indices = problem.negatives(count) if shared else problem.negatives(batch, count)
@@ -73,9 +93,10 @@ class BankOpsConformance:
         gathered = np.broadcast_to(rows[indices], (batch, count, rows.shape[1]))
         self._close(combined, np.einsum("bk,bkd->bd", weights.astype("float64"), gathered))
 
-    @given(problems(), st.sampled_from(STORED_AS), TEMPERATURES)
-    def test_attend(self, problem: Problem, dtype: str, temperature: float) -> None:
+    @given(cases(), TEMPERATURES)
+    def test_attend(self, case: tuple[Problem, str], temperature: float) -> None:
         """The softmax over the bank, at low and high temperatures."""
+        problem, dtype = case
         bank, rows = _stored(problem.bank, dtype)
         log_z, expected_row = self.bank_ops.attend(_tensor(problem.features), bank, temperature)
         expected = reference.attend(problem.features, rows, temperature)
@@ -103,9 +124,10 @@ class BankOpsConformance:
         assert self.bank_ops.attend(features=rows, bank=rows, temperature=1.0)[0].shape == (4,)
         assert self.bank_ops.top_k(features=rows, bank=rows, k=2)[1].shape == (4, 2)
 
-    @given(problems(), st.sampled_from(STORED_AS))
-    def test_transposed_inputs(self, problem: Problem, dtype: str) -> None:
+    @given(cases())
+    def test_transposed_inputs(self, case: tuple[Problem, str]) -> None:
         """Features and tables whose memory is not in the order of their elements."""
+        problem, dtype = case
         bank, rows = _stored(problem.bank, dtype)
         features = ops.transpose(_tensor(np.ascontiguousarray(problem.features.T)))
         indices = problem.negatives(len(problem.indices), 3)
@@ -120,9 +142,10 @@ class BankOpsConformance:
         log_z, _ = self.bank_ops.attend(features, table, 0.5)
         self._close(log_z, reference.attend(problem.features, problem.bank, 0.5)[0], 3)
 
-    @given(problems(), st.sampled_from(STORED_AS), st.booleans())
-    def test_rows(self, problem: Problem, dtype: str, own: bool) -> None:
+    @given(cases(), st.booleans())
+    def test_rows(self, case: tuple[Problem, str], own: bool) -> None:
         """Chosen rows in float32, for indices ``(K,)`` and ``(B, K)``."""
+        problem, dtype = case
         bank, rows = _stored(problem.bank, dtype)
         shape = (len(problem.indices), 3) if own else (5,)
         indices = problem.negatives(*shape)
@@ -130,9 +153,10 @@ class BankOpsConformance:
         assert keras.backend.standardize_dtype(found.dtype) == "float32"
         self._close(found, rows[indices])
 
-    @given(problems(), st.sampled_from(STORED_AS), st.integers(0, 2**16 - 1))
-    def test_update_rows(self, problem: Problem, dtype: str, mask: int) -> None:
+    @given(cases(), st.integers(0, 2**16 - 1))
+    def test_update_rows(self, case: tuple[Problem, str], mask: int) -> None:
         """The rows that move are written, also if named twice; all others keep their bits."""
+        problem, dtype = case
         bank, rows = _stored(problem.bank, dtype)
         before = self.bank_ops.dump(bank)
         new = problem.features[:, ::-1].copy()
@@ -142,23 +166,25 @@ class BankOpsConformance:
             bank, _tensor(problem.indices[twice]), _tensor(new[twice]), _tensor(moves[twice])
         )
         moved = problem.indices[moves]
-        rows[moved] = _stored(new, dtype)[1][moves]
+        rows[moved] = _stored(new, dtype, 1)[1][moves]
         np.testing.assert_array_equal(_float64(bank), rows)
         for old, part in zip(before, self.bank_ops.dump(bank), strict=True):
             stays = np.setdiff1d(np.arange(len(old)), moved)
             np.testing.assert_array_equal(part[stays], old[stays])
 
-    @given(problems(), st.sampled_from(STORED_AS))
-    def test_dump_and_load(self, problem: Problem, dtype: str) -> None:
+    @given(cases())
+    def test_dump_and_load(self, case: tuple[Problem, str]) -> None:
         """``load`` restores bit for bit what ``dump`` returned, in another bank too."""
+        problem, dtype = case
         bank, rows = _stored(problem.bank, dtype)
-        other, _ = _stored(-problem.bank, dtype)
+        other, _ = _stored(-problem.bank, dtype, 1)
         self.bank_ops.load(other, self.bank_ops.dump(bank))
         np.testing.assert_array_equal(_float64(other), rows)
 
-    @given(problems(), st.sampled_from(STORED_AS), SHARES)
-    def test_top_k(self, problem: Problem, dtype: str, share: float) -> None:
+    @given(cases(), SHARES)
+    def test_top_k(self, case: tuple[Problem, str], share: float) -> None:
         """The k best rows, best first, for k from 1 to n."""
+        problem, dtype = case
         bank, rows = _stored(problem.bank, dtype)
         k = max(1, int(share * min(len(rows), 300)))
         scores, indices = self.bank_ops.top_k(_tensor(problem.features), bank, k)
@@ -194,15 +220,24 @@ def _tensor(array: np.ndarray) -> Tensor:
     return ops.convert_to_tensor(array)
 
 
-def _stored(array: np.ndarray, dtype: str) -> tuple[Bank, np.ndarray]:
-    """A bank of this dtype, and what it holds in float64."""
-    bank: Bank
-    if dtype == "int8":
-        parts = QuantizedRows.of(_tensor(array))
-        bank = QuantizedRows(*(keras.Variable(part, trainable=False) for part in parts))
-    else:
-        bank = keras.Variable(array, dtype=dtype, trainable=False)
+def _stored(array: np.ndarray, dtype: str, number: int = 0) -> tuple[Bank, np.ndarray]:
+    """A bank of this dtype, and what it holds in float64.
+
+    The bank of a shape, a dtype and a number is always the same: some frameworks compile for each.
+    """
+    bank = _bank(array.shape, dtype, number)
+    bank.assign(_tensor(array))
     return bank, _float64(bank)
+
+
+@cache
+def _bank(shape: tuple[int, int], dtype: str, number: int) -> keras.Variable | QuantizedRows:
+    def table(width: int, dtype: str) -> keras.Variable:
+        return keras.Variable(np.zeros((shape[0], width)), dtype=dtype, trainable=False)
+
+    if dtype == "int8":
+        return QuantizedRows(table(shape[1], "int8"), table(1, "float32"))
+    return table(shape[1], dtype)
 
 
 def _float64(bank: Bank) -> np.ndarray:

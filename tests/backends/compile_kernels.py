@@ -25,6 +25,7 @@ DTYPES = (torch.float32, torch.bfloat16, torch.float16, torch.int8)
 # Rows before the bank in its memory, and its width: whole tiles, and rows that no vector fits.
 ATTENDED = ((0, 3), (0, 64), (1, 127), (0, 128), (0, 256), (1, 511))
 GATHERED = ((1, 33), (0, 128), (0, 512))
+EVERY_TILE = 90  # the generation for which all of them are compiled; for others the largest ones
 
 
 class Driver:
@@ -71,10 +72,14 @@ def problem(dtype, offset, dim):
     return torch.zeros(5, dim), bank, scale, torch.zeros(5, 70, dtype=torch.int32)
 
 
-def launches(kernels, tiles):
-    """What to call, by kernel, dtype and width."""
+def launches(kernels, tiles, capability):
+    """What to call, by kernel, dtype and width; tiles of 16-bit floats are the same for both."""
+    attended, gathered = ATTENDED, GATHERED
+    if capability != EVERY_TILE:
+        attended, gathered = ATTENDED[-3:], GATHERED[-1:]
     for dtype in DTYPES:
-        for offset, dim in ATTENDED:
+        few = dtype == torch.float16
+        for offset, dim in attended[:1] if few else attended:
             if tiles.has_attention(dim, dtype):
                 f, bank, scale, _ = problem(dtype, offset, dim)
                 yield (
@@ -83,7 +88,7 @@ def launches(kernels, tiles):
                     dim,
                     lambda f=f, b=bank, s=scale: kernels.attend(f, b, s, 0.1),
                 )
-        for offset, dim in GATHERED:
+        for offset, dim in gathered[-1:] if few else gathered:
             f, bank, scale, at = problem(dtype, offset, dim)
             given = (bank, scale, at)
             yield "scores", dtype, dim, lambda f=f, given=given: kernels.scores(f, *given)
@@ -126,7 +131,7 @@ def main():
     for name in ("_attend", "_scores", "_combine"):
         function = getattr(kernels, name)
         function.run = recorded(function, compiled)
-    for name, dtype, dim, launch in launches(kernels, tiles):
+    for name, dtype, dim, launch in launches(kernels, tiles, capability):
         found = usage(launch, compiled)
         print(json.dumps({"kernel": name, "dtype": str(dtype), "dim": dim, **found}), flush=True)
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from differentiation import numpy
 
-from instdisc_core import NCE, InfoNCE, MemoryBank, NonParametricSoftmax
+from instdisc_core import NCE, BankOps, InfoNCE, MemoryBank, NonParametricSoftmax
 from instdisc_core.testing.strategies import unit_rows
 
 if keras.backend.backend() != "tensorflow":
@@ -140,14 +140,29 @@ def test_a_search_is_compiled_once_for_a_bank_and_finds_the_same_without_xla(mon
     found = bank.search(features, 7), other.search(features, 7)
     for searched in (bank, other):
         searched.search(features, 7)
-        (program,) = searched.rows.value.searches.values()
-        assert program.experimental_get_tracing_count() == 1
+        table = searched.rows.value
+        what = searched.bank_ops, features.shape, table.shape, table.dtype, 7
+        assert table.searches(*what).experimental_get_tracing_count() == 1
+        assert table.searches.cache_info().currsize == 1
     monkeypatch.setattr(bank_ops, "_has_xla", lambda: False)
     expected = bank.search(features, 7), other.search(features, 7)
     assert not np.array_equal(expected[0].indices, expected[1].indices)
     for compiled, eager in zip(found, expected, strict=True):
         np.testing.assert_array_equal(compiled.indices, eager.indices)
         np.testing.assert_allclose(compiled.scores, eager.scores, atol=1e-6)
+
+
+def test_compiled_searches_do_not_pile_up():
+    from instdisc_tensorflow import bank_ops
+
+    table, tensor = tf.Variable(tf.zeros((3, 2))), tf.zeros((3, 2))
+    for held in (table, tensor):
+        programs = bank_ops._programs_for(held)
+        assert bank_ops._programs_for(held) is programs
+        for queries in range(bank_ops.PROGRAMS + 3):
+            shape = tf.TensorShape((queries, 2))
+            programs(BankOps(), shape, held.shape, held.dtype, 1)
+        assert programs.cache_info().currsize == bank_ops.PROGRAMS
 
 
 def test_a_bank_is_searched_after_another_one_was_deleted():

@@ -2,6 +2,7 @@
 
 import keras
 import numpy as np
+from models import runs_eagerly
 
 from instdisc_core import NCE, InstanceDiscrimination
 
@@ -26,16 +27,11 @@ def images(n=16):
 
 
 def model_of(objective=None, projector=None, compiled=False):
-    """A model that ``fit`` trains.
-
-    TensorFlow takes seconds to compile a model. JAX compiles a whole step faster than the
-    operations of an eager one.
-    """
-    eager = not compiled and keras.backend.backend() != "jax"
+    """A model that ``fit`` trains; see ``models.runs_eagerly``."""
     keras.utils.set_random_seed(0)
     augmenter = keras.Sequential([keras.layers.RandomFlip("horizontal", seed=0)])
     model = InstanceDiscrimination(
         Flat(), 16, 8, objective or NCE(4, 0.5, seed=0), 0.5, projector, augmenter, seed=0
     )
-    model.compile(optimizer=keras.optimizers.SGD(0.1), run_eagerly=eager)
+    model.compile(optimizer=keras.optimizers.SGD(0.1), run_eagerly=runs_eagerly(compiled))
     return model

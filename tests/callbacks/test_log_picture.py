@@ -5,6 +5,8 @@ from matplotlib.figure import Figure
 
 from instdisc_core.callbacks import LogFile, plot_log
 
+pytestmark = pytest.mark.framework_independent
+
 
 def test_every_column_with_numbers_is_a_curve_over_the_epochs(tmp_path, monkeypatch):
     saved, save = [], Figure.savefig

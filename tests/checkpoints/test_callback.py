@@ -51,8 +51,16 @@ def assert_ends_equal(folder, expected, expected_folder, train, stop, save_freq,
     assert (folder / "log.csv").read_bytes() == (expected_folder / "log.csv").read_bytes()
 
 
-@pytest.mark.parametrize("train", [as_source, as_arrays])
-@pytest.mark.parametrize(("save_freq", "stop"), [(1, 2), (2, 4), ("epoch", 5)])
+@pytest.mark.parametrize(
+    ("train", "save_freq", "stop"),
+    [
+        (as_source, 1, 2),
+        (as_source, 2, 4),
+        (as_source, "epoch", 5),
+        (as_arrays, 1, 4),
+        pytest.param(as_arrays, "epoch", 5, marks=pytest.mark.on_one_backend),
+    ],
+)
 def test_a_run_stopped_again_and_again_ends_equal(tmp_path, whole, train, save_freq, stop):
     assert_ends_equal(tmp_path, *whole[train], train, stop, save_freq)
 
@@ -97,8 +105,16 @@ def test_where_all_are_damaged_nothing_starts_from_the_beginning(stopped):
         run(as_source, stopped)
 
 
-@pytest.mark.parametrize("where", ["flush", "rename", "rmtree"])
-@pytest.mark.parametrize("error", [KeyboardInterrupt, OSError(errno.ENOSPC, "No space left")])
+@pytest.mark.parametrize(
+    "where", ["flush", "rename", pytest.param("rmtree", marks=pytest.mark.on_one_backend)]
+)
+@pytest.mark.parametrize(
+    "error",
+    [
+        KeyboardInterrupt,
+        pytest.param(OSError(errno.ENOSPC, "No space"), marks=pytest.mark.on_one_backend),
+    ],
+)
 def test_what_stops_while_saving_leaves_the_one_before(stopped, whole, monkeypatch, where, error):
     before = {p.name for p in (stopped / "saved").glob("epoch*")}
 
@@ -116,7 +132,14 @@ def test_what_stops_while_saving_leaves_the_one_before(stopped, whole, monkeypat
     assert not list((stopped / "saved").glob(".part*"))
 
 
-@pytest.mark.parametrize("stop", [4, 5, 6])
+@pytest.mark.parametrize(
+    "stop",
+    [
+        pytest.param(4, marks=pytest.mark.on_one_backend),
+        5,
+        pytest.param(6, marks=pytest.mark.on_one_backend),
+    ],
+)
 def test_a_stopped_epoch_continues_with_its_metrics_and_what_callbacks_know(tmp_path, stop):
     """A callback stops the second epoch, after which Keras evaluates and others see it end."""
 

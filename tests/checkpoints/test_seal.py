@@ -8,6 +8,8 @@ from hypothesis import strategies as st
 
 from instdisc_core.checkpoints import check_seal, seal
 
+pytestmark = pytest.mark.framework_independent
+
 
 @given(st.binary(max_size=300), st.integers(0, 10_000), st.integers(1, 255))
 def test_every_changed_byte_and_every_cut_breaks_a_seal(tmp_path_factory, data, place, change):

@@ -78,6 +78,7 @@ def test_what_an_epoch_left_out_before_it_was_killed_is_reported_after(tmp_path)
         start(0)
 
 
+@pytest.mark.on_one_backend
 @pytest.mark.parametrize("damage", [os.unlink, flip, cut])
 def test_a_log_is_restored_with_the_checkpoint(stopped, whole, damage):
     damage(stopped / "log.csv")
@@ -85,6 +86,7 @@ def test_a_log_is_restored_with_the_checkpoint(stopped, whole, damage):
     assert (stopped / "log.csv").read_bytes() == (whole[as_source][1] / "log.csv").read_bytes()
 
 
+@pytest.mark.on_one_backend
 @pytest.mark.parametrize("damage", ["missing", "another"])
 def test_the_log_of_a_complete_run_comes_back(tmp_path, damage):
     log = tmp_path / "log.csv"

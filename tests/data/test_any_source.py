@@ -5,6 +5,8 @@ from image_files import numbered
 
 from instdisc_core.data import ImageArray, image_source
 
+pytestmark = pytest.mark.framework_independent
+
 
 class Stream(list):
     """As tf.data's: elements one after the other."""

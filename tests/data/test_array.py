@@ -5,6 +5,8 @@ import pytest
 
 from instdisc_core.data import ImageArray, image_source
 
+pytestmark = pytest.mark.framework_independent
+
 
 def test_arrays_know_labels_by_name():
     source = image_source(np.zeros((3, 4, 4, 3), "uint8"), labels=["cat", "dog", "cat"])

@@ -9,6 +9,8 @@ from PIL import Image
 
 from instdisc_core.data import ImageDataset, image_source
 
+pytestmark = pytest.mark.framework_independent
+
 
 class Squares:
     """A data set as PyTorch's and Hugging Face's are: a length, and elements by their index."""

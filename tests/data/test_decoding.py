@@ -14,6 +14,8 @@ from PIL import EpsImagePlugin, Image, ImageOps
 from instdisc_core.data import ImageDataset, ImageFolder, fast_images
 from instdisc_core.data.decoding import FORMATS, SUFFIXES, decode
 
+pytestmark = pytest.mark.framework_independent
+
 
 @pytest.fixture(autouse=True, params=["Pillow", "fast packages"])
 def packages(request, monkeypatch):

@@ -10,6 +10,8 @@ from image_files import COLORS, two_classes, write
 
 from instdisc_core.data import ImageFolder, Manifest, image_source
 
+pytestmark = pytest.mark.framework_independent
+
 
 def test_a_folder_of_classes(folder):
     source = ImageFolder(folder, 8)

@@ -11,6 +11,8 @@ from instdisc_core.data import ImageFolder, image_source
 from instdisc_core.data.decoding import decode
 from instdisc_core.data.reading import contents
 
+pytestmark = pytest.mark.framework_independent
+
 LINK = "a link to a folder; follow_links=True reads it"
 
 

@@ -14,6 +14,8 @@ from instdisc_core.data.names import ENCODING
 from instdisc_core.data.packing import RATIO
 from instdisc_core.data.reading import digest
 
+pytestmark = pytest.mark.framework_independent
+
 HEADER = "index,name,bytes,modified,blake2b"
 X, Y = digest(b"x"), digest(b"y")
 RICH = Manifest(

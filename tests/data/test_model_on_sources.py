@@ -7,6 +7,8 @@ import pytest
 from instdisc_core import InstanceDiscrimination, NonParametricSoftmax
 from instdisc_core.data import ImageArray
 
+pytestmark = pytest.mark.usefixtures("uncompiled")
+
 
 class Seen(keras.layers.Layer):
     """Pixels that are scaled and kept as features, so that nothing is learned but the order."""

@@ -4,6 +4,8 @@ import pytest
 
 from instdisc_core.data.names import listed, printable
 
+pytestmark = pytest.mark.framework_independent
+
 
 @pytest.mark.parametrize(
     "name",

@@ -9,6 +9,8 @@ from image_files import COLORS, truncated, write
 
 from instdisc_core.data import ImageFolder, Manifest
 
+pytestmark = pytest.mark.framework_independent
+
 # -- without a manifest
 
 

@@ -6,6 +6,8 @@ from image_files import numbered
 
 from instdisc_core.data import ImageArray, ImageFolder
 
+pytestmark = pytest.mark.framework_independent
+
 
 def test_a_subset_with_an_image_twice_is_rejected():
     with pytest.raises(ValueError, match="1 names that stand for several images: image 1"):

@@ -11,6 +11,8 @@ from sklearn.cluster import KMeans
 
 from instdisc_core.evaluation import cluster, clustering_scores
 
+pytestmark = pytest.mark.framework_independent
+
 
 def test_blobs_are_found():
     features, labels = blobs()

@@ -14,6 +14,7 @@ from instdisc_core.encoders import STAGES
 from instdisc_core.evaluation import evaluate, evaluate_model, knn_accuracy, measures, retrieve
 from instdisc_core.evaluation.features import encoder_features, stage_features
 
+pytestmark = pytest.mark.usefixtures("uncompiled")
 COMPARED = "bank rows", "embedding", "encoder", "encoder, whitened", "pixels"
 
 

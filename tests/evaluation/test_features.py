@@ -18,6 +18,8 @@ from instdisc_core.evaluation.features import (
     unit,
 )
 
+pytestmark = pytest.mark.usefixtures("uncompiled")
+
 
 def test_the_stages_are_those_that_the_encoder_has(model):
     assert stage_names(model) == ["conv1", "conv2", "conv3", "conv4", "conv5"]

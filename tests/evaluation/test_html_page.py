@@ -9,6 +9,8 @@ import pytest
 from PIL import Image
 from problems import LABELS, NEITHER, SHOWN, shown
 
+pytestmark = pytest.mark.framework_independent
+
 
 @pytest.mark.parametrize("labels", [None, LABELS])
 def test_a_page_shows_each_query_with_its_neighbors(tmp_path, labels):

@@ -8,6 +8,8 @@ from problems import blobs
 
 from instdisc_core.evaluation import linear, linear_accuracy
 
+pytestmark = pytest.mark.framework_independent
+
 
 @pytest.mark.parametrize("classifier", ["svm", "logistic"])
 def test_separable_classes_are_separated_and_noise_is_not(classifier):

@@ -13,6 +13,8 @@ from instdisc_core.data import ImageArray, ImageSource
 from instdisc_core.evaluation import fine_tuned_accuracy
 from instdisc_core.evaluation.low_shot import labeled_subset
 
+pytestmark = pytest.mark.usefixtures("uncompiled")
+
 
 @given(st.integers(1, 40), st.sampled_from([0.01, 0.1, 0.25, 1.0]), st.integers(0, 3))
 def test_every_class_gets_its_share_and_less_is_a_part_of_more(each, fraction, seed):

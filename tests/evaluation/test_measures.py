@@ -4,10 +4,13 @@ import inspect
 from types import SimpleNamespace
 
 import numpy as np
+import pytest
 from problems import blobs, colors
 
 from instdisc_core.evaluation import LinearAccuracy, Report, evaluate, evaluate_model, measures
 from instdisc_core.evaluation import report_pictures as pictures
+
+pytestmark = pytest.mark.framework_independent
 
 
 def watch(monkeypatch, module, name, result):

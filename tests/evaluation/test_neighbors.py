@@ -18,8 +18,8 @@ SHAPES = ((1, 1, 1), (3, 7, 5), (16, 300, 32))
     problems(SHAPES),
     st.integers(1, 20),
     st.sampled_from([0.07, 1.0]),
-    st.floats(0, 1),
-    st.sampled_from([1, 5, 256]),
+    st.sampled_from([0.0, 0.4, 1.0]),  # few, since some frameworks compile for each
+    st.sampled_from([5, 256]),
 )
 def test_it_is_the_reference_s_vote(problem, classes, temperature, share, batch_size):
     labels = problem.rng.integers(-3, classes, len(problem.bank))

@@ -5,6 +5,8 @@ import pytest
 from instdisc_core.evaluation import Report
 from instdisc_core.evaluation.report import text_table
 
+pytestmark = pytest.mark.framework_independent
+
 
 def small_report():
     report = Report()

@@ -9,6 +9,8 @@ from sklearn.manifold import TSNE
 from instdisc_core.data import ImageArray
 from instdisc_core.evaluation import plot_tsne
 
+pytestmark = pytest.mark.framework_independent
+
 
 @pytest.fixture
 def flat(monkeypatch):

@@ -6,6 +6,7 @@ from types import SimpleNamespace
 import keras
 import numpy as np
 import pytest
+from models import runs_eagerly
 
 from instdisc_core import InstanceDiscrimination
 from instdisc_core.data import ImageArray, batches
@@ -38,7 +39,7 @@ def fit(monkeypatch):
 
         source.start = slow_start
         model = InstanceDiscrimination(keras.layers.Flatten(), 20, 2, seed=0)
-        model.compile(optimizer="sgd", run_eagerly=True)
+        model.compile(optimizer="sgd", run_eagerly=runs_eagerly())
         step = keras.callbacks.LambdaCallback(on_train_batch_end=train)
         model.fit(source.batches(2, seed=0), epochs=epochs, verbose=0, callbacks=[step])
 

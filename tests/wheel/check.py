@@ -1,7 +1,7 @@
 """Run in an environment that has the wheel, outside the checkout: everything is in it."""
 
 import os
-from importlib.metadata import distribution
+from importlib.metadata import distribution, entry_points
 from pathlib import Path
 
 os.environ["KERAS_BACKEND"] = ""  # not set: this environment has one framework, JAX
@@ -27,6 +27,13 @@ for package in PACKAGES:
     missing = {*sources, Path(package, "py.typed")} - set(files)
     assert not missing, f"not in the wheel: {missing}"
 assert any(file.name == "LICENSE" for file in files), "no license in the wheel"
+
+(command,) = entry_points(group="console_scripts", name="instdisc")
+try:
+    command.load()()
+except SystemExit as stopped:  # without the extra: one sentence, and no traceback
+    said = str(stopped.code)
+assert said.startswith("Error: the command line needs click: pip install"), said
 
 bank = instdisc_core.MemoryBank(10, 4, seed=0)
 features = np.eye(4, dtype="float32")

@@ -1,0 +1,38 @@
+"""The group of all commands."""
+
+import click
+
+from instdisc_core.command_line.group import Commands
+from instdisc_core.command_line.questions import clusters, duplicates, outliers, search
+from instdisc_core.command_line.results import export, report
+from instdisc_core.command_line.training import embed, index, recipe_list, train
+
+
+@click.group(
+    cls=Commands,
+    context_settings={
+        "help_option_names": ["-h", "--help"],
+        "show_default": True,
+        "max_content_width": 100,
+    },
+)
+@click.version_option(package_name="instdisc-core")
+def instdisc() -> None:
+    """Find similar images, near-duplicates and odd ones in a folder, without labels.
+
+    \b
+    Examples:
+      instdisc train photos/ --output found      learn an embedding of your photos
+      instdisc search new.jpg --index found      the photos most like this one
+      instdisc duplicates found                  which are nearly the same
+      instdisc outliers found                    which are like no other
+      instdisc report found                      pages and pictures of all of it
+
+    Results go to stdout, progress and warnings to stderr. Exit codes: 0 success, 1 an error,
+    2 wrong arguments, 130 interrupted.
+    """
+
+
+for command in (train, index, embed, search, duplicates, outliers, clusters, report, export):
+    instdisc.add_command(command)
+instdisc.add_command(recipe_list)

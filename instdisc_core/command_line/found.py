@@ -1,0 +1,120 @@
+"""The folder that a training or an index is written to, and that all other commands read."""
+
+import json
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from instdisc_core.data import ImageFolder, ImageSource, Manifest, decode
+from instdisc_core.data.names import printable
+from instdisc_core.data.reading import contents, digest
+from instdisc_core.files import replacing
+from instdisc_core.index import ImageIndex
+from instdisc_core.validation import require
+
+MAX_BYTES = 2**28
+
+
+class Found:
+    """A folder with an index, and with what the training that it is from has left.
+
+    Args:
+        folder: its path.
+
+    Attributes:
+        folder: its path.
+        index_folder, model, manifest: paths of its parts.
+    """
+
+    def __init__(self, folder: str | os.PathLike) -> None:
+        self.folder = Path(folder)
+        self.index_folder = self.folder / "index"
+        self.model = self.folder / "model.keras"
+        self.manifest = self.folder / "photos.csv"
+        self._record = self.folder / "found.json"
+
+    @property
+    def has_index(self) -> bool:
+        """Whether there is an index."""
+        return (self.index_folder / "index.json").exists()
+
+    def check(self, photos: Path) -> None:
+        """Raise if the folder is for the photos of another folder."""
+        known = self._known()
+        mine = str(photos.resolve())
+        require(
+            known in (None, mine) or not photos.is_dir(),
+            f"{printable(str(self.folder))}, which is for the photos in {printable(str(known))}",
+            "a folder for these photos",
+            "Choose another one with --output.",
+        )
+
+    def claim(self, photos: Path) -> None:
+        """Write down which photos the folder is for, after ``check``."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with replacing(self._record) as part:
+            part.write_text(json.dumps({"photos": str(photos.resolve())}) + "\n")
+
+    def index(self) -> ImageIndex:
+        """The index, verified.
+
+        Raises:
+            ValueError: there is none.
+        """
+        place = printable(str(self.folder))
+        require(
+            self.has_index,
+            f"{place}, which holds no index",
+            f"a folder that 'instdisc train PHOTOS --output {place}' wrote",
+        )
+        return ImageIndex.load(self.index_folder)
+
+    def photos_folder(self) -> Path:
+        """The folder of the photos in the index."""
+        known = self._known()
+        if known is None:
+            raise ValueError(f"{printable(str(self.folder))} does not say where its photos are.")
+        return Path(known)
+
+    def photos(self, index: ImageIndex) -> ImageFolder:
+        """The photos of the index in its order; raise where they have changed."""
+        about: dict[str, Any] = json.loads((self.index_folder / "index.json").read_bytes())
+        manifest = self.index_folder / about["manifest"]["file"]
+        size = self.size(index)
+        return ImageFolder(self.photos_folder(), size, manifest=manifest, verbose=False)
+
+    def size(self, index: ImageIndex) -> tuple[int, int]:
+        """Height and width of the images that the index embeds."""
+        if index.size is None:
+            raise ValueError(
+                f"{printable(str(self.folder))} holds embeddings without their images' size."
+            )
+        return index.size
+
+    def queries(self, paths: Sequence[str], index: ImageIndex) -> ImageSource:
+        """Image files as a source. One below the photos' folder has the name that it has there."""
+        names, sizes, digests, pixels = [], [], [], []
+        known = self._known()
+        for path in map(Path, dict.fromkeys(paths)):
+            try:
+                data, status = contents(path, MAX_BYTES)
+                pixels.append(decode(data, self.size(index)))
+            except ValueError as error:
+                raise ValueError(f"{printable(str(path))} is not an image: {error}") from error
+            real = path.resolve()
+            inside = known is not None and real.is_relative_to(known)
+            names.append(real.relative_to(str(known)).as_posix() if inside else str(path))
+            sizes.append(status.st_size)
+            digests.append(digest(data))
+        manifest = Manifest(tuple(names), tuple(sizes), (0,) * len(names), tuple(digests))
+        return ImageSource(manifest, self.size(index), pixels=np.stack(pixels))
+
+    def _known(self) -> str | None:
+        """The folder of the photos, or None where it is not written down."""
+        try:
+            return str(json.loads(self._record.read_bytes())["photos"])
+        except (OSError, ValueError, KeyError, TypeError):
+            return None

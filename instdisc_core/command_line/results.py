@@ -1,0 +1,133 @@
+"""Commands that write what an index says: a report of pages and pictures, and exports."""
+
+from pathlib import Path
+from typing import Any
+
+import click
+import keras
+import numpy as np
+
+from instdisc_core.callbacks import plot_log
+from instdisc_core.command_line.found import Found
+from instdisc_core.command_line.group import answer, found_argument, json_option, working
+from instdisc_core.command_line.questions import THRESHOLD
+from instdisc_core.command_line.tables import write_projector, write_table
+from instdisc_core.data import ImageFolder
+from instdisc_core.data.names import printable
+from instdisc_core.evaluation import evaluate, plot_tsne
+from instdisc_core.index import DEFAULT_THRESHOLD, ImageIndex
+from instdisc_core.validation import require
+
+QUERIES = 40  # rows of the page of neighbors
+LEAST = 4  # photos, for t-SNE
+
+
+@click.command()
+@found_argument
+@click.option("--output", "-o", help="Folder to write to; by default FOUND/report.")
+@click.option("--threshold", "-t", default=DEFAULT_THRESHOLD, help=THRESHOLD)
+@click.option("--test", help="Folder of other images, one subfolder per class, to evaluate on.")
+@json_option
+def report(
+    found: str, output: str | None, threshold: float, test: str | None, as_json: bool
+) -> None:
+    """Write pages and pictures of what the embedding found.
+
+    The page of neighbors, a map of all photos, the curves of the training, and the lists of
+    near-duplicates and of outliers. With --test also accuracies, if photos are in a subfolder for
+    each class.
+
+    \b
+    Examples:
+      instdisc report found
+      instdisc report found --test test/ --output results
+    """
+    folder = Found(found)
+    target = folder.folder / "report" if output is None else Path(output)
+    with working():
+        index = folder.index()
+        photos = folder.photos(index)
+        target.mkdir(parents=True, exist_ok=True)
+        groups = _lists(target, index, threshold)
+        written = ["near-duplicates.csv", "outliers.csv"]
+        queries = np.linspace(0, len(index) - 1, min(QUERIES, len(index))).astype(int)
+        pages = index.retrieve(photos, photos, min(9, len(index) - 1), np.unique(queries))
+        pages.save_html(target / "neighbors.html", "Nearest neighbors")
+        written.append("neighbors.html")
+        if len(index) >= LEAST:
+            plot_tsne(index.rows, photos, target / "tsne.png")
+            written.append("tsne.png")
+        log = folder.folder / "log.csv"
+        if log.exists():
+            plot_log(log, target / "log.png")
+            written.append("log.png")
+        table = None if test is None else _evaluation(folder, photos, test, target)
+    result = {"output": str(target), "photos": len(index), "groups": groups, "files": written}
+    text = f"{printable(str(target))}: {', '.join(written)}.\n"
+    text += f"{groups} groups of near-duplicates among {len(index)} photos."
+    text += "" if table is None else f"\n{table}"
+    answer(as_json, result, lambda: click.echo(text))
+
+
+@click.command()
+@found_argument
+@click.option("--output", "-o", required=True, help=".parquet, .csv or .npz; or a folder.")
+@click.option("-k", default=10, type=click.IntRange(1), help="Neighbors of each photo.")
+@click.option("--clusters", "num_clusters", type=click.IntRange(1), help="Add a column of them.")
+@json_option
+def export(found: str, output: str, k: int, num_clusters: int | None, as_json: bool) -> None:
+    """Write all photos with their embeddings and neighbors for other tools.
+
+    A file has a row for each photo: name, path, vector, neighbors (row numbers), similarities and,
+    if asked for, cluster. A folder holds the files of TensorBoard's projector.
+
+    \b
+    Examples:
+      instdisc export found --output photos.parquet --clusters 10
+      instdisc export found --output photos.csv -k 3
+      instdisc export found --output projector/     then: tensorboard --logdir projector
+    """
+    with working():
+        folder = Found(found)
+        index, path = folder.index(), Path(output)
+        cluster = {} if num_clusters is None else {"cluster": index.clusters(num_clusters).labels}
+        if not path.suffix:
+            write_projector(path, index.rows, {"name": index.names, **cluster})
+        else:
+            scores, neighbors = index.neighbors(min(k, len(index) - 1))
+            place = folder.photos_folder()
+            columns: dict[str, Any] = {
+                "name": index.names,
+                "path": [str(place / name) for name in index.names],
+                "vector": index.rows,
+                "neighbors": neighbors,
+                "similarities": scores,
+                **cluster,
+            }
+            write_table(path, columns)
+    result = {"output": output, "photos": len(index)}
+    answer(as_json, result, lambda: click.echo(f"{printable(output)} holds {len(index)} photos."))
+
+
+def _lists(folder: Path, index: ImageIndex, threshold: float) -> int:
+    """Write near-duplicates and outliers as CSV; return the number of groups."""
+    copies = index.near_duplicates(threshold)
+    members = [(i + 1, index.names[j]) for i, group in enumerate(copies.groups) for j in group]
+    numbers, names = zip(*members, strict=True) if members else ((), ())
+    write_table(folder / "near-duplicates.csv", {"group": numbers, "name": names})
+    odd = index.outliers(min(100, len(index)), min(5, len(index) - 1))
+    named = [index.names[i] for i in odd.indices]
+    write_table(folder / "outliers.csv", {"name": named, "similarity": odd.similarities})
+    return len(copies.groups)
+
+
+def _evaluation(folder: Found, photos: ImageFolder, test: str, target: Path) -> Any:
+    """The accuracies of the trained model on other images."""
+    require(
+        folder.model.exists(),
+        f"{printable(str(folder.folder))}, which holds no model.keras",
+        "one that instdisc train wrote",
+    )
+    others = ImageFolder(test, photos.size, "skip", "keep", class_names=photos.class_names)
+    model = keras.saving.load_model(folder.model)
+    return evaluate(model, photos, others, target, measures=["knn", "linear", "clustering"])

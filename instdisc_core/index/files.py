@@ -1,0 +1,124 @@
+"""An index as a folder of files: rows, manifest and encoder, each with its digest."""
+
+import os
+import re
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import keras
+import numpy as np
+
+from instdisc_core.checkpoints import FolderLock
+from instdisc_core.checkpoints.record import read_record, write_record
+from instdisc_core.checkpoints.seal import file_digest
+from instdisc_core.data import Manifest
+from instdisc_core.data.names import printable
+from instdisc_core.embedding_model import EmbeddingModel
+from instdisc_core.files import remove_parts, replacing
+from instdisc_core.persistent_model import pickled_modules
+from instdisc_core.validation import require
+
+ABOUT = "index.json"
+FORMAT = 1
+NAME = re.compile(r"(?:rows|manifest|encoder)-(\d+)\.(?:safetensors|csv|keras)")
+
+
+class Stored(NamedTuple):
+    """What a folder holds; see the attributes of ``ImageIndex``."""
+
+    rows: np.ndarray
+    manifest: Manifest
+    model: EmbeddingModel | None
+    size: tuple[int, int] | None
+    mirror: bool
+
+
+def write(folder: str | os.PathLike, index: Stored) -> None:
+    """Write an index, or replace the one that is there.
+
+    The files have names of their own each time, and ``index.json`` says which belong together. It
+    is replaced last and at once, and then the old files are removed.
+    """
+    folder = Path(folder)
+    with FolderLock(folder):
+        remove_parts(folder)
+        numbers = [int(m[1]) for path in folder.iterdir() if (m := NAME.fullmatch(path.name))]
+        version = max(numbers, default=0) + 1
+        fills: dict[str, Callable[[Path], Any]] = {
+            f"rows-{version}.safetensors": lambda path: _save_rows(path, index.rows),
+            f"manifest-{version}.csv": index.manifest.save,
+        }
+        if index.model is not None and not _is_pickled(index.model):
+            fills[f"encoder-{version}.keras"] = index.model.save
+        about: dict[str, Any] = {"format": FORMAT, "images": len(index.rows)}
+        about |= {"embedding_dim": index.rows.shape[1], "size": index.size, "mirror": index.mirror}
+        for name, fill in fills.items():
+            fill(folder / name)
+            about[name.partition("-")[0]] = {"file": name, "digest": file_digest(folder / name)}
+        with replacing(folder / ABOUT) as part:
+            write_record(part, about)
+        for path in folder.iterdir():
+            if NAME.fullmatch(path.name) and path.name not in fills:
+                path.unlink()
+
+
+def read(folder: str | os.PathLike) -> Stored:
+    """Read what ``write`` wrote, after every file is verified.
+
+    Raises:
+        ValueError: there is no index, it is damaged, or a later version wrote it.
+    """
+    from safetensors.numpy import load_file
+
+    folder = Path(folder)
+    place = printable(str(folder))
+    require(
+        (folder / ABOUT).exists(),
+        f"{place}, which holds no {ABOUT}",
+        "a folder that ImageIndex.save wrote",
+    )
+    try:
+        about = read_record(folder / ABOUT)
+        require(about["format"] == FORMAT, f"format {about['format']}", f"format {FORMAT}")
+        paths = {kind: _verified(folder, about[kind]) for kind in ("rows", "manifest")}
+        if "encoder" in about:
+            paths["encoder"] = _verified(folder, about["encoder"])
+        rows = load_file(paths["rows"])["rows"]
+        manifest = Manifest.load(paths["manifest"])
+        size, mirror = about["size"], bool(about["mirror"])
+    except (OSError, KeyError, TypeError, ValueError) as error:
+        raise ValueError(
+            f"Received: {place}, an index that is damaged ({error}). Expected the files that "
+            "ImageIndex.save wrote. Take another copy, or build the index again."
+        ) from error
+    model = keras.saving.load_model(paths["encoder"], compile=False) if "encoder" in paths else None
+    return Stored(rows, manifest, model, None if size is None else tuple(size), mirror)
+
+
+def _save_rows(path: Path, rows: np.ndarray) -> None:
+    from safetensors.numpy import save_file
+
+    with replacing(path) as part:
+        save_file({"rows": np.ascontiguousarray(rows)}, part)
+
+
+def _is_pickled(model: EmbeddingModel) -> bool:
+    """Whether a file of this model would hold a pickle; warns that it is left out."""
+    modules = pickled_modules(model)
+    if modules:
+        warnings.warn(
+            f"{', '.join(modules)}: a torch.nn.Module is saved as a pickle, so the encoder is left "
+            "out. ImageIndex.load(folder, model=...) takes it from elsewhere.",
+            stacklevel=4,
+        )
+    return bool(modules)
+
+
+def _verified(folder: Path, entry: dict[str, str]) -> Path:
+    """The path of a file whose digest is right."""
+    name = entry["file"]
+    require(NAME.fullmatch(name) is not None, f"the file name {printable(name)!r}", "its own")
+    require(file_digest(folder / name) == entry["digest"], f"{name}, which was changed", "it whole")
+    return folder / name

@@ -1,0 +1,195 @@
+"""A recipe for any images, from their number and size, the speed of this machine, and the time."""
+
+import dataclasses
+import math
+import os
+import statistics
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from instdisc_core.data import ImageSource
+from instdisc_core.data.native_size import native_size
+from instdisc_core.recipes.named import get
+from instdisc_core.recipes.recipe import Recipe
+from instdisc_core.recipes.run_folder import stored_settings
+from instdisc_core.validation import require, require_number
+
+BASE = "small-cifar10"
+MEASURED_SECONDS = 4.0  # of training steps, after the first ones, which compile
+MEASURED_IMAGES = 2000  # rows of the bank in a measurement
+USED = 0.9  # of the time; the rest is for reading the images, and for what follows the training
+EPOCH_END = 0.2  # seconds: the log and the checkpoint at the end of each epoch
+FEWEST_IMAGES = 200
+
+
+class Sizes(NamedTuple):
+    """Sizes in pixels, and the images and the time that they are for.
+
+    Attributes:
+        image: side of the images, and of what is embedded.
+        crop: side of the crops that the encoder sees in training.
+        side: images whose shorter side is at least so long.
+        steps: of training that must fit into the time.
+        why: the reason.
+    """
+
+    image: int
+    crop: int
+    side: int
+    steps: int
+    why: str
+
+
+SIZES = (  # the first that the images and the time allow
+    Sizes(64, 48, 49, 2000, "photos had better neighbors than at 32 pixels and equal time"),
+    Sizes(32, 32, 0, 0, "steps are fast, and neighbors were better than with smaller crops"),
+)
+
+
+def for_images(
+    images: str | os.PathLike | ImageSource,
+    minutes: float = 10.0,
+    output: str | os.PathLike | None = None,
+    speed: Callable[[Recipe], float] | None = None,
+    verbose: bool = True,
+) -> Recipe:
+    """A recipe for these images that takes so long on this machine.
+
+    It measures for a few seconds how long a training step takes here, longer where the framework
+    compiles, and chooses image size, crop, encoder, batch and epochs by the rules that its
+    ``deviations`` state. They were chosen on held-out images of several collections; see
+    ``docs/experiments.md``.
+
+    Args:
+        images: a folder's path; or an ImageSource, whose size the recipe then takes.
+        minutes: how long ``train`` may take.
+        output: the folder that ``train`` writes to. If a run was begun there, its recipe is
+            returned, so that the same command continues it.
+        speed: function of a recipe that returns the seconds of one training step; None measures.
+        verbose: print what was chosen and why.
+
+    Returns:
+        A Recipe. Read the folder with ``size=recipe.image_size``.
+
+    Raises:
+        ValueError: the folder does not exist or holds no images, a source whose images are not
+            square, fewer than 2 images, or ``minutes`` that are not greater than 0.
+
+    Example:
+    ```python
+    recipe = recipes.for_images("photos", minutes=0.01, speed=lambda recipe: 0.1)
+    source = data.ImageFolder("photos", recipe.image_size)
+    ```
+    """
+    require_number("minutes", minutes, 0, open_below=True)
+    if output is not None:
+        begun = stored_settings(Path(output))
+        if begun is not None:
+            if verbose:
+                print(f"{output} holds a run that was begun, whose recipe is taken.")
+            return Recipe(**begun)
+    count, side = _looked_at(images)
+    require(count > 1, f"{count} images", "at least 2 to train on")
+    sizes = _allowed(side, isinstance(images, ImageSource))
+    recipe, step, reasons = _chosen(sizes, count, minutes, speed or seconds_per_step)
+    recipe = in_time(recipe, count, minutes, step)
+    reasons.append(
+        f"{recipe.epochs} epochs: a step of {recipe.batch_size} images takes {step:.3g} s here, so "
+        f"that they fit into {minutes:g} minutes."
+    )
+    if count < FEWEST_IMAGES:
+        reasons.append(
+            f"{count} images are few: each is a class, and the embedding may be no better than "
+            "pixels."
+        )
+    recipe = dataclasses.replace(
+        recipe,
+        name="for-images",
+        source=f"{BASE}, for {count:,} images of about {side} pixels and {minutes:g} minutes",
+        deviations=tuple(reasons),
+    )
+    if verbose:
+        print("\n".join([f"recipe for {count:,} images:", *(f"- {reason}" for reason in reasons)]))
+    return recipe
+
+
+def in_time(recipe: Recipe, num_images: int, minutes: float, step: float) -> Recipe:
+    """The recipe with as many epochs as fit.
+
+    Args:
+        recipe: whose warm-up keeps its share of the epochs.
+        num_images: to train on.
+        minutes: for the whole training.
+        step: seconds of a training step.
+    """
+    steps = max(1, math.ceil(num_images / recipe.batch_size))
+    epochs = max(1, int(_usable(minutes) / (step * steps + EPOCH_END)))
+    warmup = round(epochs * recipe.warmup_epochs / recipe.epochs)
+    return dataclasses.replace(recipe, epochs=epochs, warmup_epochs=min(warmup, epochs - 1))
+
+
+def seconds_per_step(recipe: Recipe) -> float:
+    """The median time of a training step of this recipe on random images, in seconds."""
+    side = recipe.image_size
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 256, (recipe.batch_size, side, side, 3)).astype("uint8")
+    indices = rng.choice(MEASURED_IMAGES, recipe.batch_size, replace=False).astype("int32")
+    model = recipe.build(MEASURED_IMAGES)
+    for _ in range(2):
+        model.train_on_batch(images, indices)
+    times: list[float] = []
+    while sum(times) < MEASURED_SECONDS and len(times) < 50:
+        start = time.perf_counter()
+        model.train_on_batch(images, indices)
+        times.append(time.perf_counter() - start)
+    return statistics.median(times)
+
+
+def _looked_at(images: str | os.PathLike | ImageSource) -> tuple[int, int]:
+    """Number of images and side in pixels."""
+    if not isinstance(images, ImageSource):
+        return native_size(Path(images))
+    height, width = images.size
+    require(height == width, f"images of {height} x {width} pixels", "square ones")
+    return len(images), height
+
+
+def _allowed(side: int, is_fixed: bool) -> list[Sizes]:
+    """The sizes for images of this side, the best first."""
+    allowed = [sizes for sizes in SIZES if side >= sizes.side]
+    if not is_fixed:
+        return allowed
+    best = allowed[0]
+    crop = side * best.crop // best.image
+    return [Sizes(side, crop, side, 0, "the images have this size")]
+
+
+def _chosen(
+    allowed: list[Sizes], count: int, minutes: float, speed: Callable[[Recipe], float]
+) -> tuple[Recipe, float, list[str]]:
+    """The recipe but for its epochs, the seconds of a step, and the reasons."""
+    base, reasons = get(BASE), []
+    batch_size = min(base.batch_size, count)
+    for sizes in allowed:
+        recipe = dataclasses.replace(
+            base, image_size=sizes.image, crop_size=sizes.crop, batch_size=batch_size
+        )
+        step = speed(recipe)
+        steps = int(_usable(minutes) / step)
+        if steps >= sizes.steps or sizes is allowed[-1]:
+            break
+        reasons.append(
+            f"Not {sizes.image} pixels: {steps:,} steps would fit into the time, {sizes.steps:,} "
+            "should."
+        )
+    reasons.append(f"Images of {sizes.image} pixels, crops of {sizes.crop}: {sizes.why}.")
+    return recipe, step, reasons
+
+
+def _usable(minutes: float) -> float:
+    """Seconds of a time that training may take."""
+    return USED * 60 * minutes

@@ -1,0 +1,281 @@
+"""The command ``instdisc``: what a user without Python does, and every error in one sentence."""
+
+import csv
+import json
+import re
+import shutil
+import subprocess
+import sys
+import warnings
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+from PIL import Image
+
+from instdisc_core import command_line
+from instdisc_core.index import ImageIndex
+
+pytest.importorskip("click", reason="what the command line is written with")
+
+from click.testing import CliRunner
+
+from instdisc_core.command_line import training
+from instdisc_core.command_line.commands import instdisc
+from instdisc_core.command_line.group import sentence
+from instdisc_core.recipes import Recipe
+
+# Training, saving and loading on each backend is tested elsewhere: these need no compiled step.
+pytestmark = pytest.mark.skipif(
+    keras.backend.backend() != "torch", reason="the same commands on every backend"
+)
+PHOTOS = 10
+TINY = Recipe("tiny", "a test", image_size=8, crop_size=8, depth=10, stem="patch", width=2,
+              embedding_dim=4, batch_size=5, epochs=2, milestones=(), optimizer="adamw",
+              augmentation="simclr", augmentation_settings=(("blur", False),))  # fmt: skip
+
+
+def write_photos(folder, count=PHOTOS, seed=0):
+    folder.mkdir(exist_ok=True)
+    rng = np.random.default_rng(seed)
+    for i in range(count):
+        Image.fromarray(rng.integers(0, 256, (12, 10, 3), "uint8")).save(folder / f"{i}.png")
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """A folder with ``photos`` and what ``train`` found in them."""
+    folder = tmp_path_factory.mktemp("trained")
+    write_photos(folder / "photos")
+    shutil.copy(folder / "photos/3.png", folder / "photos/copy of 3.png")
+    (folder / "photos/broken.png").write_bytes(b"no image")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        patch.setattr(training, "_recipe", lambda *_: TINY)
+        done = CliRunner().invoke(instdisc, ["train", "photos", "--json", "-q"])
+        assert done.exit_code == 0, done.stderr
+        (folder / "trained.json").write_text(done.stdout)
+    return folder
+
+
+@pytest.fixture
+def run(trained, tmp_path, monkeypatch):
+    """Run a command in a copy of that folder; returns its JSON, or what it printed."""
+    place = shutil.copytree(trained, tmp_path / "work")
+    (place / "found" / "found.json").write_text(json.dumps({"photos": str(place / "photos")}))
+    monkeypatch.chdir(place)
+    monkeypatch.setattr(training, "_recipe", lambda *_: TINY)
+
+    def run(*arguments, code=0):
+        with warnings.catch_warnings():
+            warnings.simplefilter("default")
+            done = CliRunner().invoke(instdisc, list(arguments))
+        assert done.exit_code == code, done.output
+        if code:
+            assert done.stderr.splitlines()[-1].startswith("Error: ")
+            assert "Traceback" not in done.output
+            return done.stderr.splitlines()[-1]
+        return json.loads(done.stdout) if "--json" in arguments else done.stdout
+
+    return run
+
+
+def test_training_says_what_there_is_and_a_second_time_trains_nothing(trained, run, monkeypatch):
+    said = json.loads((trained / "trained.json").read_text())
+    assert {k: said[k] for k in ("photos", "copies", "skipped", "epochs", "trained")} == {
+        "photos": PHOTOS + 1, "copies": 1, "skipped": 1, "epochs": 2, "trained": True
+    }  # fmt: skip
+    log = (trained / "found" / "log.csv").read_text()
+    assert len(log.splitlines()) == 3
+    monkeypatch.setattr(Recipe, "train", None)
+    assert run("train", "photos", "--json")["trained"] is False
+    assert "found holds a model and an index of 11 photos" in run("train", "photos")
+
+
+def test_an_interrupted_training_continues(run, monkeypatch, tmp_path):
+    calls, train = [], Recipe.train
+
+    class Stop(keras.callbacks.Callback):
+        def on_epoch_begin(self, epoch, logs=None):
+            calls.append(epoch)
+            if calls == [0, 1]:
+                raise KeyboardInterrupt
+
+    monkeypatch.setattr(
+        Recipe,
+        "train",
+        lambda self, *args, **kwargs: train(self, *args, callbacks=[Stop()], **kwargs),
+    )
+    arguments = ["train", "photos", "-q", "--output", "other"]
+    done = CliRunner().invoke(instdisc, arguments)
+    assert done.exit_code == 130
+    assert "Interrupted. The same command continues." in done.stderr
+    run(*arguments)
+    assert calls == [0, 1, 1], "the first epoch was saved"
+    assert len(Path("other/log.csv").read_text().splitlines()) == 3
+
+
+def test_search_finds_others_and_copies_elsewhere(run, tmp_path):
+    shutil.copy("photos/7.png", tmp_path / "new.png")
+    inside, outside = run("search", "photos/7.png", str(tmp_path / "new.png"), "-k", "20", "--json")
+    assert inside["query"] == "7.png"
+    assert "7.png" not in [n["name"] for n in inside["neighbors"]]
+    assert outside["neighbors"][0] == {"name": "7.png", "similarity": 1.0}
+    assert len(inside["neighbors"]) == len(outside["neighbors"]) == PHOTOS
+    assert re.search(r"^7\.png +\d\.\d{3} +\S+\.png$", run("search", "photos/7.png"), re.M)
+
+
+def test_copies_odd_ones_and_clusters_are_listed(run):
+    found = run("duplicates", "--threshold", "0.001", "--json")
+    assert found["groups"] == [["3.png", "copy of 3.png"]]
+    assert found["pairs"][0]["names"] == ["3.png", "copy of 3.png"]
+    printed = run("duplicates", "found", "--threshold", "0.001")
+    assert printed.splitlines() == [
+        "1 groups of near-duplicates, 2 of 11 photos.", "group 1", "3.png", "copy of 3.png"
+    ]  # fmt: skip
+    odd = run("outliers", "-n", "3", "--json")
+    assert len(odd) == 3
+    assert odd[0]["similarity"] <= odd[2]["similarity"]
+    groups = run("clusters", "-k", "2", "--json")
+    assert sorted(name for one in groups for name in one["names"]) == sorted(
+        ImageIndex.load("found/index").names
+    )
+
+
+def test_new_photos_are_added_and_another_folder_has_its_own_index(run):
+    write_photos(Path("photos"), PHOTOS + 2)
+    before = ImageIndex.load("found/index").rows
+    assert run("index", "photos", "--json") == {"output": "found", "photos": 13, "added": 2}
+    np.testing.assert_array_equal(ImageIndex.load("found/index").rows[:11], before)
+    assert run("index", "photos", "--json")["added"] == 0
+    write_photos(Path("others"), 3, seed=1)
+    assert "is for the photos in" in run("index", "others", code=1)
+    run("index", "others", "--model", "found", "--output", "elsewhere", "-q")
+    assert len(ImageIndex.load("elsewhere/index")) == 3
+    run("report", "elsewhere")
+
+
+def test_an_encoder_that_was_trained_elsewhere_is_taken(run):
+    layers = [keras.layers.Flatten(), keras.layers.Dense(3)]
+    keras.Sequential([keras.Input((8, 8, 3)), *layers]).save("own.keras")
+    run("index", "photos", "--model", "own.keras", "--output", "by-own", "-q")
+    assert ImageIndex.load("by-own/index").rows.shape == (11, 3)
+
+
+def test_the_report_is_pages_pictures_and_lists(run):
+    found = run("report", "--json")
+    assert found["files"] == [
+        "near-duplicates.csv", "outliers.csv", "neighbors.html", "tsne.png", "log.png"
+    ]  # fmt: skip
+    for name in found["files"]:
+        assert Path("found/report", name).stat().st_size > 10
+    assert len(Path("found/report/outliers.csv").read_text().splitlines()) == 12
+    run("report", "--test", "photos", "--output", "evaluated")
+    assert (
+        json.loads(Path("evaluated/report.json").read_text())["about"]["trained_on_train"] is False
+    )
+
+
+def test_exports_hold_what_the_index_does(run):
+    index = ImageIndex.load("found/index")
+    run("export", "--output", "all.npz", "-k", "2", "--clusters", "2")
+    with np.load("all.npz") as arrays:
+        assert arrays["name"].tolist() == list(index.names)
+        np.testing.assert_array_equal(arrays["vector"], index.rows)
+        np.testing.assert_array_equal(arrays["neighbors"], index.neighbors(2).indices)
+        assert set(arrays["cluster"]) == {0, 1}
+    run("export", "--output", "all.csv", "-k", "2")
+    rows = list(csv.DictReader(Path("all.csv").read_text().splitlines()))
+    np.testing.assert_allclose(np.float32(rows[4]["vector"].split()), index.rows[4], rtol=1e-6)
+    assert rows[4]["path"].endswith("photos/4.png")
+    run("export", "--output", "projector", "--clusters", "2")
+    np.testing.assert_allclose(np.loadtxt("projector/tensors.tsv"), index.rows, atol=1e-5)
+    assert Path("projector/metadata.tsv").read_text().startswith("name\tcluster\n")
+    run("embed", "photos", "--output", "new.npz", "-q")
+    with np.load("new.npz") as arrays:
+        np.testing.assert_allclose(arrays["vector"], index.rows, atol=1e-6)
+
+
+def test_parquet_is_read_by_pandas_and_others(run):
+    parquet = pytest.importorskip("pyarrow.parquet", reason="an extra")
+    run("export", "--output", "all.parquet", "-k", "2")
+    table = parquet.read_table("all.parquet")
+    index = ImageIndex.load("found/index")
+    assert table.column_names == ["name", "path", "vector", "neighbors", "similarities"]
+    np.testing.assert_array_equal(np.stack(table["vector"].to_pylist()), index.rows)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("train", "nowhere"), "'nowhere', which does not exist; expected a folder of images."),
+        (
+            ("duplicates", "photos"),
+            "photos, which holds no index; expected a folder that 'instdisc",
+        ),
+        (("search", "photos/broken.png"), "photos/broken.png is not an image: "),
+        (("index", "photos", "--output", "new"), "A new index needs --model"),
+        (("export", "--output", "all.txt"), "the suffix of the file='.txt'; expected one of"),
+        (("clusters", "-k", "50"), "num_clusters=50; expected at most the 11 embeddings."),
+        (("recipes", "unknown"), "recipe='unknown'; expected one of"),
+    ],
+)
+def test_an_error_is_one_sentence(run, arguments, message):
+    assert message in run(*arguments, code=1)
+
+
+def append(path):
+    with open(path, "ab") as file:
+        file.write(b"x")
+
+
+def test_damage_and_changed_photos_are_errors_too(run):
+    append("photos/5.png")
+    assert "1 changed: 5.png" in run("report", code=1)
+    append("found/index/index.json")
+    assert "an index that is damaged" in run("outliers", code=1)
+
+
+def test_wrong_arguments_have_the_status_2():
+    for arguments in (["search"], ["search", "nowhere.jpg"], ["unknown"], ["outliers", "-n", "0"]):
+        assert CliRunner().invoke(instdisc, arguments).exit_code == 2, arguments
+
+
+def test_recipes_are_listed():
+    done = CliRunner().invoke(instdisc, ["recipes"])
+    assert re.search("^small-cifar10 +32 +25 ", done.stdout, re.M)
+    done = CliRunner().invoke(instdisc, ["recipes", "paper-cifar10", "--json"])
+    assert json.loads(done.stdout)["temperature"] == 0.1
+
+
+def test_every_command_has_help_with_examples():
+    for name in instdisc.commands:
+        done = CliRunner().invoke(instdisc, [name, "--help"])
+        assert re.search(rf"Examples?:\n +instdisc {name}", done.stdout), done.stdout
+
+
+def test_what_libraries_say_becomes_one_sentence():
+    said = "Received: x=1.5. Expected an integer. Give one. Or two."
+    assert sentence(ValueError(said)) == "x=1.5; expected an integer; give one; Or two."
+    assert sentence(ValueError("two\nlines")) == "two lines."
+    assert sentence(OSError()) == "OSError."
+
+
+def test_a_missing_extra_is_named(run, monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setitem(sys.modules, "safetensors.numpy", None)
+        assert "safetensors is not installed: pip install" in run("outliers", code=1)
+    monkeypatch.setitem(sys.modules, "click", None)
+    with pytest.raises(SystemExit) as stopped:
+        command_line.main()
+    assert stopped.value.code == (
+        "Error: the command line needs click: pip install 'instdisc-core[cli]'."
+    )
+
+
+def test_the_command_runs_in_a_process_of_its_own(run):
+    code = "from instdisc_core.command_line import main; main()"
+    command = [sys.executable, "-c", code, "outliers", "-n", "1", "--json"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert json.loads(done.stdout) == run("outliers", "-n", "1", "--json")

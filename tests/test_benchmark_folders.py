@@ -1,0 +1,81 @@
+"""The benchmark of collections: its split, what it stores, and that it computes nothing twice."""
+
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from instdisc_core.recipes import choosing
+
+pytest.importorskip("skimage", reason="the benchmark describes images by scikit-image's HOG")
+
+sys.path.append(str(Path(__file__).parent.parent))  # last: what is tested is what is installed
+
+from benchmarks import folders, harness
+
+EACH = 10  # images of a class
+
+
+@pytest.fixture
+def collection(tmp_path):
+    """Bright and dark images."""
+    rng = np.random.default_rng(0)
+    for name, least in (("bright", 128), ("dark", 0)):
+        (tmp_path / "set" / name).mkdir(parents=True)
+        for i in range(EACH):
+            pixels = rng.integers(least, least + 128, (40, 36, 3)).astype("uint8")
+            Image.fromarray(pixels).save(tmp_path / "set" / name / f"{name}{i}.png")
+    return tmp_path / "set"
+
+
+def names(folder):
+    return {path.name for path in folder.rglob("*.png")}
+
+
+def test_a_fifth_of_each_class_is_held_out_and_choosing_sees_none_of_it(collection, tmp_path):
+    train, test = folders.parts(collection, tmp_path)
+    assert len(names(test / "dark")) == len(names(test / "bright")) == EACH // 5
+    assert names(train) | names(test) == names(collection)
+    assert not names(train) & names(test)
+    chosen_on, chosen_by = folders.parts(collection, tmp_path, choose=True)
+    assert names(chosen_on) | names(chosen_by) == names(train)
+    assert not names(chosen_on) & names(chosen_by)
+    other = folders.parts(collection, tmp_path / "again")
+    assert [names(part) for part in other] == [names(train), names(test)]
+
+
+def test_a_set_with_a_split_keeps_it(tmp_path):
+    (tmp_path / "set" / "train").mkdir(parents=True)
+    found = folders.parts(tmp_path / "set", tmp_path)
+    assert found == (tmp_path / "set" / "train", tmp_path / "set" / "test")
+
+
+def test_rows_are_measured_once(collection, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(harness, "RESULTS", tmp_path / "results")
+    monkeypatch.setattr(choosing, "seconds_per_step", lambda recipe: 1.0)
+    rows = ["pixels", "whitened", "hog", "untrained", "for-images"]
+    flags = ["--sets", collection, "--rows", *rows, "--seeds", 0, "--minutes", 0.001]
+    flags += ["--work", tmp_path / "work"]
+    monkeypatch.setattr(sys, "argv", ["folders", *(str(flag) for flag in flags)])
+    folders.main()
+    stored = {path.name: path.read_text() for path in tmp_path.glob("results/*/*.json")}
+    assert set(stored) == {f"set-{row}-seed0.json" for row in rows}
+    for row in rows:
+        result = json.loads(stored[f"set-{row}-seed0.json"])
+        assert result["images"] == {"train": 16, "test": 4}
+        learned = row in ("untrained", "for-images")
+        kinds = ["embedding", "encoder", "whitened"] if learned else ["embedding"]
+        assert list(result["scores"]) == kinds
+        assert all(0 <= x <= 1 for kind in kinds for x in result["scores"][kind].values())
+        if row == "pixels":
+            assert result["scores"]["embedding"]["knn"] == 1.0, "brightness tells them apart"
+        if row == "for-images":
+            assert result["recipe"]["epochs"] == 1
+    capsys.readouterr()
+    folders.main()
+    assert capsys.readouterr().out.count("already stored") == len(rows)
+    again = {path.name: path.read_text() for path in tmp_path.glob("results/*/*.json")}
+    assert again == stored
