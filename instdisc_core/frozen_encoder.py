@@ -1,5 +1,7 @@
 """An encoder as it is, as a model: embeddings without any training."""
 
+from typing import Any
+
 import keras
 
 from instdisc_core.embedding_model import EmbeddingModel
@@ -25,11 +27,11 @@ def frozen(encoder: keras.layers.Layer) -> EmbeddingModel:
     print(retrieve(rows, photos, rows, photos, k=3).names()[0])
     ```
     """
-    shape = getattr(encoder, "output_shape", None) or (None,)
+    shape: Any = getattr(encoder, "output_shape", None) or (None,)
     require(
         shape[-1] is not None,
         f"an encoder {encoder.name!r} of unknown output",
         "one with an output_shape (None, features)",
         "Build it first, or wrap it: keras.Sequential([keras.Input((64, 64, 3)), encoder]).",
     )
-    return EmbeddingModel(encoder, int(shape[-1]), keras.layers.Identity())
+    return EmbeddingModel(encoder, shape[-1], keras.layers.Identity())
