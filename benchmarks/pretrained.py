@@ -14,7 +14,7 @@ from benchmarks import cifar, harness, verdict
 from instdisc_core import recipes
 from instdisc_core.data import ImageFolder
 from instdisc_core.evaluation import evaluate
-from instdisc_core.frozen import frozen
+from instdisc_core.frozen_encoder import frozen
 
 SIZE, NEIGHBORS = 32, 20
 ROWS = {  # changes to the recipe; a row without epochs trains nothing

@@ -39,7 +39,7 @@ FLOORS = {
             "fitting network_libraries",
             "training_model pretrained",
             "embedding_model",
-            "instance_model frozen",
+            "instance_model frozen_encoder",
             "model nnclr pic",
             "health evaluation neighbors",
             "callbacks index",

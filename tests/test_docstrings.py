@@ -22,7 +22,7 @@ from instdisc_core import (
     data,
     encoders,
     evaluation,
-    frozen,
+    frozen_encoder,
     gradients,
     heads,
     health,
@@ -93,7 +93,7 @@ def folder(tmp_path_factory):
 @cache
 def public_names():
     modules = (objectives, partition, negative_sampler, gradients, augmentation, encoders, data)
-    modules += (health, evaluation, callbacks, heads, index, pretrained, frozen)
+    modules += (health, evaluation, callbacks, heads, index, pretrained, frozen_encoder)
     names = {"np": np, "keras": keras, "recipes": recipes, "instdisc_core": instdisc_core}
     for module in (*modules, instdisc_core):
         names |= {k: v for k, v in vars(module).items() if not k.startswith("_")}

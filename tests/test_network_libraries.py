@@ -10,7 +10,7 @@ from differentiation import numpy
 
 from instdisc_core import recipes
 from instdisc_core.data import ImageArray
-from instdisc_core.frozen import frozen
+from instdisc_core.frozen_encoder import frozen
 from instdisc_core.pretrained import pretrained_encoder
 
 if keras.backend.backend() != "torch":

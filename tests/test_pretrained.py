@@ -10,7 +10,7 @@ from differentiation import numpy
 from instdisc_core import InstanceDiscrimination, recipes
 from instdisc_core.data import ImageArray
 from instdisc_core.encoders import ApplicationPreprocessing, resnet
-from instdisc_core.frozen import frozen
+from instdisc_core.frozen_encoder import frozen
 from instdisc_core.pretrained import (
     load_encoder,
     preprocessing_of,
@@ -204,8 +204,9 @@ def test_the_encoder_has_its_own_learning_rate(file, tmp_path):
     of_encoder = {rate: moved(model, start, "encoder") for rate, model in models.items()}
     assert of_encoder[0.0] == 0
     assert of_encoder[0.1] == pytest.approx(0.1 * of_encoder[1.0], rel=0.3)
-    of_head = [moved(model, start, "projector") for model in models.values()]
-    assert of_head == pytest.approx([of_head[0]] * 3, rel=0.3)
+    of_head = {rate: moved(model, start, "projector") for rate, model in models.items()}
+    assert of_head[0.1] == pytest.approx(of_head[1.0], rel=0.3)
+    assert of_head[0.0] > 0
     model = models[0.1]
     again = keras.saving.load_model(tmp_path / "0.1" / "model.keras")
     loaded, saved = again.optimizer, model.optimizer

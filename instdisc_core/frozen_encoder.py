@@ -34,4 +34,4 @@ def frozen(encoder: keras.layers.Layer) -> EmbeddingModel:
         "one with an output_shape (None, features)",
         "Build it first, or wrap it: keras.Sequential([keras.Input((64, 64, 3)), encoder]).",
     )
-    return EmbeddingModel(encoder, int(shape[-1]), keras.layers.Identity())
+    return EmbeddingModel(encoder, shape[-1], keras.layers.Identity())
