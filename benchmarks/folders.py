@@ -177,7 +177,7 @@ def run(place, name, row, seed, folders, args, deadline):
         if row == "untrained":
             model = recipe.build(len(sources[0]), seed=seed)
         else:
-            model = recipe.train(sources[0], work, seed, [clock, deadline], verbose=2)
+            model = recipe.train(sources[0], work, seed, [clock, deadline], verbose=2, judge=False)
             if deadline.stopped:
                 print(f"{path.name} is not finished; the same command continues", flush=True)
                 sys.exit(cifar.UNFINISHED)

@@ -378,7 +378,7 @@ def test_a_training_stops_in_time_and_continues(tmp_path, monkeypatch):
     args = parser.parse_args(flags)
     train, test = cifar.load_for(args)
     recipe = cifar.recipes.get("small-cifar10", width=4, **cifar.changes(args, {}))
-    run = partial(cifar.run, tmp_path, "row", 0, recipe, train, test, args)
+    run = partial(cifar.run, tmp_path, "row", 0, recipe, train, test, args, course=None)
     with pytest.raises(SystemExit) as stopped:
         run(stops)
     assert stopped.value.code == cifar.UNFINISHED
