@@ -167,7 +167,7 @@ def test_the_page_on_near_duplicates(tmp_path):
     pytest.importorskip("safetensors", reason="what an index is saved in")
     page = Reader(tmp_path, NEAR_DUPLICATES)
     page.run("duplicates.py", ONE_EPOCH)
-    assert page.run("read.py").split() == [f"({PHOTOS},", "128)"]
+    assert page.run("read.py").split() == [f"({PHOTOS},", "256)"]
 
 
 def test_the_pages_hold_these_scripts_and_no_others():
