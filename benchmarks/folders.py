@@ -154,7 +154,7 @@ def recipe_for(row, folder, count, minutes, output):
     begun = output / "epochs"
     if not begun.exists():
         output.mkdir(parents=True, exist_ok=True)
-        step = recipes.seconds_per_step(recipe)
+        step = recipes.seconds_per_step(recipe, count)
         begun.write_text(str(recipes.in_time(recipe, count, minutes, step).epochs))
     return recipes.get(row, epochs=int(begun.read_text()))
 

@@ -55,7 +55,7 @@ def test_a_set_with_a_split_keeps_it(tmp_path):
 
 def test_rows_are_measured_once(collection, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(harness, "RESULTS", tmp_path / "results")
-    monkeypatch.setattr(choosing, "seconds_per_step", lambda recipe: 1.0)
+    monkeypatch.setattr(choosing, "seconds_per_step", lambda recipe, num_images: 1.0)
     rows = ["pixels", "whitened", "hog", "untrained", "for-images"]
     flags = ["--sets", collection, "--rows", *rows, "--seeds", 0, "--minutes", 0.001]
     flags += ["--work", tmp_path / "work"]

@@ -128,9 +128,32 @@ def test_a_run_continues_with_the_recipe_that_it_began_with(tmp_path, capsys):
 def test_a_step_is_measured_and_nothing_global_changes():
     recipe = recipes.get("small-cifar10", width=16, batch_size=8, dtype_policy="float32")
     policy, state = keras.config.dtype_policy(), np.random.get_state()[1].copy()
-    assert 0 < recipes.seconds_per_step(recipe) < 60
+    assert 0 < recipes.seconds_per_step(recipe, 20) < 60
     assert keras.config.dtype_policy() == policy
     np.testing.assert_array_equal(np.random.get_state()[1], state)
+
+
+@pytest.mark.parametrize(("count", "batch_size"), [(300, 128), (50, 50)])
+def test_a_step_is_measured_with_a_bank_of_all_images(monkeypatch, count, batch_size):
+    """The exact softmax takes longer where there are more."""
+    seen = {}
+
+    class Model:
+        def train_on_batch(self, images, indices):
+            seen["batch"], seen["largest"] = len(images), indices.max()
+            assert len(set(indices)) == len(images)
+
+    def build(recipe, num_images):
+        seen["rows"] = num_images
+        return Model()
+
+    monkeypatch.setattr(recipes.Recipe, "build", build)
+    recipes.for_images(of_noise(count), minutes=1)
+    assert (seen["rows"], seen["batch"]) == (count, batch_size)
+    assert seen["largest"] < count
+    recipes.seconds_per_step(recipes.get("small-cifar10", batch_size=4096), 5000)
+    assert (seen["rows"], seen["batch"]) == (5000, 4096)
+    assert seen["largest"] >= 2000
 
 
 def test_what_cannot_be_trained_is_an_error(tmp_path):

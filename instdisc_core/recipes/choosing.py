@@ -6,6 +6,7 @@ import os
 import statistics
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -20,7 +21,6 @@ from instdisc_core.validation import require, require_number
 
 BASE = "small-cifar10"
 MEASURED_SECONDS = 4.0  # of training steps, after the first ones, which compile
-MEASURED_IMAGES = 2000  # rows of the bank in a measurement
 USED = 0.9  # of the time; the rest is for reading the images, and for what follows the training
 EPOCH_END = 0.2  # seconds: the log and the checkpoint at the end of each epoch
 FEWEST_IMAGES = 200
@@ -95,7 +95,8 @@ def for_images(
     count, side = _looked_at(images)
     require(count > 1, f"{count} images", "at least 2 to train on")
     sizes = _allowed(side, isinstance(images, ImageSource))
-    recipe, step, reasons = _chosen(sizes, count, minutes, speed or seconds_per_step)
+    speed = speed or partial(seconds_per_step, num_images=count)
+    recipe, step, reasons = _chosen(sizes, count, minutes, speed)
     recipe = in_time(recipe, count, minutes, step)
     reasons.append(
         f"{recipe.epochs} epochs: a step of {recipe.batch_size} images takes {step:.3g} s here, so "
@@ -132,13 +133,18 @@ def in_time(recipe: Recipe, num_images: int, minutes: float, step: float) -> Rec
     return dataclasses.replace(recipe, epochs=epochs, warmup_epochs=min(warmup, epochs - 1))
 
 
-def seconds_per_step(recipe: Recipe) -> float:
-    """The median time of a training step of this recipe on random images, in seconds."""
-    side = recipe.image_size
+def seconds_per_step(recipe: Recipe, num_images: int) -> float:
+    """The median time of a training step of this recipe on random images, in seconds.
+
+    Args:
+        recipe: to measure.
+        num_images: to train on. The exact softmax compares with all, and so the time grows with it.
+    """
+    side, batch_size = recipe.image_size, min(recipe.batch_size, num_images)
     rng = np.random.default_rng(0)
-    images = rng.integers(0, 256, (recipe.batch_size, side, side, 3)).astype("uint8")
-    indices = rng.choice(MEASURED_IMAGES, recipe.batch_size, replace=False).astype("int32")
-    model = recipe.build(MEASURED_IMAGES)
+    images = rng.integers(0, 256, (batch_size, side, side, 3)).astype("uint8")
+    indices = rng.choice(num_images, batch_size, replace=False).astype("int32")
+    model = recipe.build(num_images)
     for _ in range(2):
         model.train_on_batch(images, indices)
     times: list[float] = []
