@@ -1,6 +1,6 @@
-"""The methods compared at equal training time, on the same encoder, views and images.
+"""The methods compared at equal training time, on the same encoder and images.
 
-    KERAS_BACKEND=torch python -m benchmarks.methods --costs                     # on one core
+    KERAS_BACKEND=torch python -m benchmarks.methods --budget --data cifar10 --costs  # on one core
     KERAS_BACKEND=torch python -m benchmarks.methods --budget --data cifar10
 
 The first command measures a training step of each method, in turn, and stores it. The second trains
@@ -100,7 +100,11 @@ def main():
         harness.table(("row", "ms"), [(n, f"{1e3 * s['median']:.0f}") for n, s in costs.items()])
         harness.write("methods-costs", {"recipe": base, "seconds": costs})
         return
-    costs = json.loads((harness.RESULTS / f"{args.costs_of}.json").read_text())["seconds"]
+    path = harness.RESULTS / f"{args.costs_of}.json"
+    stored = json.loads(path.read_text())
+    if stored["recipe"] != base:
+        raise SystemExit(f"{path} has the costs of {stored['recipe']}, not of {base}: measure them")
+    costs = stored["seconds"]
     rows = {name: dict(ROWS[name]) for name in args.rows}
     for name, recipe in trained.items():
         rows[name]["epochs"] = epochs_in(

@@ -29,6 +29,7 @@ from benchmarks import (
     frameworks,
     gpu,
     harness,
+    methods,
     names,
     near_duplicates,
     objectives,
@@ -426,3 +427,33 @@ def test_the_verdict_and_files_of_weights_are_measured(tmp_path, monkeypatch):
     pretrained.main()
     stored = {path.stem for path in (tmp_path / "results").glob("pretrained-*/*.json")}
     assert stored == {"frozen-seed0", "adapted-rate-0.1-seed0"}
+
+
+@pytest.mark.on_one_backend
+def test_methods_train_by_the_costs_of_the_same_recipe(tmp_path, monkeypatch):
+    monkeypatch.setattr(harness, "RESULTS", tmp_path / "results")
+    harness.RESULTS.mkdir()
+    small = {"width": 4, "batch_size": 8, "num_neighbors": 20}
+    rows = {"untrained": {**small, "epochs": 0}, "exact": small, "two-views": {**small, "views": 2}}
+    monkeypatch.setattr(methods, "ROWS", rows)
+    data = gpu.write_toy_images(tmp_path / "toy")
+    flags = ["methods", "--data", str(data), "--work", str(tmp_path / "work"), "--rounds", "2"]
+
+    def run(*more):
+        monkeypatch.setattr(sys, "argv", [*flags, *more])
+        methods.main()
+
+    run("--budget", "--costs")
+    path = harness.RESULTS / "methods-costs-torch-cpu.json"
+    costs = json.loads(path.read_text())
+    assert costs["recipe"] == "small-cifar10"
+    assert set(costs["seconds"]) == {"exact", "two-views"}
+    exact = costs["seconds"]["exact"]["median"]
+    costs["seconds"] = {"exact": {"median": exact}, "two-views": {"median": 2 * exact}}
+    path.write_text(json.dumps(costs))
+    run("--budget", "--minutes-each", str(4 * 5 * exact / 60))
+    stored = [json.loads(path.read_text()) for path in harness.RESULTS.glob("*/*-seed0.json")]
+    epochs = {result["row"]: result["recipe"]["epochs"] for result in stored}
+    assert epochs == {"untrained": 0, "exact": 4, "two-views": 2}
+    with pytest.raises(SystemExit, match="not of modern-cifar10"):
+        run()
