@@ -18,6 +18,7 @@ import keras
 import numpy as np
 
 from benchmarks import cifar, harness
+from benchmarks.split import with_a_fifth_held_out
 from instdisc_core import recipes
 from instdisc_core.data import ImageFolder
 from instdisc_core.evaluation import (
@@ -29,9 +30,9 @@ from instdisc_core.evaluation import (
     unit,
     whitening,
 )
+from instdisc_core.files import replacing
 
 SIDE = 32  # of the images that are described without training
-HELD_OUT, SPLIT_SEED = 0.2, 0
 NEIGHBORS, TEMPERATURE = 20, 0.1
 COMPONENTS = 128  # of the whitened pixels
 SVM_COMPONENTS = 512  # with more dimensions an SVM takes many minutes
@@ -47,24 +48,25 @@ def parts(folder, work, choose=False):
     """
     train, test = folder / "train", folder / "test"
     if not train.is_dir():
-        train, test = halves(folder, work / "split" / folder.name)
-    return halves(train, work / "choose" / folder.name) if choose else (train, test)
+        train, test = split(folder, work / "split" / folder.name)
+    return split(train, work / "choose" / folder.name) if choose else (train, test)
 
 
-def halves(folder, place):
-    """Copies of a folder's images in ``place/train`` and, a fifth of each class, ``place/test``."""
+def split(folder, place):
+    """Copies of a folder's images in ``train`` and, a fifth of each class, ``test``.
+
+    They are in ``place``, in a folder that is named by the content of the images.
+    """
+    (source,) = read([folder], SIDE)
+    place = place / source.manifest.fingerprint
     made = place / "train", place / "test"
     if (place / "complete").exists():
         return made
     shutil.rmtree(place, ignore_errors=True)
-    rng = np.random.default_rng(SPLIT_SEED)
-    for of_class in sorted(path for path in folder.iterdir() if path.is_dir()):
-        names = sorted(path.name for path in of_class.iterdir())
-        held_out = set(rng.permutation(names)[: max(1, round(HELD_OUT * len(names)))])
-        for part in made:
-            (part / of_class.name).mkdir(parents=True)
-        for name in names:
-            shutil.copyfile(of_class / name, made[name in held_out] / of_class.name / name)
+    for part, images in zip(made, with_a_fifth_held_out(source), strict=True):
+        for name in images.names:
+            (part / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(folder / name, part / name)
     (place / "complete").touch()
     return made
 
@@ -155,23 +157,31 @@ def recipe_for(row, folder, count, minutes, output):
     if not begun.exists():
         output.mkdir(parents=True, exist_ok=True)
         step = recipes.seconds_per_step(recipe, count)
-        begun.write_text(str(recipes.in_time(recipe, count, minutes, step).epochs))
+        with replacing(begun) as part:
+            part.write_text(str(recipes.in_time(recipe, count, minutes, step).epochs))
     return recipes.get(row, epochs=int(begun.read_text()))
 
 
 def run(place, name, row, seed, folders, args, deadline):
     """Measure one row of a set, unless its result is stored; return the result."""
     path = place / f"{name}-{row}-seed{seed}.json"
+    sources = read(folders, SIDE)
+    about = {
+        "minutes": None if row in FIXED else args.minutes,
+        "fingerprints": [source.manifest.fingerprint for source in sources],
+    }
     if path.exists():
+        stored = json.loads(path.read_text())
+        if any(stored.get(key) != value for key, value in about.items()):
+            raise SystemExit(f"{path} is of other minutes or other images: move it away first")
         print(f"already stored: {path.name}")
-        return json.loads(path.read_text())
-    result = {"set": name, "row": row, "seed": seed, "minutes": args.minutes}
+        return stored
+    result = {"set": name, "row": row, "seed": seed, **about}
     if row in FIXED:
-        sources = read(folders, SIDE)
         rows = {"embedding": fixed_rows(row, [source.images() for source in sources])}
     else:
-        work = args.work / place.name / f"{name}-{row}-seed{seed}"
-        recipe = recipe_for(row, folders[0], len(read(folders[:1], SIDE)[0]), args.minutes, work)
+        work = args.work / place.name / f"{name}-{row}-{args.minutes:g}-minutes-seed{seed}"
+        recipe = recipe_for(row, folders[0], len(sources[0]), args.minutes, work)
         sources = read(folders, recipe.image_size)
         clock = cifar.Clock(work / "seconds")
         if row == "untrained":
@@ -191,7 +201,8 @@ def run(place, name, row, seed, folders, args, deadline):
         "machine": harness.machine(),
     }
     place.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(result, indent=1) + "\n")
+    with replacing(path) as part:
+        part.write_text(json.dumps(result, indent=1) + "\n")
     return result
 
 

@@ -10,7 +10,8 @@ recipe. One JSON file for each row and seed; what is stored is not run again.
 import json
 from pathlib import Path
 
-from benchmarks import cifar, harness, verdict
+from benchmarks import cifar, harness
+from benchmarks.split import with_a_fifth_held_out
 from instdisc_core import recipes
 from instdisc_core.data import ImageFolder
 from instdisc_core.evaluation import evaluate
@@ -45,7 +46,7 @@ def measured(name, seed, file, args):
     changes = {"epochs": args.epochs, **ROWS[name]}
     if changes.pop("weights", False):
         changes["weights"] = file
-    train, test = verdict.halved(ImageFolder(args.signs, SIZE, duplicates="keep"))
+    train, test = with_a_fifth_held_out(ImageFolder(args.signs, SIZE, duplicates="keep"))
     recipe = recipes.get("small-cifar10", **changes)
     if recipe.epochs:
         model = recipe.train(train, seed=seed, verbose=2, judge=False)

@@ -15,10 +15,10 @@ from pathlib import Path
 import keras
 import numpy as np
 from sklearn.datasets import load_digits
-from sklearn.model_selection import train_test_split
 
 from benchmarks import cifar, harness
 from benchmarks.agreement import agreement, features_of
+from benchmarks.split import with_a_fifth_held_out
 from instdisc_core import recipes
 from instdisc_core.data import ImageArray, ImageFolder
 from instdisc_core.evaluation import Matching, evaluate
@@ -32,7 +32,7 @@ def digits():
     found = load_digits()
     gray = np.repeat((found.images * 255 / 16).astype("uint8")[..., None], 3, axis=-1)
     images = np.stack([np.kron(image, np.ones((4, 4, 1), "uint8")) for image in gray])
-    return halved(ImageArray(images, found.target))
+    return with_a_fifth_held_out(ImageArray(images, found.target))
 
 
 def folder(path):
@@ -40,15 +40,7 @@ def folder(path):
     if (path / "train").is_dir():
         parts = (ImageFolder(path / part, SIZE, duplicates="keep") for part in ("train", "test"))
         return tuple(parts)
-    return halved(ImageFolder(path, SIZE, duplicates="keep"))
-
-
-def halved(source):
-    """Four fifths of the images to train on, and a fifth held out, of every class."""
-    parts = train_test_split(
-        np.arange(len(source)), test_size=0.2, stratify=source.labels, random_state=0
-    )
-    return tuple(source.subset(np.sort(part)) for part in parts)
+    return with_a_fifth_held_out(ImageFolder(path, SIZE, duplicates="keep"))
 
 
 def accuracies(model, train, test):

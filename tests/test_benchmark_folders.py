@@ -1,6 +1,7 @@
 """The benchmark of collections: its split, what it stores, and that it computes nothing twice."""
 
 import json
+import shutil
 import sys
 from pathlib import Path
 
@@ -79,3 +80,19 @@ def test_rows_are_measured_once(collection, tmp_path, monkeypatch, capsys):
     assert capsys.readouterr().out.count("already stored") == len(rows)
     again = {path.name: path.read_text() for path in tmp_path.glob("results/*/*.json")}
     assert again == stored
+    monkeypatch.setattr(sys, "argv", [*sys.argv, "--minutes", "0.002", "--rows", "untrained"])
+    with pytest.raises(SystemExit, match="other minutes or other images"):
+        folders.main()
+
+
+def test_sets_of_the_same_name_share_nothing(collection, tmp_path, monkeypatch):
+    monkeypatch.setattr(harness, "RESULTS", tmp_path / "results")
+    other = tmp_path / "other" / "set"
+    shutil.copytree(collection, other)
+    (other / "dark" / "dark0.png").write_bytes((other / "bright" / "bright0.png").read_bytes())
+    one, two = (folders.parts(folder, tmp_path / "work") for folder in (collection, other))
+    assert not set(one) & set(two)
+    flags = ["--rows", "pixels", "--seeds", "0", "--work", str(tmp_path / "work"), "--sets"]
+    monkeypatch.setattr(sys, "argv", ["folders", *flags, str(collection), str(other)])
+    with pytest.raises(SystemExit, match="other minutes or other images"):
+        folders.main()
