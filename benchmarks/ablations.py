@@ -21,7 +21,7 @@ def nce(num_negatives=512, **settings):
 ROWS = {
     "base": {"base": {}},  # embedding of 128, all images, momentum of 0.5
     "embedding": {f"embedding-{d}": {"embedding_dim": d} for d in (32, 64, 256)},
-    "images": {f"images-{share}": {} for share in (10, 50)},  # per cent
+    "images": {f"images-{share}": {} for share in (10, 50)},  # percent
     "momentum": {f"momentum-{mu}": {"momentum": mu} for mu in (0.0, 0.9)},
     "proximal": {f"proximal-{w}": nce(proximal_weight=float(w)) for w in (0, 10, 30, 50)},
     # A step with two views of each image takes 1.6 times as long, so there are fewer epochs.

@@ -40,6 +40,17 @@ FOLDER_MEASURES = {
     "clustering": "k-means",
     "nmi": "NMI",
 }
+SWEEP = {  # side of the images, side of the crops, and what is unlike `small-cifar10`
+    "default": (32, 24, "`small-cifar10`"),
+    "i32c32": (32, 32, ""),
+    "i48c36": (48, 36, ""),
+    "i64c48": (64, 48, ""),
+    "scale35": (32, 24, "crops of at least 0.35 of the area instead of 0.2"),
+    "views2": (32, 24, "two views"),
+    "simclr": (32, 24, "SimCLR's loss on two views"),
+    "width64": (32, 24, "twice the width"),
+    "untrained": (32, 24, "untrained"),
+}
 ABLATIONS = {  # what each is, and its values with the rows that have them
     "embedding size": {d: f"embedding-{d}" for d in (32, 64)} | {128: "base", 256: "embedding-256"},
     "images to train on, %": {10: "images-10", 50: "images-50", 100: "base"},
@@ -64,7 +75,7 @@ def rows_of(experiment, backend="torch"):
 
 
 def accuracy(results, key):
-    """The mean over the seeds in per cent, with the values where there are several."""
+    """The mean over the seeds in percent, with the values where there are several."""
     values = [100 * result["accuracies"][key] for result in results]
     if len(values) == 1:
         return f"{values[0]:.1f}"
@@ -150,6 +161,29 @@ def folders():
     return markdown(("images", "rows", *FOLDER_MEASURES.values(), "minutes"), rows)
 
 
+def sizes():
+    """Sizes of images and crops, and some other changes, at equal time."""
+    found = json.loads((RESULTS / "sizes-torch-cuda.json").read_text())
+    measured = {(one["job"], one["set"]): one for one in found["trainings"]}
+    pixels = found["pixels_and_hog"]
+    rows = []
+    for job, (image, crop, what) in SWEEP.items():
+        cells = []
+        for name in pixels:
+            knn = measured[job, name]["knn"]
+            cell = f"{100 * knn['enc']:.1f}, {100 * knn['w50']:.1f}"
+            cells.append(cell + (f" ({100 * knn[f'enc@{crop}']:.1f})" if crop < image else ""))
+        rows.append((f"{image}, {crop}", what, f"{measured[job, name]['steps']:,}", *cells))
+    rows.append(("32", "pixels", "", *(f"{100 * one['pixels']:.1f}" for one in pixels.values())))
+    machine = found["machine"]
+    return (
+        f"{markdown(('image, crop', '', 'steps', *pixels), rows)}\n\nEach cell: kNN in percent of "
+        "the encoder's features, of the same whitened, and in parentheses of the features of "
+        "images that are embedded at the size of the crops. On a fifth of the training images that "
+        f"was held out. {machine['device']}, {machine['date']}: {found['what']}."
+    )
+
+
 def loader():
     """The loader's rate and memory."""
     rows, sentences = [], []
@@ -211,7 +245,7 @@ def _how(results):
         f"Small version: {images['train']:,} training and {images['test']:,} test images of "
         f"CIFAR-10 ({first['data']}), recipe `{recipe['name']}` for {recipe['epochs']} epochs, "
         f"PyTorch {versions['torch']}, Keras {versions['keras']}, one processor core per run, two "
-        f"runs at a time. Accuracies in per cent, {over}. kNN: k = {recipe['num_neighbors']}; "
+        f"runs at a time. Accuracies in percent, {over}. kNN: k = {recipe['num_neighbors']}; "
         "neighbors are training images embedded again without augmentation, or the bank's rows. "
         "The SVM's strength is chosen on a fifth of the training images."
     )

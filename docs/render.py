@@ -40,6 +40,7 @@ TABLES = {
     "frameworks": experiment_tables.frameworks,
     "ablations": experiment_tables.ablations,
     "folders": experiment_tables.folders,
+    "sizes": experiment_tables.sizes,
     "loader": experiment_tables.loader,
     "beaten": experiment_tables.pixels_beaten,
     "nearduplicates": near_duplicates_tables.near_duplicates,
