@@ -192,6 +192,37 @@ def gpu():
     return markdown(header, rows)
 
 
+def attention():
+    """The attention kernel on a GPU with several tiles, and the time of a step."""
+    found = json.loads((RESULTS / "attention-torch-cuda.json").read_text())
+    measured = {}
+    for one in found["measured"]:
+        tiles = ", ".join(str(size) for size in one["tiles"] or ())
+        measured.setdefault((one["dtype"], tiles), {})[one["rows"]] = one
+    sizes = sorted({one["rows"] for one in found["measured"]})
+    rows = []
+    for (dtype, tiles), by_size in measured.items():
+        times = (ms(by_size[n]["ms"] / 1e3) for n in sizes)
+        errors = [one["error"] for one in by_size.values() if "error" in one]
+        rows.append(
+            (dtype, tiles or "two products", *times, f"{max(errors):.1e}" if errors else "")
+        )
+    header = ("bank", "tiles", *(f"{n:,} images, ms" for n in sizes), "error")
+    machine, rates, step = found["machine"], found["rates"], found["step"]
+    versions, later = machine["versions"], step["ms_by_epoch"][1:]
+    return (
+        f"{markdown(header, rows)}\n\nAttention of 256 features over rows of {found['dim']} "
+        "dimensions: log Z and expected rows. Tiles: images, rows, warps, stages. Error: the largest one "
+        "against float64, over the first 20,000 rows. A copy moves "
+        f"{rates['terabytes_per_second']:.0f} TB/s, a product in float32 has "
+        f"{rates['tflops_float32']:.0f} TFLOPS. A step of ResNet-18 with batches of "
+        f"{step['batch_size']} in {step['dtype_policy']}, run operation by operation, takes "
+        f"{min(later):.0f} to {max(later):.0f} ms in Keras, of which the GPU works "
+        f"{step['gpu_ms']:.1f}. A single measurement: {machine['device']}, PyTorch "
+        f"{versions['torch']}, Triton {versions['triton']}, {machine['date']}."
+    )
+
+
 def scaling():
     """Time over the number of images, for each objective and framework."""
     rows = [

@@ -27,6 +27,7 @@ TABLES = {
     "encoders": performance_tables.encoders,
     "objectives": performance_tables.objectives,
     "gpu": performance_tables.gpu,
+    "attention": performance_tables.attention,
     "scaling": performance_tables.scaling,
     "search": performance_tables.search,
     "fewqueries": performance_tables.few_queries,
