@@ -212,8 +212,8 @@ def attention():
     versions, later = machine["versions"], step["ms_by_epoch"][1:]
     return (
         f"{markdown(header, rows)}\n\nAttention of 256 features over rows of {found['dim']} "
-        "dimensions: log Z and expected rows. Tiles: images, rows, warps, stages. Error: the largest one "
-        "against float64, over the first 20,000 rows. A copy moves "
+        "dimensions: log Z and expected rows. Tiles: images, rows, warps, stages. Error: the "
+        "largest one against float64, over the first 20,000 rows. A copy moves "
         f"{rates['terabytes_per_second']:.0f} TB/s, a product in float32 has "
         f"{rates['tflops_float32']:.0f} TFLOPS. A step of ResNet-18 with batches of "
         f"{step['batch_size']} in {step['dtype_policy']}, run operation by operation, takes "
