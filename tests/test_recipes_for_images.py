@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from instdisc_core import recipes
-from instdisc_core.data import ImageArray, ImageFolder
+from instdisc_core.data import ImageArray, ImageFolder, native_size
 from instdisc_core.recipes import choosing
 
 FAST = 0.01  # seconds of a step
@@ -78,6 +78,18 @@ def test_a_folder_is_counted_and_measured_without_reading_it_whole(tmp_path):
     (folder / "broken.jpg").write_bytes(b"not an image")
     recipe = recipes.for_images(folder, speed=constant(FAST))
     assert "10 images of about 30 pixels" in recipe.source
+
+
+@pytest.mark.parametrize("count", [5, 64, 65, 127, 128])
+def test_no_more_than_some_files_are_read(tmp_path, monkeypatch, count):
+    def counted(path, max_bytes):
+        read.append(path)
+        return contents(path, max_bytes)
+
+    read, contents = [], native_size.contents
+    monkeypatch.setattr(native_size, "contents", counted)
+    assert native_size.native_size(photos(tmp_path / "photos", count, (4, 3))) == (count, 3)
+    assert min(count, native_size.LOOKED_AT // 2) <= len(read) <= native_size.LOOKED_AT
 
 
 @pytest.mark.parametrize(("side", "crop"), [(8, 8), (32, 32), (48, 48), (64, 48), (96, 72)])

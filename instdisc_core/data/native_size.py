@@ -1,5 +1,6 @@
-"""How many images a folder holds, and how large they are, from the headers of some of its files."""
+"""How many images a folder holds, and how large they are, from some of its files."""
 
+import math
 import statistics
 from pathlib import Path
 from typing import NamedTuple
@@ -8,7 +9,7 @@ from instdisc_core.data.decoding import shape_of
 from instdisc_core.data.listing import image_files
 from instdisc_core.data.reading import contents
 
-LOOKED_AT = 64  # files whose headers are read
+LOOKED_AT = 64  # files at most, which are read but not decoded
 MAX_BYTES = 2**28
 
 
@@ -33,7 +34,7 @@ def native_size(folder: Path) -> NativeSize:
     """
     names = image_files(folder, follow_links=False).names
     sides = []
-    for name in names[:: max(1, len(names) // LOOKED_AT)]:
+    for name in names[:: math.ceil(len(names) / LOOKED_AT)]:
         try:
             sides.append(min(shape_of(contents(folder / name, MAX_BYTES)[0])))
         except ValueError:
