@@ -8,7 +8,7 @@ import keras
 import numpy as np
 
 from instdisc_core.callbacks import plot_log
-from instdisc_core.command_line.found import Found
+from instdisc_core.command_line.found import Found, check_outside
 from instdisc_core.command_line.group import answer, found_argument, json_option, working
 from instdisc_core.command_line.questions import THRESHOLD
 from instdisc_core.command_line.tables import write_projector, write_table
@@ -46,6 +46,7 @@ def report(
     target = folder.folder / "report" if output is None else Path(output)
     with working():
         index = folder.index()
+        check_outside(target, folder.photos_folder())
         photos = folder.photos(index)
         target.mkdir(parents=True, exist_ok=True)
         groups = _lists(target, index, threshold)

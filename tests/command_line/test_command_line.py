@@ -126,6 +126,30 @@ def test_search_finds_others_and_copies_elsewhere(run, tmp_path):
     assert re.search(r"^7\.png +\d\.\d{3} +\S+\.png$", run("search", "photos/7.png"), re.M)
 
 
+def test_a_file_elsewhere_is_not_the_photo_of_its_name(run, monkeypatch):
+    """Typed as a photo is named in the index, it is a copy, and both are found at once."""
+    Path("copy").mkdir()
+    shutil.copy("photos/7.png", "copy/7.png")
+    monkeypatch.chdir("copy")
+    own, copied, more = "../photos/7.png", "7.png", ["-i", "../found", "-k", "20", "--json"]
+    assert len(run("search", own, "../copy/../photos/7.png", *more)) == 1
+    inside, outside = run("search", own, copied, "../copy/7.png", *more)
+    assert inside["query"] == "7.png"
+    assert outside["query"] == str(Path("7.png").resolve())
+    assert outside["neighbors"][0] == {"name": "7.png", "similarity": 1.0}
+
+
+def test_nothing_is_written_among_the_photos(run, monkeypatch):
+    for command in ("train", "index"):
+        said = run(command, "photos", "--output", "photos/found", code=1)
+        assert "photos/found, which is inside the folder of the photos; expected" in said
+        assert "--output" in said
+    assert "photos, which is inside" in run("report", "--output", "photos", code=1)
+    assert not [path for path in Path("photos").iterdir() if path.is_dir()]
+    monkeypatch.chdir("photos")
+    assert "found, which is inside" in run("train", ".", code=1)
+
+
 def test_copies_odd_ones_and_clusters_are_listed(run):
     found = run("duplicates", "--threshold", "0.001", "--json")
     assert found["groups"] == [["3.png", "copy of 3.png"]]
