@@ -50,7 +50,7 @@ def write(folder: str | os.PathLike, index: Stored) -> None:
             f"rows-{version}.safetensors": lambda path: _save_rows(path, index.rows),
             f"manifest-{version}.csv": index.manifest.save,
         }
-        if index.model is not None and not _is_pickled(index.model):
+        if index.model is not None and not _would_be_pickle(index.model):
             fills[f"encoder-{version}.keras"] = index.model.save
         about: dict[str, Any] = {"format": FORMAT, "images": len(index.rows)}
         about |= {"embedding_dim": index.rows.shape[1], "size": index.size, "mirror": index.mirror}
@@ -93,8 +93,25 @@ def read(folder: str | os.PathLike) -> Stored:
             f"Received: {place}, an index that is damaged ({error}). Expected the files that "
             "ImageIndex.save wrote. Take another copy, or build the index again."
         ) from error
-    model = keras.saving.load_model(paths["encoder"], compile=False) if "encoder" in paths else None
+    model = load_encoder(paths["encoder"]) if "encoder" in paths else None
     return Stored(rows, manifest, model, None if size is None else tuple(size), mirror)
+
+
+def load_encoder(path: str | os.PathLike) -> Any:
+    """The model in a ``.keras`` file.
+
+    Raises:
+        ValueError: it has a class that is not registered with Keras; or it is damaged.
+    """
+    try:
+        return keras.saving.load_model(path, compile=False)
+    except TypeError as error:
+        cause = str(error).rpartition("Exception encountered: ")[2].partition(". ")[0]
+        raise ValueError(
+            f"Received: {printable(str(path))}, which Keras cannot load ({cause}). "
+            "Expected a model of registered classes. Register them with "
+            "keras.saving.register_keras_serializable, and load it in Python after their import."
+        ) from error
 
 
 def _save_rows(path: Path, rows: np.ndarray) -> None:
@@ -104,7 +121,7 @@ def _save_rows(path: Path, rows: np.ndarray) -> None:
         save_file({"rows": np.ascontiguousarray(rows)}, part)
 
 
-def _is_pickled(model: EmbeddingModel) -> bool:
+def _would_be_pickle(model: EmbeddingModel) -> bool:
     """Whether a file of this model would hold a pickle; warns that it is left out."""
     modules = pickled_modules(model)
     if modules:
