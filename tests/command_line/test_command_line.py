@@ -1,4 +1,4 @@
-"""The command ``instdisc``: what a user without Python does, and every error in one sentence."""
+"""The command ``instdisc``: what a user without Python does, and every error on one line."""
 
 import csv
 import json
@@ -23,7 +23,7 @@ from click.testing import CliRunner
 
 from instdisc_core.command_line import training
 from instdisc_core.command_line.commands import instdisc
-from instdisc_core.command_line.group import sentence
+from instdisc_core.command_line.group import one_line
 from instdisc_core.recipes import Recipe
 
 # Training, saving and loading on each backend is tested elsewhere: these need no compiled step.
@@ -246,8 +246,19 @@ def test_parquet_is_read_by_pandas_and_others(run):
         (("train", "photos", "--size", "64"), "--epochs or --size; expected --recipe with them."),
     ],
 )
-def test_an_error_is_one_sentence(run, arguments, message):
+def test_an_error_is_one_line(run, arguments, message):
     assert message in run(*arguments, code=1)
+
+
+def test_a_wrong_output_is_an_error_before_anything_is_computed(run, monkeypatch):
+    for method in ("embed", "clusters", "neighbors"):
+        monkeypatch.setattr(ImageIndex, method, None)
+    Path("file").touch()
+    for command in (("embed", "photos"), ("export", "--clusters", "2")):
+        assert "the suffix of the file='.txt'" in run(*command, "--output", "all.txt", code=1)
+        said = run(*command, "--output", "nowhere/all.csv", code=1)
+        assert "nowhere/all.csv, whose folder does not exist" in said
+    assert "File exists: 'file'" in run("export", "--clusters", "2", "--output", "file", code=1)
 
 
 def append(path):
@@ -280,17 +291,54 @@ def test_every_command_has_help_with_examples():
         assert re.search(rf"Examples?:\n +instdisc {name}", done.stdout), done.stdout
 
 
-def test_what_libraries_say_becomes_one_sentence():
-    said = "Received: x=1.5. Expected an integer. Give one. Or two."
-    assert sentence(ValueError(said)) == "x=1.5; expected an integer; give one; Or two."
-    assert sentence(ValueError("two\nlines")) == "two lines."
-    assert sentence(OSError()) == "OSError."
+def test_what_libraries_say_becomes_one_line():
+    said = "Received: St. Moritz.jpg. Expected an image. KERAS_BACKEND is read. Or two."
+    shown = "St. Moritz.jpg; expected an image. KERAS_BACKEND is read. Or two."
+    assert one_line(ValueError(said)) == shown
+    assert one_line(ValueError("a  b.jpg\n\n  lines")) == "a  b.jpg lines."
+    assert one_line(OSError()) == "OSError."
+
+
+@pytest.mark.parametrize("error", [RuntimeError("out of memory"), MemoryError("out of memory")])
+def test_what_the_machine_cannot_do_is_one_line_too(run, monkeypatch, error):
+    def fail(*_, **__):
+        raise error
+
+    monkeypatch.setattr(ImageIndex, "outliers", fail)
+    assert run("outliers", code=1) == "Error: out of memory."
+
+
+def test_only_a_training_says_that_it_continues(run, monkeypatch):
+    def stop(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(ImageIndex, "outliers", stop)
+    done = CliRunner().invoke(instdisc, ["outliers"])
+    assert (done.exit_code, done.stderr) == (130, "Interrupted.\n")
+
+
+@keras.saving.register_keras_serializable("tests")
+class Own(keras.layers.Layer):
+    def call(self, images):
+        return keras.ops.mean(images, (1, 2))
+
+
+def test_an_encoder_of_an_unknown_class_is_an_error(run, monkeypatch):
+    keras.Sequential([keras.Input((8, 8, 3)), Own()]).save("own.keras")
+    registered = keras.saving.get_custom_objects()
+    monkeypatch.delitem(registered, "tests>Own")
+    said = run("index", "photos", "--model", "own.keras", "--output", "by-own", code=1)
+    assert "own.keras, which Keras cannot load (Could not locate class 'Own'" in said
+    assert len(said) < 500
 
 
 def test_a_missing_extra_is_named(run, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setitem(sys.modules, "safetensors.numpy", None)
         assert "safetensors is not installed: pip install" in run("outliers", code=1)
+    with monkeypatch.context() as patch:
+        patch.setitem(sys.modules, "sklearn.cluster", None)
+        assert run("clusters", code=1).endswith("'instdisc-core[cli]' scikit-learn.")
     monkeypatch.setitem(sys.modules, "click", None)
     with pytest.raises(SystemExit) as stopped:
         command_line.main()
