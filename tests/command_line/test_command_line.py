@@ -24,7 +24,7 @@ from click.testing import CliRunner
 from instdisc_core.command_line import training
 from instdisc_core.command_line.commands import instdisc
 from instdisc_core.command_line.group import one_line
-from instdisc_core.recipes import Recipe
+from instdisc_core.recipes import Recipe, choosing, for_images
 
 # Training, saving and loading on each backend is tested elsewhere: these need no compiled step.
 pytestmark = pytest.mark.skipif(
@@ -93,8 +93,11 @@ def test_training_says_what_there_is_and_a_second_time_trains_nothing(trained, r
     assert "found holds a model and an index of 11 photos" in run("train", "photos")
 
 
-def test_an_interrupted_training_continues(run, monkeypatch, tmp_path):
+def test_an_interrupted_training_continues(run, monkeypatch):
+    """By the recipe that was chosen for it, also where steps take another time by then."""
     calls, train = [], Recipe.train
+    monkeypatch.setattr(training.recipes, "for_images", for_images)
+    monkeypatch.setattr(choosing, "seconds_per_step", lambda recipe: 25.0)
 
     class Stop(keras.callbacks.Callback):
         def on_epoch_begin(self, epoch, logs=None):
@@ -107,10 +110,11 @@ def test_an_interrupted_training_continues(run, monkeypatch, tmp_path):
         "train",
         lambda self, *args, **kwargs: train(self, *args, callbacks=[Stop()], **kwargs),
     )
-    arguments = ["train", "photos", "-q", "--output", "other"]
+    arguments = ["train", "photos", "-q", "--output", "other", "--minutes", "1"]
     done = CliRunner().invoke(instdisc, arguments)
     assert done.exit_code == 130
     assert "Interrupted. The same command continues." in done.stderr
+    monkeypatch.setattr(choosing, "seconds_per_step", lambda recipe: 5.0)
     run(*arguments)
     assert calls == [0, 1, 1], "the first epoch was saved"
     assert len(Path("other/log.csv").read_text().splitlines()) == 3
