@@ -8,7 +8,7 @@ __all__ = ["main"]
 def main() -> None:
     """Run the command line; the process ends with its exit code.
 
-    0 is success, 1 an error, which is one sentence on stderr, 2 wrong arguments, and 130 an
+    0 is success, 1 an error, which is one line on stderr, 2 wrong arguments, and 130 an
     interruption.
     """
     try:

@@ -18,6 +18,16 @@ from instdisc_core.validation import require
 MAX_BYTES = 2**28
 
 
+def check_outside(output: Path, photos: Path) -> None:
+    """Raise if a folder to write to is among the photos, which would then hold its pictures."""
+    require(
+        not output.resolve().is_relative_to(photos.resolve()),
+        f"{printable(str(output))}, which is inside the folder of the photos",
+        "a folder outside of it",
+        "Choose one with --output.",
+    )
+
+
 class Found:
     """A folder with an index, and with what the training that it is from has left.
 
@@ -42,7 +52,8 @@ class Found:
         return (self.index_folder / "index.json").exists()
 
     def check(self, photos: Path) -> None:
-        """Raise if the folder is for the photos of another folder."""
+        """Raise if the folder is among the photos, or for the photos of another folder."""
+        check_outside(self.folder, photos)
         known = self._known()
         mine = str(photos.resolve())
         require(
@@ -95,18 +106,20 @@ class Found:
         return index.size
 
     def queries(self, paths: Sequence[str], index: ImageIndex) -> ImageSource:
-        """Image files as a source. One below the photos' folder has the name that it has there."""
+        """Image files as a source, each once.
+
+        One below the photos' folder has the name that it has there, any other its absolute path.
+        """
         names, sizes, digests, pixels = [], [], [], []
         known = self._known()
-        for path in map(Path, dict.fromkeys(paths)):
+        for path in dict.fromkeys(Path(path).resolve() for path in paths):
             try:
                 data, status = contents(path, MAX_BYTES)
                 pixels.append(decode(data, self.size(index)))
             except ValueError as error:
                 raise ValueError(f"{printable(str(path))} is not an image: {error}") from error
-            real = path.resolve()
-            inside = known is not None and real.is_relative_to(known)
-            names.append(real.relative_to(str(known)).as_posix() if inside else str(path))
+            inside = known is not None and path.is_relative_to(known)
+            names.append(path.relative_to(str(known)).as_posix() if inside else str(path))
             sizes.append(status.st_size)
             digests.append(digest(data))
         manifest = Manifest(tuple(names), tuple(sizes), (0,) * len(names), tuple(digests))

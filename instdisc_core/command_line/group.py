@@ -1,8 +1,7 @@
-"""What all commands share: errors in one sentence, results on stdout, the rest on stderr."""
+"""What all commands share: errors on one line, results on stdout, the rest on stderr."""
 
 import contextlib
 import json
-import re
 import sys
 import warnings
 from collections.abc import Callable, Iterator
@@ -14,11 +13,11 @@ from instdisc_core.data.names import printable
 from instdisc_core.evaluation import text_table
 
 INTERRUPTED = 130
-PARTS = re.compile(r"Received: (.*?)\. Expected (.*?)\.(?: (.*))?", re.DOTALL)
+PACKAGES = {"PIL": "pillow", "sklearn": "scikit-learn", "cykooz": "cykooz-resizer"}  # of modules
 
 
 class Commands(click.Group):
-    """Commands whose errors are one sentence."""
+    """Commands whose errors are one line."""
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run a command; an error that a user can make ends the process with the status 1."""
@@ -29,26 +28,27 @@ class Commands(click.Group):
             except ModuleNotFoundError as error:
                 name = str(error.name).partition(".")[0]
                 raise click.ClickException(
-                    f"{name} is not installed: pip install 'instdisc-core[cli]' {name}."
+                    f"{name} is not installed: pip install 'instdisc-core[cli]' "
+                    f"{PACKAGES.get(name, name)}."
                 ) from error
-            except BrokenPipeError:  # such as "| head": click ends quietly
-                raise
-            except (ValueError, ImportError, OSError) as error:
-                raise click.ClickException(sentence(error)) from error
+            except (BrokenPipeError, click.exceptions.Exit, click.Abort):
+                raise  # such as "| head": click ends quietly
+            except (ValueError, ImportError, OSError, RuntimeError, MemoryError) as error:
+                raise click.ClickException(one_line(error)) from error
             except KeyboardInterrupt:
-                click.echo("Interrupted. The same command continues.", err=True)
+                continues = ctx.invoked_subcommand == "train"
+                more = " The same command continues." if continues else ""
+                click.echo(f"Interrupted.{more}", err=True)
                 ctx.exit(INTERRUPTED)
 
 
-def sentence(error: BaseException) -> str:
-    """What an exception says, as one sentence on one line."""
-    text = printable(" ".join(str(error).split())) or type(error).__name__
-    parts = PARTS.fullmatch(text)
-    if parts:
-        received, expected, remedy = parts.groups()
-        text = f"{received}; expected {expected}"
-        text += f"; {remedy[0].lower()}{remedy[1:]}" if remedy else ""
-    return text.rstrip(".").replace(". ", "; ") + "."
+def one_line(error: BaseException) -> str:
+    """What an exception says, on one line."""
+    lines = [line.strip() for line in str(error).splitlines()]
+    text = printable(" ".join(filter(None, lines))) or type(error).__name__
+    if text.startswith("Received: "):
+        text = text.removeprefix("Received: ").replace(". Expected ", "; expected ", 1)
+    return text.rstrip(".") + "."
 
 
 def shown(header: tuple[str, ...], rows: list[tuple[Any, ...]]) -> None:
@@ -88,4 +88,4 @@ def found_argument(command: Callable) -> Callable:
 
 def _show_warning(message: Warning | str, category: type[Warning], *_: Any, **__: Any) -> None:
     if issubclass(category, UserWarning):
-        click.echo(f"Warning: {sentence(Warning(str(message)))}", err=True)
+        click.echo(f"Warning: {one_line(Warning(str(message)))}", err=True)

@@ -30,7 +30,7 @@ def search(images: tuple[str, ...], found: str, k: int, as_json: bool) -> None:
     with working():
         index = folder.index()
         queries = folder.queries(images, index)
-        most = len(index) - any(name in set(index.names) for name in queries.names)
+        most = len(index) - (not set(index.names).isdisjoint(queries.names))  # without itself
         scores, neighbors = index.search(queries, min(k, most))
     result, rows = [], []
     for query, row, chosen in zip(queries.names, scores, neighbors, strict=True):

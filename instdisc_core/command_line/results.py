@@ -8,10 +8,10 @@ import keras
 import numpy as np
 
 from instdisc_core.callbacks import plot_log
-from instdisc_core.command_line.found import Found
+from instdisc_core.command_line.found import Found, check_outside
 from instdisc_core.command_line.group import answer, found_argument, json_option, working
 from instdisc_core.command_line.questions import THRESHOLD
-from instdisc_core.command_line.tables import write_projector, write_table
+from instdisc_core.command_line.tables import check_table, write_projector, write_table
 from instdisc_core.data import ImageFolder
 from instdisc_core.data.names import printable
 from instdisc_core.evaluation import evaluate, plot_tsne
@@ -46,6 +46,7 @@ def report(
     target = folder.folder / "report" if output is None else Path(output)
     with working():
         index = folder.index()
+        check_outside(target, folder.photos_folder())
         photos = folder.photos(index)
         target.mkdir(parents=True, exist_ok=True)
         groups = _lists(target, index, threshold)
@@ -90,6 +91,10 @@ def export(found: str, output: str, k: int, num_clusters: int | None, as_json: b
     with working():
         folder = Found(found)
         index, path = folder.index(), Path(output)
+        if path.suffix:
+            check_table(path)
+        else:
+            path.mkdir(parents=True, exist_ok=True)
         cluster = {} if num_clusters is None else {"cluster": index.clusters(num_clusters).labels}
         if not path.suffix:
             write_projector(path, index.rows, {"name": index.names, **cluster})

@@ -9,23 +9,29 @@ import numpy as np
 
 from instdisc_core.data.names import printable
 from instdisc_core.files import replacing
-from instdisc_core.validation import require_choice
+from instdisc_core.validation import require, require_choice
 
 Columns = Mapping[str, Sequence[Any] | np.ndarray]
+
+
+def check_table(path: Path) -> None:
+    """Raise if ``write_table`` cannot write there: another suffix, or no folder for the file."""
+    require_choice("the suffix of the file", path.suffix, WRITERS)
+    require(
+        path.parent.is_dir(),
+        f"{printable(str(path))}, whose folder does not exist",
+        "a path in a folder that does",
+        "Create the folder first.",
+    )
 
 
 def write_table(path: Path, columns: Columns) -> None:
     """Write columns of one length as ``.npz``, ``.csv`` or ``.parquet``, by the suffix.
 
     An array ``(n, d)`` is a column of lists: in CSV numbers with spaces between them.
-
-    Raises:
-        ValueError: another suffix.
     """
-    writers = {".npz": _npz, ".csv": _csv, ".parquet": _parquet}
-    require_choice("the suffix of the file", path.suffix, writers)
     with replacing(path) as part:
-        writers[path.suffix](part, columns)
+        WRITERS[path.suffix](part, columns)
 
 
 def write_projector(folder: Path, rows: np.ndarray, metadata: Columns) -> None:
@@ -67,3 +73,6 @@ def _parquet(path: Path, columns: Columns) -> None:
         for name, values in columns.items()
     }
     pyarrow.parquet.write_table(pyarrow.table(arrays), path)
+
+
+WRITERS = {".npz": _npz, ".csv": _csv, ".parquet": _parquet}

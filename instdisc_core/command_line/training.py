@@ -11,12 +11,13 @@ import numpy as np
 from instdisc_core import recipes
 from instdisc_core.command_line.found import Found
 from instdisc_core.command_line.group import answer, json_option, shown, shows_bars, working
-from instdisc_core.command_line.tables import write_table
+from instdisc_core.command_line.tables import check_table, write_table
 from instdisc_core.data import ImageFolder, ImageSource
 from instdisc_core.data.names import printable
 from instdisc_core.embedding_model import EmbeddingModel
 from instdisc_core.evaluation import whitened
 from instdisc_core.index import ImageIndex
+from instdisc_core.index.files import load_encoder
 from instdisc_core.recipes import Recipe
 from instdisc_core.validation import require
 
@@ -153,6 +154,7 @@ def embed(folder: str, found: str, output: str, quiet: bool, as_json: bool) -> N
       instdisc embed new/ --output new.parquet
     """
     with working():
+        check_table(Path(output))
         known = Found(found).index()
         photos = _photos(Path(folder), Found(found).size(known))
         rows = known.embed(photos, verbose=shows_bars(quiet))
@@ -213,7 +215,7 @@ def _new_index(folder: Path, model: str | None, size: int | None, verbose: bool)
         photos = _photos(folder, Found(model).size(known))
         rows = known.embed(photos, verbose=verbose)
         return ImageIndex(rows, photos, known.model, mirror=known.mirror)
-    encoder = keras.saving.load_model(model, compile=False)
+    encoder = load_encoder(model)
     sides = getattr(encoder, "input_shape", (None,) * 3)[1:3]
     if size is None and None in sides:
         raise ValueError(f"{printable(model)} takes images of any size: say which with --size.")

@@ -17,6 +17,7 @@ from instdisc_core.data import Manifest
 from instdisc_core.data.names import printable
 from instdisc_core.embedding_model import EmbeddingModel
 from instdisc_core.files import remove_parts, replacing
+from instdisc_core.index.embedder import embedder_of, weights_digest
 from instdisc_core.persistent_model import pickled_modules
 from instdisc_core.validation import require
 
@@ -33,6 +34,7 @@ class Stored(NamedTuple):
     model: EmbeddingModel | None
     size: tuple[int, int] | None
     mirror: bool
+    weights: str | None
 
 
 def write(folder: str | os.PathLike, index: Stored) -> None:
@@ -50,10 +52,11 @@ def write(folder: str | os.PathLike, index: Stored) -> None:
             f"rows-{version}.safetensors": lambda path: _save_rows(path, index.rows),
             f"manifest-{version}.csv": index.manifest.save,
         }
-        if index.model is not None and not _is_pickled(index.model):
+        if index.model is not None and not _would_be_pickle(index.model):
             fills[f"encoder-{version}.keras"] = index.model.save
         about: dict[str, Any] = {"format": FORMAT, "images": len(index.rows)}
         about |= {"embedding_dim": index.rows.shape[1], "size": index.size, "mirror": index.mirror}
+        about["weights"] = index.weights
         for name, fill in fills.items():
             fill(folder / name)
             about[name.partition("-")[0]] = {"file": name, "digest": file_digest(folder / name)}
@@ -64,11 +67,12 @@ def write(folder: str | os.PathLike, index: Stored) -> None:
                 path.unlink()
 
 
-def read(folder: str | os.PathLike) -> Stored:
-    """Read what ``write`` wrote, after every file is verified.
+def read(folder: str | os.PathLike, model: EmbeddingModel | None = None) -> Stored:
+    """Read what ``write`` wrote, after every file is verified; take ``model`` for the encoder.
 
     Raises:
-        ValueError: there is no index, it is damaged, or a later version wrote it.
+        ValueError: there is no index, it is damaged, or a later version wrote it; or the weights
+            of ``model`` are not those that the rows are from.
     """
     from safetensors.numpy import load_file
 
@@ -87,14 +91,41 @@ def read(folder: str | os.PathLike) -> Stored:
             paths["encoder"] = _verified(folder, about["encoder"])
         rows = load_file(paths["rows"])["rows"]
         manifest = Manifest.load(paths["manifest"])
-        size, mirror = about["size"], bool(about["mirror"])
+        size, mirror, weights = about["size"], bool(about["mirror"]), about["weights"]
     except (OSError, KeyError, TypeError, ValueError) as error:
         raise ValueError(
             f"Received: {place}, an index that is damaged ({error}). Expected the files that "
             "ImageIndex.save wrote. Take another copy, or build the index again."
         ) from error
-    model = keras.saving.load_model(paths["encoder"], compile=False) if "encoder" in paths else None
-    return Stored(rows, manifest, model, None if size is None else tuple(size), mirror)
+    size = None if size is None else tuple(size)
+    if model is not None:
+        model = embedder_of(model, size)
+        require(
+            weights in (None, weights_digest(model)),
+            f"a model, and {place}, whose rows are from other weights",
+            "the model that they are from",
+            "Build a new index with ImageIndex.from_model.",
+        )
+    elif "encoder" in paths:
+        model = load_encoder(paths["encoder"])
+    return Stored(rows, manifest, model, size, mirror, weights)
+
+
+def load_encoder(path: str | os.PathLike) -> Any:
+    """The model in a ``.keras`` file.
+
+    Raises:
+        ValueError: it has a class that is not registered with Keras; or it is damaged.
+    """
+    try:
+        return keras.saving.load_model(path, compile=False)
+    except TypeError as error:
+        cause = str(error).rpartition("Exception encountered: ")[2].partition(". ")[0]
+        raise ValueError(
+            f"Received: {printable(str(path))}, which Keras cannot load ({cause}). "
+            "Expected a model of registered classes. Register them with "
+            "keras.saving.register_keras_serializable, and load it in Python after their import."
+        ) from error
 
 
 def _save_rows(path: Path, rows: np.ndarray) -> None:
@@ -104,7 +135,7 @@ def _save_rows(path: Path, rows: np.ndarray) -> None:
         save_file({"rows": np.ascontiguousarray(rows)}, part)
 
 
-def _is_pickled(model: EmbeddingModel) -> bool:
+def _would_be_pickle(model: EmbeddingModel) -> bool:
     """Whether a file of this model would hold a pickle; warns that it is left out."""
     modules = pickled_modules(model)
     if modules:

@@ -220,9 +220,8 @@ class ImageIndex(EmbeddedImages):
         rows = np.frombuffer(data, "<f4", offset=start).reshape(about["images"], -1)
         ```
         """
-        files.write(
-            folder, files.Stored(self.rows, self.manifest, self.model, self.size, self.mirror)
-        )
+        parts = self.rows, self.manifest, self.model, self.size, self.mirror, self._weights
+        files.write(folder, files.Stored(*parts))
 
     @classmethod
     def load(
@@ -235,16 +234,16 @@ class ImageIndex(EmbeddedImages):
 
         Args:
             folder: its path.
-            model: the EmbeddingModel that the rows are from, where the encoder was left out.
+            model: the EmbeddingModel that the rows are from; None is the encoder that was saved.
             backend: see ``registry.get_bank_ops``.
 
         Raises:
-            ValueError: there is no index in the folder, or it is damaged.
+            ValueError: there is no index, it is damaged, or ``model`` has other weights.
             ImportError: as ``save``.
 
         Example: ``ImageIndex(embeddings, photos).save("rows"); ImageIndex.load("rows")``
         """
-        stored = files.read(folder)
-        index = cls(stored.rows, stored.manifest, stored.model or model, backend, stored.mirror)
-        index.size = stored.size
+        stored = files.read(folder, model)
+        index = cls(stored.rows, stored.manifest, stored.model, backend, stored.mirror)
+        index.size, index._weights = stored.size, index._weights or stored.weights
         return index

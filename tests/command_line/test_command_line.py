@@ -1,4 +1,4 @@
-"""The command ``instdisc``: what a user without Python does, and every error in one sentence."""
+"""The command ``instdisc``: what a user without Python does, and every error on one line."""
 
 import csv
 import json
@@ -23,8 +23,8 @@ from click.testing import CliRunner
 
 from instdisc_core.command_line import training
 from instdisc_core.command_line.commands import instdisc
-from instdisc_core.command_line.group import sentence
-from instdisc_core.recipes import Recipe
+from instdisc_core.command_line.group import one_line
+from instdisc_core.recipes import Recipe, choosing, for_images
 
 # Training, saving and loading on each backend is tested elsewhere: these need no compiled step.
 pytestmark = pytest.mark.skipif(
@@ -93,8 +93,11 @@ def test_training_says_what_there_is_and_a_second_time_trains_nothing(trained, r
     assert "found holds a model and an index of 11 photos" in run("train", "photos")
 
 
-def test_an_interrupted_training_continues(run, monkeypatch, tmp_path):
+def test_an_interrupted_training_continues(run, monkeypatch):
+    """By the recipe that was chosen for it, also where steps take another time by then."""
     calls, train = [], Recipe.train
+    monkeypatch.setattr(training.recipes, "for_images", for_images)
+    monkeypatch.setattr(choosing, "seconds_per_step", lambda recipe: 25.0)
 
     class Stop(keras.callbacks.Callback):
         def on_epoch_begin(self, epoch, logs=None):
@@ -107,10 +110,11 @@ def test_an_interrupted_training_continues(run, monkeypatch, tmp_path):
         "train",
         lambda self, *args, **kwargs: train(self, *args, callbacks=[Stop()], **kwargs),
     )
-    arguments = ["train", "photos", "-q", "--output", "other"]
+    arguments = ["train", "photos", "-q", "--output", "other", "--minutes", "1"]
     done = CliRunner().invoke(instdisc, arguments)
     assert done.exit_code == 130
     assert "Interrupted. The same command continues." in done.stderr
+    monkeypatch.setattr(choosing, "seconds_per_step", lambda recipe: 5.0)
     run(*arguments)
     assert calls == [0, 1, 1], "the first epoch was saved"
     assert len(Path("other/log.csv").read_text().splitlines()) == 3
@@ -124,6 +128,30 @@ def test_search_finds_others_and_copies_elsewhere(run, tmp_path):
     assert outside["neighbors"][0] == {"name": "7.png", "similarity": 1.0}
     assert len(inside["neighbors"]) == len(outside["neighbors"]) == PHOTOS
     assert re.search(r"^7\.png +\d\.\d{3} +\S+\.png$", run("search", "photos/7.png"), re.M)
+
+
+def test_a_file_elsewhere_is_not_the_photo_of_its_name(run, monkeypatch):
+    """Typed as a photo is named in the index, it is a copy, and both are found at once."""
+    Path("copy").mkdir()
+    shutil.copy("photos/7.png", "copy/7.png")
+    monkeypatch.chdir("copy")
+    own, copied, more = "../photos/7.png", "7.png", ["-i", "../found", "-k", "20", "--json"]
+    assert len(run("search", own, "../copy/../photos/7.png", *more)) == 1
+    inside, outside = run("search", own, copied, "../copy/7.png", *more)
+    assert inside["query"] == "7.png"
+    assert outside["query"] == str(Path("7.png").resolve())
+    assert outside["neighbors"][0] == {"name": "7.png", "similarity": 1.0}
+
+
+def test_nothing_is_written_among_the_photos(run, monkeypatch):
+    for command in ("train", "index"):
+        said = run(command, "photos", "--output", "photos/found", code=1)
+        assert "photos/found, which is inside the folder of the photos; expected" in said
+        assert "--output" in said
+    assert "photos, which is inside" in run("report", "--output", "photos", code=1)
+    assert not [path for path in Path("photos").iterdir() if path.is_dir()]
+    monkeypatch.chdir("photos")
+    assert "found, which is inside" in run("train", ".", code=1)
 
 
 def test_copies_odd_ones_and_clusters_are_listed(run):
@@ -222,8 +250,19 @@ def test_parquet_is_read_by_pandas_and_others(run):
         (("train", "photos", "--size", "64"), "--epochs or --size; expected --recipe with them."),
     ],
 )
-def test_an_error_is_one_sentence(run, arguments, message):
+def test_an_error_is_one_line(run, arguments, message):
     assert message in run(*arguments, code=1)
+
+
+def test_a_wrong_output_is_an_error_before_anything_is_computed(run, monkeypatch):
+    for method in ("embed", "clusters", "neighbors"):
+        monkeypatch.setattr(ImageIndex, method, None)
+    Path("file").touch()
+    for command in (("embed", "photos"), ("export", "--clusters", "2")):
+        assert "the suffix of the file='.txt'" in run(*command, "--output", "all.txt", code=1)
+        said = run(*command, "--output", "nowhere/all.csv", code=1)
+        assert "nowhere/all.csv, whose folder does not exist" in said
+    assert "File exists: 'file'" in run("export", "--clusters", "2", "--output", "file", code=1)
 
 
 def append(path):
@@ -256,17 +295,54 @@ def test_every_command_has_help_with_examples():
         assert re.search(rf"Examples?:\n +instdisc {name}", done.stdout), done.stdout
 
 
-def test_what_libraries_say_becomes_one_sentence():
-    said = "Received: x=1.5. Expected an integer. Give one. Or two."
-    assert sentence(ValueError(said)) == "x=1.5; expected an integer; give one; Or two."
-    assert sentence(ValueError("two\nlines")) == "two lines."
-    assert sentence(OSError()) == "OSError."
+def test_what_libraries_say_becomes_one_line():
+    said = "Received: St. Moritz.jpg. Expected an image. KERAS_BACKEND is read. Or two."
+    shown = "St. Moritz.jpg; expected an image. KERAS_BACKEND is read. Or two."
+    assert one_line(ValueError(said)) == shown
+    assert one_line(ValueError("a  b.jpg\n\n  lines")) == "a  b.jpg lines."
+    assert one_line(OSError()) == "OSError."
+
+
+@pytest.mark.parametrize("error", [RuntimeError("out of memory"), MemoryError("out of memory")])
+def test_what_the_machine_cannot_do_is_one_line_too(run, monkeypatch, error):
+    def fail(*_, **__):
+        raise error
+
+    monkeypatch.setattr(ImageIndex, "outliers", fail)
+    assert run("outliers", code=1) == "Error: out of memory."
+
+
+def test_only_a_training_says_that_it_continues(run, monkeypatch):
+    def stop(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(ImageIndex, "outliers", stop)
+    done = CliRunner().invoke(instdisc, ["outliers"])
+    assert (done.exit_code, done.stderr) == (130, "Interrupted.\n")
+
+
+@keras.saving.register_keras_serializable("tests")
+class Own(keras.layers.Layer):
+    def call(self, images):
+        return keras.ops.mean(images, (1, 2))
+
+
+def test_an_encoder_of_an_unknown_class_is_an_error(run, monkeypatch):
+    keras.Sequential([keras.Input((8, 8, 3)), Own()]).save("own.keras")
+    registered = keras.saving.get_custom_objects()
+    monkeypatch.delitem(registered, "tests>Own")
+    said = run("index", "photos", "--model", "own.keras", "--output", "by-own", code=1)
+    assert "own.keras, which Keras cannot load (Could not locate class 'Own'" in said
+    assert len(said) < 500
 
 
 def test_a_missing_extra_is_named(run, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setitem(sys.modules, "safetensors.numpy", None)
         assert "safetensors is not installed: pip install" in run("outliers", code=1)
+    with monkeypatch.context() as patch:
+        patch.setitem(sys.modules, "sklearn.cluster", None)
+        assert run("clusters", code=1).endswith("'instdisc-core[cli]' scikit-learn.")
     monkeypatch.setitem(sys.modules, "click", None)
     with pytest.raises(SystemExit) as stopped:
         command_line.main()

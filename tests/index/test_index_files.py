@@ -112,8 +112,12 @@ def test_an_encoder_that_would_be_a_pickle_is_left_out(photos, tmp_path):
     import torch
 
     class Flat(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.layer = torch.nn.Linear(3 * SIDE * SIDE, 8)
+
         def forward(self, images):
-            return images.flatten(1)
+            return self.layer(images.flatten(1))
 
     index = ImageIndex.from_encoder(Flat(), photos, preprocessing="torch")
     with pytest.warns(UserWarning, match="a torch.nn.Module is saved as a pickle"):
@@ -121,3 +125,19 @@ def test_an_encoder_that_would_be_a_pickle_is_left_out(photos, tmp_path):
     assert not list(tmp_path.glob("encoder*"))
     again = ImageIndex.load(tmp_path, model=index.model)
     np.testing.assert_allclose(again.embed(photos), index.rows, atol=1e-6)
+    ImageIndex.load(tmp_path).save(tmp_path / "copy")
+    other = ImageIndex.from_encoder(Flat(), photos, preprocessing="torch").model
+    for folder in (tmp_path, tmp_path / "copy"):
+        with pytest.raises(ValueError, match="whose rows are from other weights"):
+            ImageIndex.load(folder, model=other)
+
+
+def test_a_model_of_other_weights_is_rejected_and_an_equal_one_taken(index, model, tmp_path):
+    index.save(tmp_path)
+    assert ImageIndex.load(tmp_path, model=model).model.encoder is model.encoder
+    again = ImageIndex.load(tmp_path).model
+    assert ImageIndex.load(tmp_path, model=again).model is again
+    weight = model.encoder.weights[0]
+    weight.assign(weight + 1)
+    with pytest.raises(ValueError, match="whose rows are from other weights"):
+        ImageIndex.load(tmp_path, model=model)
