@@ -71,7 +71,10 @@ class NamedModule(keras.layers.TorchModuleWrapper):
 
     Attributes:
         output_shape: ``(None, features)``.
+        pickles_module: False; a file of any other TorchModuleWrapper holds its module as a pickle.
     """
+
+    pickles_module = False
 
     def __init__(
         self, library: str, network: str, settings: dict[str, Any] | None = None, **kwargs: Any
