@@ -11,6 +11,7 @@ from differentiation import numpy
 
 from instdisc_core import recipes
 from instdisc_core.data import ImageArray
+from instdisc_core.evaluation.judging import with_random_weights
 from instdisc_core.frozen_encoder import frozen
 from instdisc_core.pretrained import pretrained_encoder
 
@@ -177,6 +178,18 @@ def test_entries_for_another_identity_are_rejected(tmp_path, monkeypatch):
     monkeypatch.setitem(NETWORKS, "net", Skipping)
     with pytest.raises(ValueError, match=r"has skip\.weight too many"):
         pretrained_encoder("torchvision:net", tmp_path / "net.pth")
+
+
+@pytest.mark.parametrize("nested", [False, True])
+def test_random_weights_follow_the_seed_and_nothing_else_is_drawn(nested):
+    encoder = pretrained_encoder("timm:net")
+    model = frozen(keras.Sequential([keras.Input((9, 9, 3)), encoder]) if nested else encoder)
+    before = torch.get_rng_state()
+    copies = [with_random_weights(model, (9, 9), seed) for seed in (0, 0, 1)]
+    assert torch.equal(torch.get_rng_state(), before)
+    first, equal, other = (copy.predict(IMAGES, verbose=0) for copy in copies)
+    np.testing.assert_array_equal(first, equal)
+    assert not np.allclose(first, other)
 
 
 def test_files_that_do_not_fit_are_named(tmp_path):

@@ -1,7 +1,8 @@
 """Networks of torchvision and timm as encoders, and their files of weights."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import torch
@@ -57,6 +58,13 @@ class Torchvision:
         missing, unexpected = module.load_state_dict(state, strict=False)
         if missing or unexpected:
             raise ValueError(f"it lacks {_some(missing)}, and has {_some(unexpected)} too many")
+
+    @contextmanager
+    def seeded(self, seed: int) -> Iterator[None]:
+        """Draw weights by this seed; PyTorch's generator is then what it was before."""
+        with torch.random.fork_rng(devices=[]):
+            torch.default_generator.manual_seed(seed)
+            yield
 
 
 class Timm(Torchvision):
