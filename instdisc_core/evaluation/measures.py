@@ -60,15 +60,16 @@ class Evaluated:
 def measure_knn(report: Report, it: Evaluated, k: int | None, temperature: float) -> None:
     """Add weighted kNN and 1-NN accuracies of bank rows, embeddings, encoder features, pixels.
 
-    The encoder's features are taken as they are, and whitened.
+    The encoder's features are taken as they are, and whitened unless they are all the same.
     """
     encoded, queries = (encoder_features(it.model, source) for source in (it.train, it.test))
-    white = whitening(encoded)
     candidates: dict[str, tuple[Tensor, np.ndarray]] = {
         "embedding": (it.train_rows, it.test_rows),
         "encoder": (unit(encoded), unit(queries)),
-        "encoder, whitened": (white(encoded), white(queries)),
     }
+    if np.ptp(encoded, axis=0).any():
+        white = whitening(encoded)
+        candidates["encoder, whitened"] = white(encoded), white(queries)
     fits = 4 * 3 * len(it.train) * math.prod(it.train.size) <= PIXEL_BYTES
     if fits and it.train.size == it.test.size:
         rows, mean = pixels(it.train)

@@ -11,6 +11,7 @@ from instdisc_core.evaluation.features import encoder_features, unit
 from instdisc_core.validation import require, require_finite, require_number
 
 SHRINKAGE = 0.1
+BLOCK = 2**14  # rows that are held in float64 at a time
 
 
 class Whitening(NamedTuple):
@@ -58,10 +59,12 @@ def whitening(features: np.ndarray, shrinkage: float = SHRINKAGE) -> Whitening:
         len(features) > 1 and np.ptp(features, axis=0).any(),
         f"{len(features)} rows of features" + (" that are all the same" if len(features) else ""),
         "at least two that differ",
+        "If an encoder returns the same for all images, it has collapsed: lower the learning rate.",
     )
     mean = features.mean(axis=0, dtype="float64")
-    centered = features - mean
-    variances, directions = np.linalg.eigh(centered.T @ centered / len(features))
+    blocks = (features[i : i + BLOCK] - mean for i in range(0, len(features), BLOCK))
+    covariance = sum(block.T @ block for block in blocks) / len(features)
+    variances, directions = np.linalg.eigh(covariance)
     variances = np.maximum(variances, 0)  # rounding makes some of the smallest negative
     matrix = directions / np.sqrt(variances + shrinkage * variances.mean())
     return Whitening(mean.astype("float32"), matrix.astype("float32"))

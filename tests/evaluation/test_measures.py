@@ -75,3 +75,14 @@ def test_the_encoder_s_features_are_compared_as_unit_rows(monkeypatch):
             raw = features[id(source)]
             unit = raw / np.linalg.norm(raw, axis=1, keepdims=True)
             np.testing.assert_allclose(call[name], unit, rtol=1e-12)
+
+
+def test_an_encoder_that_has_collapsed_is_not_whitened(monkeypatch):
+    train, test = colors(), colors(seed=1)
+    monkeypatch.setattr(measures, "encoder_features", lambda _, source: np.ones((len(source), 8)))
+    watch(monkeypatch, measures, "knn_accuracy", 0.5)
+    report, rows = Report(), np.eye(24, 8)
+    labels = measures.CommonLabels(train.labels, test.labels)
+    it = measures.Evaluated(None, train, test, labels, rows + 0.1, rows + 0.1, None)
+    measures.measure_knn(report, it, 5, 0.1)
+    assert {row["features"] for row in report.rows} == {"embedding", "encoder", "pixels"}

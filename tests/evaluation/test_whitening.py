@@ -1,5 +1,7 @@
 """Whitened features vary in every direction, and a model that whitens is one as any other."""
 
+import sys
+
 import keras
 import numpy as np
 import pytest
@@ -9,6 +11,7 @@ from instdisc_core.data import ImageArray
 from instdisc_core.evaluation import knn_accuracy, whitened, whitening
 from instdisc_core.evaluation.features import encoder_features
 
+module = sys.modules[whitening.__module__]
 RNG = np.random.default_rng(0)
 # Of six directions one carries most of the variance.
 FEATURES = (RNG.normal(size=(400, 6)) * [9, 1, 1, 1, 1, 1] + 5).astype("float32")
@@ -28,6 +31,12 @@ def test_shrinkage_leaves_small_directions_small():
     spread = np.linalg.eigvalsh(covariance(whitening(FEATURES, shrinkage=0.1), FEATURES))
     variances = np.linalg.eigvalsh(np.cov(FEATURES, rowvar=False, bias=True))
     np.testing.assert_allclose(spread, variances / (variances + 0.1 * variances.mean()), rtol=1e-3)
+
+
+def test_rows_in_several_blocks(monkeypatch):
+    whole = whitening(FEATURES)(FEATURES)
+    monkeypatch.setattr(module, "BLOCK", 150)
+    np.testing.assert_allclose(abs(whitening(FEATURES)(FEATURES)), abs(whole), atol=1e-5)
 
 
 def test_fewer_images_than_features():
