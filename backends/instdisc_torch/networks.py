@@ -38,12 +38,12 @@ class Torchvision:
 
         further = GOOGLE.get(name.lower().removeprefix("quantized_"), ())
         fixed = AS_PUBLISHED if further else {}
-        module = get_model(name, weights=None, **fixed, **settings)
+        module: Any = get_model(name, weights=None, **fixed, **settings)
         network = without_classifier(module, *IMAGENET)
-        network.module.removed += further
+        module.removed += further
         return network
 
-    def load(self, module: torch.nn.Module, path: str | os.PathLike) -> None:
+    def load(self, module: Any, path: str | os.PathLike) -> None:
         """Load a state dict; the part of it that the removed layers had is left out.
 
         Raises:
@@ -86,7 +86,7 @@ class Timm(Torchvision):
         return Network(module, features, published["mean"], published["std"])
 
 
-def without_classifier(module: torch.nn.Module, mean: Any, std: Any) -> Network:
+def without_classifier(module: Any, mean: Any, std: Any) -> Network:
     """The network with the identity in place of its last linear layer.
 
     Raises:
