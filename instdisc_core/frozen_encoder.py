@@ -30,7 +30,7 @@ def frozen(encoder: keras.layers.Layer) -> EmbeddingModel:
     shape: Any = getattr(encoder, "output_shape", None) or (None,)
     require(
         shape[-1] is not None,
-        f"an encoder {encoder.name!r} of unknown output",
+        f"an encoder {getattr(encoder, 'name', type(encoder).__name__)!r} of unknown output",
         "one with an output_shape (None, features)",
         "Build it first, or wrap it: keras.Sequential([keras.Input((64, 64, 3)), encoder]).",
     )

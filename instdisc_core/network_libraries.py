@@ -1,7 +1,9 @@
 """Networks of other libraries, by name."""
 
 import os
+import random
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from importlib.metadata import entry_points
 from typing import Any, Protocol
 
@@ -39,6 +41,9 @@ class NetworkLibrary(Protocol):
     def load(self, module: Any, path: str | os.PathLike) -> None:
         """Load a file of weights, without a classifier's. Raise if they do not fit."""
 
+    def seeded(self, seed: int) -> AbstractContextManager[None]:
+        """In a ``with`` block ``build`` draws weights by this seed; later draws do not change."""
+
 
 def network_library(name: str) -> NetworkLibrary:
     """The library of this name, from its entry point."""
@@ -71,7 +76,10 @@ class NamedModule(keras.layers.TorchModuleWrapper):
 
     Attributes:
         output_shape: ``(None, features)``.
+        pickles_module: False; a file of any other TorchModuleWrapper holds its module as a pickle.
     """
+
+    pickles_module = False
 
     def __init__(
         self, library: str, network: str, settings: dict[str, Any] | None = None, **kwargs: Any
@@ -86,6 +94,12 @@ class NamedModule(keras.layers.TorchModuleWrapper):
         """Features ``(batch, features)`` of pixels ``(batch, height, width, 3)``."""
         trains = bool(training) and self.trainable  # else its batch normalization stays as it is
         return super().call(self.preprocessing(images), training=trains)
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> "NamedModule":
+        """Rebuild this layer; Python's ``random`` seeds its weights, as those of Keras's layers."""
+        with network_library(config["library"]).seeded(random.getrandbits(32)):
+            return super().from_config(config)
 
     def get_config(self) -> dict[str, Any]:
         """The arguments that rebuild this layer."""

@@ -219,8 +219,8 @@ def _holds_torch_module(layer: keras.Layer) -> bool:
 
 
 def _is_pickled(layer: keras.Layer) -> bool:
-    """Whether its configuration is a pickle of its module; that of a ``NamedModule`` is not."""
-    return type(layer).get_config is keras.layers.TorchModuleWrapper.get_config
+    """Whether its configuration is a pickle of its module, as it is unless its class says not."""
+    return _holds_torch_module(layer) and getattr(layer, "pickles_module", True)
 
 
 def _is_new_file(filepath: str | os.PathLike, suffix: str, overwrite: bool) -> bool:

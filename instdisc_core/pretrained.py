@@ -44,8 +44,9 @@ def pretrained_encoder(
         A Keras layer; of ``keras.applications``, a functional model.
 
     Raises:
-        ValueError: an unknown library or network, no such file, a file that does not hold the
-            weights of this network, or images that are too small for it.
+        ValueError: an unknown library or network, a setting that an encoder determines, no such
+            file, a file that does not hold the weights of this network, or images that are too
+            small for it.
         ImportError: the library is not installed.
 
     Source:
@@ -174,7 +175,13 @@ def _application(network: str, settings: dict[str, Any]) -> keras.Model:
     images = keras.Input((None, None, 3))
     pixels = ApplicationPreprocessing(preprocessing_of(network))(images)
     fixed = {"include_top": False, "weights": None, "pooling": "avg", "input_tensor": pixels}
-    built = getattr(keras.applications, network)(**{**settings, **fixed})
+    own = [name for name in settings if name in fixed]
+    require(
+        not own,
+        f"{', '.join(f'{name}={settings[name]!r}' for name in own)} of encoder='keras:{network}'",
+        "other settings: an encoder has no top, and averages its features",
+    )
+    built = getattr(keras.applications, network)(**settings, **fixed)
     return keras.Model(images, built.output, name=built.name)
 
 

@@ -2,6 +2,7 @@
 
 import sys
 import types
+import warnings
 
 import keras
 import numpy as np
@@ -10,6 +11,7 @@ from differentiation import numpy
 
 from instdisc_core import recipes
 from instdisc_core.data import ImageArray
+from instdisc_core.evaluation.judging import with_random_weights
 from instdisc_core.frozen_encoder import frozen
 from instdisc_core.pretrained import pretrained_encoder
 
@@ -31,22 +33,72 @@ class Net(torch.nn.Module):
         super().__init__()
         self.conv1 = torch.nn.Conv2d(3, width, 3)
         self.bn1 = torch.nn.BatchNorm2d(width)
-        self.fc = torch.nn.Linear(width, num_classes)
+        self.num_features = width
+        self.fc = torch.nn.Linear(width, num_classes) if num_classes else torch.nn.Identity()
 
     def forward(self, x):
         return self.fc(torch.relu(self.bn1(self.conv1(x))).mean((2, 3)))
 
 
+class Inception(Net):
+    """As ``inception_v3``: a second classifier for training, and another normalization."""
+
+    def __init__(self, transform_input=False, aux_logits=True, init_weights=None):
+        super().__init__()
+        self.transform_input = transform_input
+        self.AuxLogits = torch.nn.Linear(6, 10) if aux_logits else None
+        if init_weights is None:
+            warnings.warn("the initialization will change", FutureWarning, stacklevel=2)
+
+    def forward(self, x):
+        if self.transform_input:
+            mean, std = (torch.tensor(v, dtype=x.dtype)[:, None, None] for v in IMAGENET)
+            x = (x * std + mean - 0.5) / 0.5
+        y = super().forward(x)
+        return (y, self.AuxLogits(y)) if self.training and self.AuxLogits else y
+
+
+class Distilled(Net):
+    """As the distilled DeiT of timm: two classifiers."""
+
+    def __init__(self, num_classes=10):
+        super().__init__(num_classes=num_classes)
+        self.fc_dist = torch.nn.Linear(6, num_classes) if num_classes else torch.nn.Identity()
+
+    def forward(self, x):
+        features = torch.relu(self.bn1(self.conv1(x))).mean((2, 3))
+        return (self.fc(features) + self.fc_dist(features)) / 2
+
+
+class Headed(Net):
+    """As LeViT of timm: all of its ``head`` is left out without classes."""
+
+    def __init__(self, num_classes=10):
+        super().__init__(num_classes=0)
+        head = torch.nn.Sequential()
+        head.add_module("bn", torch.nn.BatchNorm1d(6))
+        head.add_module("linear", torch.nn.Linear(6, num_classes or 1))
+        self.head = head if num_classes else torch.nn.Identity()
+
+    def forward(self, x):
+        return self.head(super().forward(x))
+
+
+NETWORKS = {"net": Net, "inception_v3": Inception, "distilled": Distilled, "headed": Headed}
+CLASSIFIERS = {"distilled": ("fc", "fc_dist"), "headed": "head.linear"}
+
+
 def get_model(name, weights=None, **settings):
-    if name != "net":
+    if name not in NETWORKS:
         raise ValueError(f"Unknown model {name}")
     assert weights is None, "else it downloads"
-    return Net(**settings)
+    return NETWORKS[name](**settings)
 
 
 def create_model(name, pretrained=False, **settings):
     module = get_model(name, "its own" if pretrained else None, **settings)
-    module.pretrained_cfg = {"mean": tuple(HALF[0]), "std": tuple(HALF[1])}
+    classifier = CLASSIFIERS.get(name, "fc")
+    module.pretrained_cfg = {"mean": HALF[0], "std": HALF[1], "classifier": classifier}
     return module
 
 
@@ -61,10 +113,10 @@ def libraries(monkeypatch):
         monkeypatch.setitem(sys.modules, module.__name__, module)
 
 
-def published(**settings):
+def published(kind=Net, **settings):
     """The network with weights and running means of its own."""
     torch.manual_seed(5)
-    net = Net(**settings)
+    net = kind(**settings)
     net.bn1.running_mean += 0.3
     net.bn1.weight.data *= 2
     return net.eval()
@@ -89,6 +141,55 @@ def test_features_are_those_of_the_published_network(tmp_path, library, normal, 
     expected = features_of(net, *normal)
     expected /= np.linalg.norm(expected, axis=1, keepdims=True)
     np.testing.assert_allclose(found, expected, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("name", "settings"),
+    [
+        ("torchvision:inception_v3", {"init_weights": True}),
+        ("timm:distilled", {}),
+        ("timm:headed", {}),
+    ],
+)
+def test_networks_with_several_classifiers_lose_all_of_them(tmp_path, name, settings):
+    """They return features in training too, and inputs are transformed as with published files."""
+    net = published(NETWORKS[name.partition(":")[2]], **settings)
+    torch.save(net.state_dict(), tmp_path / "net.pth")
+    encoder = pretrained_encoder(name, tmp_path / "net.pth")
+    found = numpy(encoder(IMAGES, training=False))
+    np.testing.assert_allclose(found, features_of(net, *HALF), atol=1e-5)
+    assert encoder.output_shape == (None, 6) == (None, *encoder(IMAGES, training=True).shape[1:])
+
+
+def test_what_would_undo_the_published_preprocessing_is_rejected():
+    with pytest.raises(TypeError, match="multiple values for keyword argument 'transform_input'"):
+        pretrained_encoder("torchvision:inception_v3", transform_input=False)
+
+
+def test_entries_for_another_identity_are_rejected(tmp_path, monkeypatch):
+    state = {**published().state_dict(), "skip.weight": torch.ones(1)}
+    torch.save(state, tmp_path / "net.pth")
+
+    class Skipping(Net):
+        def __init__(self, **settings):
+            super().__init__(**settings)
+            self.skip = torch.nn.Identity()
+
+    monkeypatch.setitem(NETWORKS, "net", Skipping)
+    with pytest.raises(ValueError, match=r"has skip\.weight too many"):
+        pretrained_encoder("torchvision:net", tmp_path / "net.pth")
+
+
+@pytest.mark.parametrize("nested", [False, True])
+def test_random_weights_follow_the_seed_and_nothing_else_is_drawn(nested):
+    encoder = pretrained_encoder("timm:net")
+    model = frozen(keras.Sequential([keras.Input((9, 9, 3)), encoder]) if nested else encoder)
+    before = torch.get_rng_state()
+    copies = [with_random_weights(model, (9, 9), seed) for seed in (0, 0, 1)]
+    assert torch.equal(torch.get_rng_state(), before)
+    first, equal, other = (copy.predict(IMAGES, verbose=0) for copy in copies)
+    np.testing.assert_array_equal(first, equal)
+    assert not np.allclose(first, other)
 
 
 def test_files_that_do_not_fit_are_named(tmp_path):

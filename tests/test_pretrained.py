@@ -99,6 +99,12 @@ def test_networks_and_sizes_that_do_not_exist_are_named():
     require_image_size(pretrained_encoder("keras:Toy"), 4)
 
 
+def test_a_setting_that_an_encoder_determines_is_rejected():
+    for settings in ({"pooling": "max"}, {"include_top": True}):
+        with pytest.raises(ValueError, match=rf"{next(iter(settings))}=.* of encoder='keras:Toy'"):
+            pretrained_encoder("keras:Toy", width=4, **settings)
+
+
 @pytest.mark.skipif(keras.backend.backend() == "torch", reason="it has those libraries")
 def test_modules_of_pytorch_need_pytorch():
     with pytest.raises(ValueError, match=r"encoder='timm:\.\.\.' while Keras runs on"):
@@ -131,6 +137,8 @@ def test_features_of_a_frozen_encoder_are_embeddings_at_once(tmp_path):
     np.testing.assert_allclose(again.predict(IMAGES, verbose=0), rows, atol=1e-6)
     with pytest.raises(ValueError, match=r"unknown output\. Expected one with an output_shape"):
         frozen(keras.layers.Flatten())
+    with pytest.raises(ValueError, match=r"an encoder 'function' of unknown output"):
+        frozen(lambda images: images)
 
 
 # -- in a recipe

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import sys
 from zipfile import ZipFile
 
 import keras
@@ -312,6 +313,19 @@ def test_a_run_is_written_down_and_continues_where_it_stopped(tmp_path, capsys):
         with pytest.raises(ValueError, match=f"holds another run: its {what} differs"):
             recipe.train(other, tmp_path, seed=1 if what == "seed" else 0, verbose=0)
     assert json.loads((tmp_path / "recipe.json").read_text()) == run
+
+
+@pytest.mark.usefixtures("uncompiled")
+@pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
+def test_without_pillow_the_verdict_alone_is_left_out(tmp_path, monkeypatch):
+    for name in [n for n in sys.modules if n.partition(".")[0] == "PIL"]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "PIL", None)
+    recipe = recipes.get("small-cifar10", **TINY)
+    with pytest.warns(UserWarning, match="verdict is left out, because Pillow is not installed"):
+        recipe.train(images(), tmp_path, epochs=1, verbose=0)
+    assert (tmp_path / "model.keras").exists()
+    assert not list(tmp_path.glob("verdict*"))
 
 
 @pytest.mark.parametrize("text", ["", "[]", '{"recipe": ', "[" * 9_000, "7"])

@@ -94,6 +94,18 @@ def test_saving_says_how_to_load_and_weights_need_no_pickle(tmp_path):
     np.testing.assert_array_equal(again.predict(IMAGES, verbose=0), expected)
 
 
+def test_a_wrapper_that_extends_the_configuration_is_a_pickle_too(tmp_path):
+    class Wrapper(keras.layers.TorchModuleWrapper):
+        def get_config(self):
+            return {**super().get_config(), "note": "mine"}
+
+    encoder = Wrapper(Net(), name="mine", output_shape=(None, 8))
+    model = InstanceDiscrimination(encoder, 12, 8, preprocessing="torch")
+    model.build((None, 9, 8, 3))
+    with pytest.warns(UserWarning, match=r"mine: a torch\.nn\.Module is saved as a pickle"):
+        model.save(tmp_path / "model.keras")
+
+
 def buffers(model):
     return {name: value.clone() for name, value in model.encoder.module.named_buffers()}
 

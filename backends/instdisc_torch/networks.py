@@ -1,19 +1,24 @@
 """Networks of torchvision and timm as encoders, and their files of weights."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import torch
 
 IMAGENET = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+GOOGLE = {"inception_v3": ("AuxLogits",), "googlenet": ("aux1", "aux2")}  # and more classifiers
+# What torchvision sets for these with published weights; without, they say how they draw weights.
+AS_PUBLISHED = {"transform_input": True, "aux_logits": False, "init_weights": True}
 
 
 class Network(NamedTuple):
     """A network without its classifier.
 
     Attributes:
-        module: from normalized images ``(batch, 3, height, width)`` to ``(batch, features)``.
+        module: from normalized images ``(batch, 3, height, width)`` to ``(batch, features)``. Its
+            ``removed`` has the names of the layers that it had as a classifier.
         features: width of its output.
         mean, std: of each channel, for pixels in ``[0, 1]``.
     """
@@ -28,27 +33,38 @@ class Torchvision:
     """The networks of ``torchvision.models``."""
 
     def build(self, name: str, **settings: Any) -> Network:
-        """The network of this name with random weights, without its classifier."""
+        """The network of this name with random weights, without its classifiers."""
         from torchvision.models import get_model
 
-        return without_classifier(get_model(name, weights=None, **settings), *IMAGENET)
+        further = GOOGLE.get(name.lower().removeprefix("quantized_"), ())
+        fixed = AS_PUBLISHED if further else {}
+        module: Any = get_model(name, weights=None, **fixed, **settings)
+        network = without_classifier(module, *IMAGENET)
+        module.removed += further
+        return network
 
-    def load(self, module: torch.nn.Module, path: str | os.PathLike) -> None:
-        """Load a state dict; the classifier's part of it is left out.
+    def load(self, module: Any, path: str | os.PathLike) -> None:
+        """Load a state dict; the part of it that the removed layers had is left out.
 
         Raises:
             ValueError: names that the module lacks, or that the file lacks.
             RuntimeError: tensors of another shape.
         """
-        removed = [n for n, child in module.named_modules() if isinstance(child, torch.nn.Identity)]
         state = {
             name: tensor
             for name, tensor in state_dict(path).items()
-            if not any(name.startswith(f"{owner}.") for owner in removed)
+            if not any(name.startswith(f"{owner}.") for owner in module.removed)
         }
         missing, unexpected = module.load_state_dict(state, strict=False)
         if missing or unexpected:
             raise ValueError(f"it lacks {_some(missing)}, and has {_some(unexpected)} too many")
+
+    @contextmanager
+    def seeded(self, seed: int) -> Iterator[None]:
+        """Draw weights by this seed; PyTorch's generator is then what it was before."""
+        with torch.random.fork_rng(devices=[]):
+            torch.default_generator.manual_seed(seed)
+            yield
 
 
 class Timm(Torchvision):
@@ -58,13 +74,19 @@ class Timm(Torchvision):
         """The network of this name with random weights, without its classifier."""
         from timm import create_model
 
-        module = create_model(name, pretrained=False, **settings)
-        return without_classifier(
-            module, module.pretrained_cfg["mean"], module.pretrained_cfg["std"]
-        )
+        module = create_model(name, pretrained=False, **{**settings, "num_classes": 0})
+        published = module.pretrained_cfg
+        removed = published.get("classifier") or ()
+        names = (removed,) if isinstance(removed, str) else tuple(removed)
+        parts = dict(module.named_modules())
+        owners = (n.rpartition(".")[0] for n in names)  # LeViT has an identity for all of it
+        identities = (n for n in owners if isinstance(parts.get(n), torch.nn.Identity))
+        module.removed = (*names, *identities)
+        features = getattr(module, "head_hidden_size", module.num_features)
+        return Network(module, features, published["mean"], published["std"])
 
 
-def without_classifier(module: torch.nn.Module, mean: Any, std: Any) -> Network:
+def without_classifier(module: Any, mean: Any, std: Any) -> Network:
     """The network with the identity in place of its last linear layer.
 
     Raises:
@@ -78,6 +100,7 @@ def without_classifier(module: torch.nn.Module, mean: Any, std: Any) -> Network:
         )
     name, classifier = linear[-1]
     module.set_submodule(name, torch.nn.Identity())
+    module.removed = (name,)
     return Network(module, classifier.in_features, mean, std)
 
 

@@ -1,5 +1,6 @@
 """Whether an embedding is better than raw pixels and than an untrained encoder, without labels."""
 
+import math
 import os
 import random
 from collections.abc import Mapping
@@ -14,7 +15,7 @@ from instdisc_core.evaluation.report import Report, text_table
 
 PIXELS, UNTRAINED, PRETRAINED = "pixels", "untrained encoder", "pretrained encoder"
 EMBEDDING = "embedding"
-MARGIN = 0.02  # about the standard error of two scores of 1,000 images, and a half
+MARGIN = 0.02  # of 1,000 images: about the standard error of two scores, and a half
 ADVICE = (
     "Train longer; or read smaller images, which the same time shows more often; or start from a "
     "pretrained encoder (weights=FILE in a recipe)."
@@ -46,20 +47,25 @@ class Verdict(NamedTuple):
         return float(np.mean([*self.scores[features].values()]))
 
     @property
-    def better(self) -> list[str]:
+    def margin(self) -> float:
+        """Scores that differ by no more are about as good: ``0.02 sqrt(1000 / images)``."""
+        return MARGIN * math.sqrt(1000 / self.images)
+
+    @property
+    def better_features(self) -> list[str]:
         """The other kinds of features that are better than the embedding, best first."""
-        return [name for name in self._others() if self._lead(name) > MARGIN]
+        return [name for name in self._others() if self._lead(name) > self.margin]
 
     @property
     def alike(self) -> list[str]:
-        """The other kinds of features that are as good as the embedding, within 0.02."""
-        return [name for name in self._others() if abs(self._lead(name)) <= MARGIN]
+        """The other kinds of features that are as good as the embedding, within the margin."""
+        return [name for name in self._others() if abs(self._lead(name)) <= self.margin]
 
     @property
     def title(self) -> str:
         """The verdict in a few words."""
-        if self.better:
-            return f"The embedding is worse than {' and '.join(self.better)}"
+        if self.better_features:
+            return f"The embedding is worse than {' and '.join(self.better_features)}"
         if self.alike:
             return f"The embedding is about as good as {' and '.join(self.alike)}"
         return f"The embedding is better than {' and '.join(self._others())}"
@@ -67,7 +73,8 @@ class Verdict(NamedTuple):
     @property
     def summary(self) -> str:
         """The verdict in words, and what to do where the embedding is not the best."""
-        return f"{self.title}. {ADVICE if self.better or self.alike else ''}".rstrip()
+        advice = ADVICE if self.better_features or self.alike else ""
+        return f"{self.title}. {advice}".rstrip()
 
     def _others(self) -> list[str]:
         others = (name for name in self.scores if name != EMBEDDING)

@@ -2,9 +2,11 @@
 
 import dataclasses
 import math
+import warnings
 from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Literal
 
@@ -101,7 +103,8 @@ class Recipe(Settings):
             jit_compile: see ``build``.
             on_device: see ``data.ImageBatches``.
             save_freq: see ``Checkpoints``.
-            judge: whether to close with the verdict, if it is printed or written.
+            judge: whether to close with the verdict, if it is printed or written. Without Pillow
+                it is left out, with a warning.
 
         Returns:
             The trained model. ``model.history.history`` has the losses of the epochs that this
@@ -137,7 +140,7 @@ class Recipe(Settings):
         if verbose:
             print(self)
         with run_folder(folder, self, seed, source.manifest) if folder else nullcontext():
-            tasks = Matching(source) if judge and (verbose or folder) else None
+            tasks = _tasks(source) if judge and (verbose or folder) else None
             before = tasks.of_model(model) if tasks and recipe is self else None
             kept = _kept(folder, save_freq) if folder else []
             model.fit(
@@ -161,6 +164,18 @@ class Recipe(Settings):
         saved = CheckpointFolder(folder / "checkpoints", 1).paths()
         lost = self.weights is not None and not Path(self.weights).is_file()
         return dataclasses.replace(self, weights=None) if lost and saved else self
+
+
+def _tasks(source: ImageSource) -> Matching | None:
+    """What the verdict compares features on; None, with a warning, where Pillow is missing."""
+    if find_spec("PIL") is None:
+        warnings.warn(
+            "The verdict is left out, because Pillow is not installed: pip install pillow, or set "
+            "judge=False.",
+            stacklevel=3,
+        )
+        return None
+    return Matching(source)
 
 
 def _kept(folder: Path, save_freq: int | Literal["epoch"]) -> list[keras.callbacks.Callback]:

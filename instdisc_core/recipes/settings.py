@@ -35,7 +35,7 @@ class Settings:
         weights: path of a file that the encoder starts from; None is random weights. A run that
             continues does not read it again.
         encoder_rate: learning rate of the encoder, as a multiple of ``learning_rate``; 0 keeps the
-            encoder as it is and trains the head alone.
+            encoder as it is and trains the head alone. Other than 0 and 1 it needs Keras 3.15.
         depth, stem, width: of the residual network; see ``encoders.resnet``.
         embedding_dim: ``d``.
         projector: widths of the hidden layers of the projector, see ``heads.projection_head``;

@@ -34,7 +34,7 @@ def test_every_alteration_is_drawn(monkeypatch):
 
 
 def test_an_image_is_turned_around_its_center():
-    """The center stays, and a bar that lies across it leans to either side."""
+    """The center stays, and a bar across it leans to either side."""
     image = np.zeros((41, 41, 3), "uint8")
     image[20, :] = 255
     for seed in range(3):

@@ -14,11 +14,11 @@ from instdisc_core.evaluation.judging import with_random_weights
 TASKS = ("altered copy", "warped copy")
 
 
-def found(pixels, untrained, embedding):
+def found(pixels, untrained, embedding, images=1000):
     names = ("pixels", "untrained encoder", "embedding")
     means = zip(names, (pixels, untrained, embedding), strict=True)
     return Verdict(
-        {name: dict(zip(TASKS, (m - 0.1, m + 0.1), strict=True)) for name, m in means}, 9
+        {name: dict(zip(TASKS, (m - 0.1, m + 0.1), strict=True)) for name, m in means}, images
     )
 
 
@@ -43,10 +43,27 @@ def test_the_best_of_three_is_named_and_what_to_do(scores, title):
     assert judgment.summary.startswith(f"{title}.")
 
 
+@pytest.mark.parametrize(("images", "margin"), [(60, 0.0816), (250, 0.04), (4000, 0.01)])
+def test_with_fewer_images_only_larger_differences_count(images, margin):
+    for factor, better, alike in ((0.9, [], ["pixels"]), (1.1, ["pixels"], [])):
+        judgment = found(0.6 + factor * margin, 0.2, 0.6, images)
+        assert (judgment.better_features, judgment.alike) == (better, alike)
+        assert found(0.6 - factor * margin, 0.2, 0.6, images).alike == alike
+
+
 def test_numbers_stand_next_to_each_other_and_are_written(tmp_path, figures):
     one = found(0.4, 0.2, 0.6)
     lines = str(one).splitlines()
-    assert lines[0].split() == ["found", "among", "9", "altered", "copy", "warped", "copy", "mean"]
+    assert lines[0].split() == [
+        "found",
+        "among",
+        "1,000",
+        "altered",
+        "copy",
+        "warped",
+        "copy",
+        "mean",
+    ]
     assert lines[1].split() == ["pixels", "0.300", "0.500", "0.400"]
     assert lines[3].split() == ["embedding", "0.500", "0.700", "0.600"]
     assert lines[4] == one.summary
@@ -82,7 +99,7 @@ def test_a_model_that_diverged_finds_nothing():
     model.projector.set_weights([np.full_like(w, np.nan) for w in model.projector.get_weights()])
     judgment = verdict(model, colors(), untrained=model, images=6)
     assert judgment.score("embedding") == 0
-    assert "pixels" in judgment.better
+    assert "pixels" in judgment.better_features
 
 
 def test_random_weights_are_others_and_nothing_else_is_drawn(model):
