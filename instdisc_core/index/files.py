@@ -91,7 +91,7 @@ def read(folder: str | os.PathLike, model: EmbeddingModel | None = None) -> Stor
             paths["encoder"] = _verified(folder, about["encoder"])
         rows = load_file(paths["rows"])["rows"]
         manifest = Manifest.load(paths["manifest"])
-        size, mirror, weights = about["size"], bool(about["mirror"]), about["weights"]
+        size, mirror, weights = about["size"], bool(about["mirror"]), about.get("weights")
     except (OSError, KeyError, TypeError, ValueError) as error:
         raise ValueError(
             f"Received: {place}, an index that is damaged ({error}). Expected the files that "
