@@ -146,6 +146,8 @@ class BankOps:
             Scores ``(batch, k)``, float32, and indices ``(batch, k)``, int32.
         """
         batch, num_rows = features.shape[0], bank.shape[0]
+        if batch == 0:  # Keras takes no maximum of nothing
+            return ops.zeros((0, k)), ops.zeros((0, k), "int32")
         size = max(64, MAXIMA // (num_rows // chunk_rows(num_rows, k)))
         if batch is None or batch <= size:
             return self._nearest(features, bank, k)

@@ -139,9 +139,7 @@ class TorchBankOps(BankOps):
     @_in_float32
     def top_k(self, features: Tensor, bank: Bank, k: int) -> tuple[Tensor, Tensor]:
         """See ``BankOps.top_k``. On a CPU most rows are only screened, in low precision."""
-        if not len(features):
-            return features.new_empty(0, k), features.new_empty(0, k, dtype=torch.int32)
-        if features.device.type != "cpu" or sampled_product is None:
+        if not len(features) or features.device.type != "cpu" or sampled_product is None:
             return super().top_k(features, bank, k)
         n = bank.shape[0]
         read = partial(_block, bank)
