@@ -97,7 +97,7 @@ def test_an_interrupted_training_continues(run, monkeypatch):
     """By the recipe that was chosen for it, also where steps take another time by then."""
     calls, train = [], Recipe.train
     monkeypatch.setattr(training.recipes, "for_images", for_images)
-    monkeypatch.setattr(choosing, "seconds_per_step", lambda recipe: 25.0)
+    monkeypatch.setattr(choosing, "seconds_per_step", lambda recipe, num_images: 25.0)
 
     class Stop(keras.callbacks.Callback):
         def on_epoch_begin(self, epoch, logs=None):
@@ -114,7 +114,7 @@ def test_an_interrupted_training_continues(run, monkeypatch):
     done = CliRunner().invoke(instdisc, arguments)
     assert done.exit_code == 130
     assert "Interrupted. The same command continues." in done.stderr
-    monkeypatch.setattr(choosing, "seconds_per_step", lambda recipe: 5.0)
+    monkeypatch.setattr(choosing, "seconds_per_step", lambda recipe, num_images: 5.0)
     run(*arguments)
     assert calls == [0, 1, 1], "the first epoch was saved"
     assert len(Path("other/log.csv").read_text().splitlines()) == 3

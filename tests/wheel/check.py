@@ -18,6 +18,9 @@ PACKAGES = {"instdisc_core", "instdisc_torch", "instdisc_tensorflow", "instdisc_
 installed = Path(instdisc_core.__file__).parent
 assert installed != CHECKOUT / "instdisc_core", f"imported from the checkout: {installed}"
 files = [Path(str(file)) for file in distribution("instdisc-core").files or ()]
+outside = {file.stem for file in files if file.parts[0] == ".."}
+assert outside == {"instdisc"}, f"only the command is outside the packages: {outside}"
+files = [file for file in files if file.parts[0] != ".."]
 tops = {file.parts[0] for file in files if not file.parts[0].endswith(".dist-info")}
 assert tops == PACKAGES, tops
 for package in PACKAGES:
