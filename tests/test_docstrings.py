@@ -147,6 +147,7 @@ class Names(dict):
 
 @pytest.mark.parametrize("example", list(examples()))
 def test_examples_run(example, folder, monkeypatch):
+    """One that raises fails; what examples compute is held by the tests of their subjects."""
     monkeypatch.chdir(folder)
     exec(compile(example, "<example>", "exec"), Names())
 
