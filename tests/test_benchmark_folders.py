@@ -9,8 +9,6 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from instdisc_core.recipes import choosing
-
 pytest.importorskip("skimage", reason="the benchmark describes images by scikit-image's HOG")
 
 sys.path.append(str(Path(__file__).parent.parent))  # last: what is tested is what is installed
@@ -56,12 +54,22 @@ def test_a_set_with_a_split_keeps_it(tmp_path):
 
 def test_rows_are_measured_once(collection, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(harness, "RESULTS", tmp_path / "results")
-    monkeypatch.setattr(choosing, "seconds_per_step", lambda recipe, num_images: 1.0)
+    measured = []
+    monkeypatch.setattr(
+        folders.recipes, "seconds_per_step", lambda recipe, count: measured.append(count) or 1.0
+    )
     rows = ["pixels", "whitened", "hog", "untrained", "for-images"]
     flags = ["--sets", collection, "--rows", *rows, "--seeds", 0, "--minutes", 0.001]
     flags += ["--work", tmp_path / "work"]
     monkeypatch.setattr(sys, "argv", ["folders", *(str(flag) for flag in flags)])
+    planned = [*sys.argv, "--rows", "untrained", "for-images", "--plan"]
+    with monkeypatch.context() as plan:
+        plan.setattr(sys, "argv", planned)
+        folders.main()
+    assert measured == [16]
+    assert not list(tmp_path.glob("results/*/*.json"))
     folders.main()
+    assert measured == [16], "the plan is kept"
     stored = {path.name: path.read_text() for path in tmp_path.glob("results/*/*.json")}
     assert set(stored) == {f"set-{row}-seed0.json" for row in rows}
     for row in rows:
