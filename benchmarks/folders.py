@@ -156,7 +156,7 @@ def recipe_for(row, folder, count, minutes, measured):
 
     def speed(recipe):
         found = json.loads(measured.read_text()) if measured.exists() else {}
-        key = f"{row}, {recipe.image_size} pixels"
+        key = f"{row}, {recipe.image_size} pixels, {recipe.dtype_policy}"
         if key not in found:
             found[key] = recipes.seconds_per_step(recipe, count)
             measured.parent.mkdir(parents=True, exist_ok=True)
