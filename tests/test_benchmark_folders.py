@@ -13,7 +13,9 @@ pytest.importorskip("skimage", reason="the benchmark describes images by scikit-
 
 sys.path.append(str(Path(__file__).parent.parent))  # last: what is tested is what is installed
 
-from benchmarks import folders, harness
+from benchmarks import few_labels, folders, harness
+from instdisc_core import recipes
+from instdisc_core.data import ImageFolder
 
 EACH = 10  # images of a class
 
@@ -104,3 +106,32 @@ def test_sets_of_the_same_name_share_nothing(collection, tmp_path, monkeypatch):
     monkeypatch.setattr(sys, "argv", ["folders", *flags, str(collection), str(other)])
     with pytest.raises(SystemExit, match="other minutes or other images"):
         folders.main()
+
+
+@pytest.mark.on_one_backend
+def test_few_labels_from_each_start(collection, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(harness, "RESULTS", tmp_path / "results")
+    train, _ = folders.parts(collection, tmp_path / "work")
+    recipe = recipes.get("small-cifar10", width=4, dtype_policy="float32", epochs=1, batch_size=8)
+    recipe.train(ImageFolder(train, 32), tmp_path / "run", verbose=0, judge=False)
+    flags = ["--set", collection, "--trained", f"here={tmp_path / 'run'}", "--steps", 3]
+    flags += ["--fractions", 0.5, 1, "--rates", 0.01, "--work", tmp_path / "work"]
+    monkeypatch.setattr(sys, "argv", ["few_labels", *(str(flag) for flag in flags)])
+    few_labels.main()
+    stored = {path.name: json.loads(path.read_text()) for path in tmp_path.glob("results/*/*")}
+    assert set(stored) == {f"set-{start}-rate0.01-seed0.json" for start in ("here", "from-scratch")}
+    for result in stored.values():
+        assert list(result["accuracies"]) == ["0.5", "1.0"]
+        assert result["images"] == {"train": 16, "test": 4}
+    monkeypatch.setattr(few_labels, "measured", None)
+    capsys.readouterr()
+    few_labels.main()
+    assert "from scratch" in capsys.readouterr().out
+
+
+def test_fewer_labels_are_seen_more_often(collection, tmp_path, monkeypatch):
+    train, _ = folders.parts(collection, tmp_path)
+    source = ImageFolder(train, 32)
+    monkeypatch.setattr(few_labels, "BATCH", 4)
+    passes = [few_labels.epochs(source, share, 12, seed=0) for share in (0.25, 0.5, 1)]
+    assert passes == [12, 6, 3], "4, 8 and 16 images in batches of 4"
