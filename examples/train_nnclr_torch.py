@@ -76,7 +76,7 @@ def main():
             optimizer.zero_grad()
             losses.mean().backward()
             optimizer.step()
-            support_set.enqueue(z1, indices)  # only now: no image shall find itself
+            support_set.enqueue(z1, indices)  # only now, so no image finds itself
         bar.set_postfix(loss=f"{losses.mean().item():.3f}")
 
     model.eval()

@@ -180,6 +180,7 @@ class EmbeddingModel(TrainingModel):
             tuple(embeddings.shape[1:]) == (self.embedding_dim,),
             f"a {name} whose output has shape {tuple(embeddings.shape)}",
             f"shape (batch, {self.embedding_dim}), as embedding_dim says",
+            f"Change the last layer of the {name}, or embedding_dim.",
         )
         return ops.cast(embeddings, "float32")
 

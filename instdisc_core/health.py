@@ -17,7 +17,7 @@ FLAT = 0.02  # effective rank, as a share of the dimensions, below which it is o
 
 Collapse: TypeAlias = Literal[
     "all embeddings are alike",
-    "the embeddings lie in few dimensions",
+    "the embeddings vary in few dimensions",
     "embeddings are not finite",
 ]
 
@@ -144,7 +144,7 @@ def detect_collapse(embeddings: Tensor) -> Collapse | None:
 
     Returns:
         ``"embeddings are not finite"``; ``"all embeddings are alike"`` where the mean cosine of two
-        images is above 0.95; ``"the embeddings lie in few dimensions"`` where the effective rank,
+        images is above 0.95; ``"the embeddings vary in few dimensions"`` where the effective rank,
         with the mean subtracted, is below 2, or below 2 % of the largest possible rank (if that is
         at least 8); else None.
 
@@ -166,5 +166,5 @@ def detect_collapse(embeddings: Tensor) -> Collapse | None:
         return "all embeddings are alike"
     possible = min(n - 1, f.shape[1])
     if possible >= ENOUGH and effective_rank(f - f.mean(axis=0)) < max(2.0, FLAT * possible):
-        return "the embeddings lie in few dimensions"
+        return "the embeddings vary in few dimensions"
     return None

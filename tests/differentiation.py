@@ -1,4 +1,4 @@
-"""Losses and their gradient with respect to the features, in the active framework's own way."""
+"""Gradients: in the active framework's own way, and of a NumPy function by differences."""
 
 import keras
 import numpy as np
@@ -16,6 +16,16 @@ def differentiated(function, features, variables=()):
     losses, gradient = _BACKENDS[keras.backend.backend()](function, features, variables)
     to_numpy = keras.ops.convert_to_numpy
     return to_numpy(losses).astype("float64"), to_numpy(gradient).astype("float64")
+
+
+def by_differences(function, array, step=1e-5):
+    """The gradient of a float64 function of an array."""
+    gradient = np.zeros(array.shape)
+    for where in np.ndindex(*array.shape):
+        change = np.zeros(array.shape)
+        change[where] = step
+        gradient[where] = (function(array + change) - function(array - change)) / (2 * step)
+    return gradient
 
 
 def _torch(function, features, variables):

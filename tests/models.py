@@ -1,9 +1,9 @@
-"""One small model of each method, for tests in which it does not matter what is trained."""
+"""One small model of each method, and their parts, where it does not matter what is trained."""
 
 import keras
 import numpy as np
 
-from instdisc_core import NNCLR, PIC, InstanceDiscrimination
+from instdisc_core import NNCLR, PIC, InstanceDiscrimination, MemoryBank
 from instdisc_core.heads import prediction_head, projection_head
 
 SIZE, DIM = 10, 4  # images, and numbers in each embedding
@@ -63,6 +63,22 @@ def small_pic(encoder=None, n=SIZE, dim=DIM, *, optimizer=None, compiled=False, 
     model = PIC(encoder, n, dim, seed=0, **{**parts, **kwargs})
     model.compile(optimizer or keras.optimizers.SGD(0.1), run_eagerly=runs_eagerly(compiled))
     return model
+
+
+def bank_of(rows, **kwargs):
+    """A bank with these rows."""
+    bank = MemoryBank(*rows.shape, **kwargs)
+    bank.rows.assign(rows)
+    return bank
+
+
+@keras.saving.register_keras_serializable("tests")
+class TwoViews(keras.layers.Layer):
+    """Of two views of a batch, the second one has its pixels in reverse order."""
+
+    def call(self, images, training=False):
+        second = keras.ops.arange(keras.ops.shape(images)[0]) >= keras.ops.shape(images)[0] // 2
+        return keras.ops.where(second[:, None], keras.ops.flip(images, axis=1), images)
 
 
 class Shared:

@@ -3,7 +3,7 @@
 import keras
 import numpy as np
 import pytest
-from differentiation import differentiated, numpy
+from differentiation import by_differences, differentiated, numpy
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -12,16 +12,6 @@ from instdisc_core.testing import reference
 from instdisc_core.testing.strategies import unit_rows
 
 B, CLASSES, DIM = 3, 5, 4
-
-
-def by_differences(function, array, step=1e-5):
-    """The gradient of a float64 function of an array."""
-    gradient = np.zeros(array.shape)
-    for where in np.ndindex(*array.shape):
-        change = np.zeros(array.shape)
-        change[where] = step
-        gradient[where] = (function(array + change) - function(array - change)) / (2 * step)
-    return gradient
 
 
 @given(st.integers(0, 2**32 - 1), st.sampled_from([0.1, 0.2, 1.0]), st.booleans())

@@ -83,7 +83,7 @@ def test_collapses_are_told_apart():
     assert health.detect_collapse(alike) == "all embeddings are alike"
     line = np.zeros((200, 32))
     line[:, 0] = np.where(np.arange(200) % 2, 1, -1)
-    assert health.detect_collapse(line) == "the embeddings lie in few dimensions"
+    assert health.detect_collapse(line) == "the embeddings vary in few dimensions"
     assert health.detect_collapse(random_rows(500, 2)) is None, "a plane is all there is"
     assert health.detect_collapse(random_rows(3, 128)) is None
     spread[3, 3] = np.nan

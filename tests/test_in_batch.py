@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from differentiation import differentiated, numpy
+from differentiation import by_differences, differentiated, numpy
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -46,14 +46,12 @@ def test_no_gradient_flows_to_the_targets(views):
 def test_the_reference_is_the_derivative_of_its_loss():
     rng = np.random.default_rng(0)
     targets, predictions = rng.standard_normal((2, 4, 3))
-    steps = 1e-6 * np.eye(12).reshape(12, 4, 3)
 
     def total(p):
         return reference.in_batch_softmax(targets, p, 0.5)[0].sum()
 
-    found = [(total(predictions + step) - total(predictions - step)) / 2e-6 for step in steps]
     expected = reference.in_batch_softmax(targets, predictions, 0.5)[1]
-    np.testing.assert_allclose(np.reshape(found, (4, 3)), expected, rtol=1e-6, atol=1e-8)
+    np.testing.assert_allclose(by_differences(total, predictions), expected, rtol=1e-6, atol=1e-8)
 
 
 def test_lengths_do_not_matter_and_one_image_has_no_loss():

@@ -8,7 +8,7 @@ import pytest
 from differentiation import numpy
 from hypothesis import given
 from hypothesis import strategies as st
-from models import DIM, SIZE, UNIT
+from models import DIM, SIZE, UNIT, bank_of
 
 from instdisc_core import (
     NCE,
@@ -22,12 +22,6 @@ from instdisc_core.testing import reference
 from instdisc_core.testing.strategies import problems, unit_rows
 
 SHAPES = ((1, 2, 3), (3, 7, 5), (16, 300, 32))
-
-
-def bank_of(rows, **kwargs):
-    bank = MemoryBank(*rows.shape, **kwargs)
-    bank.rows.assign(rows)
-    return bank
 
 
 def test_it_starts_from_random_unit_rows():
@@ -47,7 +41,7 @@ def test_the_seed_fixes_the_start_and_is_the_same_everywhere():
     assert not np.array_equal(rows, numpy(MemoryBank(3, 2, seed=8).rows))
 
 
-# How far a stored element may lie from what was computed, and a stored row's length from 1.
+# How far a stored element may be from what was computed, and a stored row's length from 1.
 STORED = {
     "float32": (2e-5, 2e-6),
     "bfloat16": (2e-2, 4e-3),
@@ -168,7 +162,7 @@ def test_eight_bits_hold_a_row_to_half_a_step_and_its_length(problem):
     lengths = problem.rng.uniform(0.1, 10, (len(problem.bank), 1))
     rows = (problem.bank * lengths).astype("float32")
     held = everything(bank_of(rows, dtype="int8"))
-    # Half a step of rounding, and as much again that the length's mending may stretch.
+    # Half a step of rounding, and as much again that restoring the length may stretch.
     step = np.abs(rows).max(axis=1, keepdims=True) / 127
     assert np.all(np.abs(held - rows) <= step)
     np.testing.assert_allclose(np.linalg.norm(held, axis=1), lengths[:, 0], rtol=1e-5)

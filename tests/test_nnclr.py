@@ -7,7 +7,7 @@ import keras
 import numpy as np
 import pytest
 from differentiation import numpy
-from models import runs_eagerly, small_model, small_nnclr
+from models import TwoViews, runs_eagerly, small_model, small_nnclr
 from trainings import Stop, assert_equal
 
 from instdisc_core import NNCLR, SupportSet
@@ -24,15 +24,6 @@ IMAGES = RNG.standard_normal((N, DIM)).astype("float32")
 ROWS = unit_rows(RNG, 5, DIM)
 KERNEL = RNG.standard_normal((DIM, DIM)).astype("float32")
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
-
-
-@keras.saving.register_keras_serializable("tests")
-class TwoViews(keras.layers.Layer):
-    """Of two views of a batch, the second one has its pixels in reverse order."""
-
-    def call(self, images, training=False):
-        second = keras.ops.arange(keras.ops.shape(images)[0]) >= keras.ops.shape(images)[0] // 2
-        return keras.ops.where(second[:, None], keras.ops.flip(images, axis=1), images)
 
 
 def linear(name, kernel):

@@ -9,7 +9,7 @@ from differentiation import losses_and_gradient, numpy
 from hypothesis import given
 from hypothesis import strategies as st
 from keras import ops
-from models import SIZE, UNIT
+from models import SIZE, UNIT, bank_of
 
 from instdisc_core import (
     NCE,
@@ -32,12 +32,6 @@ from instdisc_core.partition import (
 )
 from instdisc_core.testing import ObjectiveConformance, reference
 from instdisc_core.testing.strategies import problems
-
-
-def bank_of(rows, **kwargs):
-    bank = MemoryBank(*rows.shape, **kwargs)
-    bank.rows.assign(rows)
-    return bank
 
 
 class TestNonParametricSoftmax(ObjectiveConformance):

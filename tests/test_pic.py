@@ -3,9 +3,8 @@
 import keras
 import numpy as np
 import pytest
-from differentiation import numpy
-from models import runs_eagerly, small_pic
-from test_cosine_softmax import by_differences
+from differentiation import by_differences, numpy
+from models import TwoViews, runs_eagerly, small_pic
 from trainings import Stop, assert_equal
 
 from instdisc_core import PIC
@@ -20,15 +19,6 @@ IMAGES = RNG.standard_normal((N, DIM)).astype("float32")
 START = RNG.standard_normal((DIM, DIM)).astype("float32")
 TAU, DECAY = 0.2, 0.01
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
-
-
-@keras.saving.register_keras_serializable("tests")
-class TwoViews(keras.layers.Layer):
-    """Of two views of a batch, the second one has its pixels in reverse order."""
-
-    def call(self, images, training=False):
-        second = keras.ops.arange(keras.ops.shape(images)[0]) >= keras.ops.shape(images)[0] // 2
-        return keras.ops.where(second[:, None], keras.ops.flip(images, axis=1), images)
 
 
 class ByHand:

@@ -14,7 +14,7 @@ from torch import Tensor
 
 
 def _attention(queries: Tensor, rows: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
-    """Flash attention to ``rows``, which are keys and values: log partition and expected row.
+    """Flash attention to ``rows``, which are keys and values: log Z and expected row.
 
     Args:
         queries: float32 ``(heads, B, d)``.

@@ -164,7 +164,7 @@ def attend(
     """The softmax over each of several parts of the bank; ``bank_ops.merged`` joins them.
 
     Returns:
-        Log partitions ``(parts, B)`` and expected rows ``(parts, B, d)``.
+        Log Z ``(parts, B)`` and expected rows ``(parts, B, d)``.
     """
     (images, dim), rows = features.shape, len(bank)
     tile = tiles.of_attention(dim, bank.dtype, _is_hopper(features))

@@ -21,7 +21,7 @@ def attend(
         temperature: by which scores are divided.
 
     Returns:
-        Log partitions ``(blocks, B)`` and expected rows ``(blocks, B, d)``.
+        Log Z ``(blocks, B)`` and expected rows ``(blocks, B, d)``.
     """
     size = max(1, BLOCK_ELEMENTS // len(features))
     scaled = features / temperature

@@ -65,6 +65,7 @@ class NeighborLabels(keras.callbacks.Callback):
             getattr(self.model, "support_set", None) is not None,
             "NeighborLabels in the fit of a model that has no support set",
             "an NNCLR model with a support set",
+            "KNNEvaluation measures other models.",
         )
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:

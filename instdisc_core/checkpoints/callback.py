@@ -134,7 +134,8 @@ class Checkpoints(keras.callbacks.Callback):
         require(
             self._others is not None,
             f"Checkpoints in the fit of {type(self.model).__name__}",
-            "the fit of an InstanceDiscrimination model",
+            "the fit of an InstanceDiscrimination, NNCLR or PIC model",
+            "Keras's BackupAndRestore saves other models.",
         )
         left = {name.rpartition("/")[0] for name in self._restored if name.startswith("callback/")}
         for name, callback in stateful(self._others or ()):

@@ -51,7 +51,12 @@ def image_source(
     shape = require_size(size)
     if isinstance(data, (str, os.PathLike)):
         by_folders = labels is None or is_inferred(labels)
-        require(by_folders, "labels for a folder", "one subfolder for each class")
+        require(
+            by_folders,
+            "labels for a folder",
+            "one subfolder for each class",
+            "Leave labels out; or read the images into an array, and give ImageArray the labels.",
+        )
         return ImageFolder(data, shape, labels=None if labels is None else "inferred", **kwargs)
     return ImageDataset(data, shape, labels=labels, **kwargs)
 
@@ -94,7 +99,12 @@ def _in_memory(
             found.append(element["label"])
     require(bool(images), "an empty data set", "at least one image")
     shapes = {image.shape for image in images}
-    require(len(shapes) == 1, f"images of {len(shapes)} sizes", "size=, the size of all images")
+    require(
+        len(shapes) == 1,
+        f"images of {len(shapes)} sizes",
+        "images of one size",
+        "Set size=, to which they are then resized.",
+    )
     return ImageArray(
         np.stack(images), (found or None) if is_inferred(labels) else labels, **kwargs
     )

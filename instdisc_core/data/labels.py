@@ -57,6 +57,7 @@ def by_folder(names: Sequence[str], class_names: Sequence[str] | None = None) ->
     classes = found if class_names is None else list(class_names)
     unknown = [name for name in found if name not in classes]
     expected = f"some of {', '.join(map(printable, classes))}"
-    require(not unknown, f"classes {listed(unknown)}", expected)
+    remedy = "Name all subfolders in class_names, or remove those that are no class."
+    require(not unknown, f"classes {listed(unknown)}", expected, remedy)
     numbers = {name: i for i, name in enumerate(classes)}
     return Labels(np.array([numbers[p[0]] for p in parts]), classes)

@@ -48,7 +48,12 @@ def common_labels(train: ImageSource, test: ImageSource) -> CommonLabels | None:
         return None
     labels = CommonLabels(_named(train.labels, train), _named(test.labels, test))
     unseen = np.setdiff1d(labels.test, labels.train).tolist()
-    require(not unseen, f"test labels {unseen}", "labels that the training images have too")
+    require(
+        not unseen,
+        f"test labels {unseen}",
+        "labels that the training images have too",
+        "Leave these test images out, or add training images of these classes.",
+    )
     return labels
 
 

@@ -84,7 +84,10 @@ def fine_tuned_accuracy(
     require_count("epochs", epochs)
     labels = common_labels(train, test)
     if labels is None:
-        raise ValueError("Received: images without labels. Expected ImageSources with labels.")
+        raise ValueError(
+            "Received: images without labels. Expected ImageSources with labels. Give ImageFolder "
+            "a folder with one subfolder for each class, or ImageArray its labels."
+        )
     indices = labeled_subset(labels.train, fraction, seed)
     classes, targets = np.unique(labels.train[indices], return_inverse=True)
     batches = train.subset(indices).batches(batch_size, seed)

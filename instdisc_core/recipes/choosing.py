@@ -164,7 +164,12 @@ def _looked_at(images: str | os.PathLike | ImageSource) -> tuple[int, int]:
     if not isinstance(images, ImageSource):
         return native_size(Path(images))
     height, width = images.size
-    require(height == width, f"images of {height} x {width} pixels", "square ones")
+    require(
+        height == width,
+        f"images of {height} x {width} pixels",
+        "square ones",
+        "Read them with one number as size, such as size=64.",
+    )
     return len(images), height
 
 
