@@ -55,11 +55,12 @@ N, SIDE, DIM = 40, 32, 128
 
 
 def docstrings(path):
-    """Name and docstring of the classes and functions of a file, those of a class too."""
+    """Name and docstring of a file, and of its classes and functions, those of a class too."""
     tree = ast.parse(path.read_text())
     for node in ast.walk(tree):
-        if isinstance(node, (ast.ClassDef, ast.FunctionDef)) and ast.get_docstring(node):
-            yield node.name, ast.get_docstring(node)
+        is_documented = isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef))
+        if is_documented and ast.get_docstring(node):
+            yield getattr(node, "name", path.stem), ast.get_docstring(node)
 
 
 def examples():
@@ -150,6 +151,16 @@ def test_examples_run(example, folder, monkeypatch):
     """One that raises fails; what examples compute is held by the tests of their subjects."""
     monkeypatch.chdir(folder)
     exec(compile(example, "<example>", "exec"), Names())
+
+
+@pytest.mark.framework_independent
+def test_all_code_in_docstrings_is_in_examples():
+    """Code elsewhere would not run."""
+    paths = [path for f in ("instdisc_core", "backends") for path in (ROOT / f).rglob("*.py")]
+    texts = [(path, text) for path in paths for _, text in docstrings(path)]
+    assert sum(text.count("```python") for _, text in texts) > 50
+    for path, text in texts:
+        assert text.count("```") == 2 * sum(bool(block) for block, _ in EXAMPLE.findall(text)), path
 
 
 def test_public_classes_and_functions_have_examples():

@@ -34,6 +34,8 @@ class ImageSource:
         manifest: the Manifest.
         size: ``(height, width)`` in pixels.
         workers: threads that decode.
+
+    Example: ``pixels = photos.images([0, 3])``
     """
 
     def __init__(

@@ -25,6 +25,16 @@ class ClosedFormObjective(Objective):
     Source:
         Wu et al., CVPR 2018; the proximal term is section 3.3, equation 10, which the official
         code lacks.
+
+    Example:
+    ```python
+    class Alignment(ClosedFormObjective):
+        def losses_and_gradient(self, features, indices, bank, training):
+            toward = bank.lookup(indices) / self.temperature
+            return -keras.ops.sum(features * toward, axis=1), -toward
+
+    losses = Alignment(0.1, proximal_weight=1.0)(features, indices, bank)
+    ```
     """
 
     def __init__(self, temperature: float, proximal_weight: float = 0.0, **kwargs: Any):

@@ -28,6 +28,19 @@ class SampledObjective(ClosedFormObjective):
         shared_negatives: draw one set for the whole batch. Each image's expected loss is the same,
             and the gather of ``batch x m`` rows becomes one product of two matrices.
         seed: of the default sampler.
+
+    Example:
+    ```python
+    class MeanContrast(SampledObjective):
+        def contrast(self, features, candidates, training):
+            own, others = candidates.scores(features, self.temperature)
+            losses = keras.ops.mean(others, axis=1) - own[:, 0]
+            shares = keras.ops.ones_like(others) / candidates.num_negatives
+            gradient = candidates.combine(-keras.ops.ones_like(own), shares)
+            return losses, gradient / self.temperature
+
+    losses = MeanContrast(4, 0.1)(features, indices, bank)
+    ```
     """
 
     def __init__(

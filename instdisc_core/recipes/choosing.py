@@ -130,6 +130,8 @@ def in_time(recipe: Recipe, num_images: int, minutes: float, step: float) -> Rec
         num_images: to train on.
         minutes: for the whole training.
         step: seconds of a training step.
+
+    Example: ``recipe = recipes.in_time(recipes.get("small-cifar10"), 10_000, 5, step=0.2)``
     """
     steps = max(1, math.ceil(num_images / recipe.batch_size))
     epochs = max(1, int(_usable(minutes) / (step * steps + EPOCH_END)))

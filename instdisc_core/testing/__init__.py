@@ -1,18 +1,7 @@
 """A float64 reference, and conformance suites for backends and objectives.
 
 Needs ``pip install 'instdisc-core[testing]'``. A backend passes when a subclass of
-``BankOpsConformance`` does, an objective when a subclass of ``ObjectiveConformance`` does:
-
-```python
-from instdisc_core.testing import BankOpsConformance, ObjectiveConformance
-
-class TestMyBankOps(BankOpsConformance):
-    bank_ops = MyBankOps()
-
-class TestMyObjective(ObjectiveConformance):
-    objective = MyObjective
-    reference = staticmethod(losses_and_gradient_in_numpy)
-```
+``BankOpsConformance`` does, an objective when a subclass of ``ObjectiveConformance`` does.
 """
 
 from instdisc_core.testing import reference, strategies
