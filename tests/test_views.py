@@ -4,6 +4,7 @@ import keras
 import numpy as np
 import pytest
 from differentiation import numpy
+from models import small_model
 
 from instdisc_core import InstanceDiscrimination, NonParametricSoftmax
 from instdisc_core.testing import reference
@@ -25,19 +26,17 @@ class Turn(keras.layers.Layer):
 
 
 def model_of(views=2, **kwargs):
-    model = InstanceDiscrimination(
+    return small_model(
         keras.layers.Dense(DIM, use_bias=False, kernel_initializer="identity"),
         N,
         DIM,
         NonParametricSoftmax(0.5),
+        optimizer=keras.optimizers.SGD(0.0),
         projector=keras.layers.Activation("linear"),
         augmenter=Turn(),
         views=views,
-        seed=0,
         **kwargs,
     )
-    model.compile(optimizer=keras.optimizers.SGD(0.0))
-    return model
 
 
 def views_of(images):

@@ -2,9 +2,9 @@
 
 import keras
 import numpy as np
-from models import runs_eagerly
+from models import small_model
 
-from instdisc_core import NCE, InstanceDiscrimination
+from instdisc_core import NCE
 
 
 class Constant(keras.layers.Layer):
@@ -27,11 +27,9 @@ def images(n=16):
 
 
 def model_of(objective=None, projector=None, compiled=False):
-    """A model that ``fit`` trains; see ``models.runs_eagerly``."""
+    """A model that ``fit`` trains; see ``models.small_model``."""
     keras.utils.set_random_seed(0)
     augmenter = keras.Sequential([keras.layers.RandomFlip("horizontal", seed=0)])
-    model = InstanceDiscrimination(
-        Flat(), 16, 8, objective or NCE(4, 0.5, seed=0), 0.5, projector, augmenter, seed=0
-    )
-    model.compile(optimizer=keras.optimizers.SGD(0.1), run_eagerly=runs_eagerly(compiled))
-    return model
+    objective = objective or NCE(4, 0.5, seed=0)
+    parts = {"projector": projector, "augmenter": augmenter}
+    return small_model(Flat(), 16, 8, objective, compiled=compiled, **parts)

@@ -2,8 +2,9 @@
 
 import keras
 import numpy as np
+from models import small_model
 
-from instdisc_core import InstanceDiscrimination, NonParametricSoftmax
+from instdisc_core import NonParametricSoftmax
 from instdisc_core.data import ImageArray
 from instdisc_core.evaluation import Retrieval
 
@@ -44,10 +45,7 @@ def small_encoder():
 def build_model(augmenter=None):
     """An untrained model that knows the images of ``colors()``."""
     keras.utils.set_random_seed(0)
-    model = InstanceDiscrimination(
-        small_encoder(), 24, 8, NonParametricSoftmax(0.1), augmenter=augmenter, seed=0
-    )
-    model.compile(optimizer="sgd")
+    model = small_model(small_encoder(), 24, 8, NonParametricSoftmax(0.1), augmenter=augmenter)
     model.manifest = colors().manifest
     model.build((None, 16, 16, 3))
     return model

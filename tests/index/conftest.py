@@ -1,9 +1,9 @@
 """Photos and an index of them that several tests share."""
 
 import pytest
+from models import small_model
 from photo_sets import DIM, SIDE, N, encoder, named, pixels
 
-from instdisc_core import InstanceDiscrimination
 from instdisc_core.index import ImageIndex
 
 
@@ -14,8 +14,7 @@ def photos():
 
 @pytest.fixture
 def model():
-    model = InstanceDiscrimination(encoder(), N, DIM, "non_parametric_softmax", seed=0)
-    model.compile(optimizer="sgd", run_eagerly=True)
+    model = small_model(encoder(), N, DIM, compiled=False)
     model.build((None, SIDE, SIDE, 3))
     return model
 
