@@ -30,6 +30,7 @@ from instdisc_core.evaluation import (
     linear_accuracy,
     one_label_accuracies,
     unit,
+    verdict,
     whitening,
 )
 from instdisc_core.files import replacing
@@ -207,6 +208,7 @@ def run(place, name, row, seed, folders, args, deadline):
             if deadline.stopped:
                 print(f"{path.name} is not finished; the same command continues", flush=True)
                 sys.exit(cifar.UNFINISHED)
+            result["verdict"] = verdict(model, sources[0]).scores
         rows = learned_rows(model, sources)
         result |= {"training_seconds": clock.seconds, "recipe": recipe.to_dict()}
     labels = [source.labels for source in sources]
