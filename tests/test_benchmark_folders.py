@@ -85,6 +85,7 @@ def test_rows_are_measured_once(collection, tmp_path, monkeypatch, capsys):
             assert result["scores"]["embedding"]["knn"] == 1.0, "brightness tells them apart"
         if row == "for-images":
             assert result["recipe"]["epochs"] == 1
+            assert list(result["verdict"]) == ["pixels", "untrained encoder", "embedding"]
     capsys.readouterr()
     folders.main()
     assert capsys.readouterr().out.count("already stored") == len(rows)
