@@ -19,7 +19,7 @@ import keras
 from benchmarks import harness
 from benchmarks.folders import parts, read
 from instdisc_core import recipes
-from instdisc_core.evaluation.low_shot import fine_tuned_accuracy, labeled_subset
+from instdisc_core.evaluation import fine_tuned_accuracy, labeled_subset
 from instdisc_core.files import replacing
 
 SCRATCH, BATCH = "from scratch", 64

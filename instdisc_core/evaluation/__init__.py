@@ -5,7 +5,7 @@ from instdisc_core.evaluation.evaluate_model import evaluate
 from instdisc_core.evaluation.features import unit
 from instdisc_core.evaluation.judging import PRETRAINED, UNTRAINED, Verdict, judged, verdict
 from instdisc_core.evaluation.linear import LinearAccuracy, linear_accuracy
-from instdisc_core.evaluation.low_shot import fine_tuned_accuracy
+from instdisc_core.evaluation.low_shot import fine_tuned_accuracy, labeled_subset
 from instdisc_core.evaluation.matching import Matching
 from instdisc_core.evaluation.measures import MEASURES
 from instdisc_core.evaluation.neighbors import knn_accuracy, weighted_knn
@@ -37,6 +37,7 @@ __all__ = [
     "fine_tuned_accuracy",
     "judged",
     "knn_accuracy",
+    "labeled_subset",
     "linear_accuracy",
     "one_label_accuracies",
     "plot_tsne",
