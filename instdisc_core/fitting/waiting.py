@@ -13,7 +13,7 @@ SECONDS = 10  # in short epochs the first batch alone is a large share
 
 
 class Waiting(keras.callbacks.Callback):
-    """Warns, once in a training, of an epoch that waits for images most of its time.
+    """Warns, once in a training, of an epoch that waits too long for its images.
 
     It warns above 30 % of the epoch, if that is at least 10 seconds.
 
