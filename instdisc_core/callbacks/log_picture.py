@@ -27,12 +27,7 @@ def plot_log(log: str | os.PathLike, path: str | os.PathLike) -> None:
     from matplotlib.figure import Figure
 
     rows = read_log(log)
-    require(
-        bool(rows) and "epoch" in rows[0],
-        f"{log}, without epochs",
-        "a log of LogFile",
-        "Train at least one epoch with callbacks=[LogFile(path)].",
-    )
+    require(bool(rows) and "epoch" in rows[0], f"{log}, without epochs", "a log of LogFile")
     epochs = [int(row["epoch"]) + 1 for row in rows]
     columns = {
         name: [_number(row[name]) for row in rows]
@@ -41,12 +36,7 @@ def plot_log(log: str | os.PathLike, path: str | os.PathLike) -> None:
     }
     columns = {name: values for name, values in columns.items() if np.any(np.isfinite(values))}
     columns = dict(sorted(columns.items(), key=lambda column: column[0] != "loss"))
-    require(
-        bool(columns),
-        f"{log}, without a finite number",
-        "a log of a run that did not diverge",
-        "Train again with a lower learning rate.",
-    )
+    require(bool(columns), f"{log}, without a finite number", "a log of a run that did not diverge")
     across = min(3, len(columns))
     down = -(-len(columns) // across)
     figure = Figure((4 * across, 2.6 * down), layout="constrained")
