@@ -2,7 +2,8 @@
 
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any, Protocol
@@ -21,6 +22,7 @@ from instdisc_core.types import Tensor
 from instdisc_core.validation import require
 
 GROUP = "instdisc_core.exports"
+HALF = ("bfloat16", "float16")
 TOLERANCE = 1e-4  # of a component of a unit row; frameworks differ in the order of their sums
 
 FRAMEWORKS: dict[EncoderFormat, str] = {
@@ -60,7 +62,9 @@ def export_encoder(
 
     It contains preprocessing, encoder, projector (or whitening) and normalization, for batches of
     any size. Before ``path`` appears, the program is loaded by the runtime of its format, and its
-    rows are compared with the model's: none of their numbers may differ by more than 1e-4.
+    rows are compared with the model's: none of their numbers may differ by more than 1e-4. It
+    computes in float32, also where the model computes in a half precision; that changes rows by as
+    much as the half precision rounds.
 
     Args:
         model: an EmbeddingModel.
@@ -74,7 +78,8 @@ def export_encoder(
         ValueError: a suffix of another format, or Keras runs on a framework that does not write
             it: ONNX and torch.export need PyTorch, the others TensorFlow.
         ImportError: a package is missing; nothing has been computed then.
-        RuntimeError: the program computes other rows; ``path`` is as it was.
+        RuntimeError: the tool cannot write this encoder, or the program computes other rows;
+            ``path`` is as it was.
 
     Example:
     ```python
@@ -88,12 +93,13 @@ def export_encoder(
     exporter = encoder_exporter(format)
     whole = _Whole(embedder_of(model, size), mirror)
     images = keras.InputSpec(dtype="uint8", shape=(None, *size, 3), name="images")
-    rows = [ops.convert_to_numpy(whole(batch)) for batch in _batches(size)]  # builds it, too
     path = Path(path).resolve()
     part = path.with_name(f"{PART}{os.getpid()}-{path.name}")
     try:
-        exporter.write(whole, images, str(part))
-        _check(exporter.load(str(part)), size, rows, format)
+        with _in_float32(whole):
+            rows = [ops.convert_to_numpy(whole(batch)) for batch in _batches(size)]  # builds it
+            run = _written(exporter, whole, images, str(part), format)
+        _check(run, size, rows, format)
         _remove(path)
         os.replace(part, path)
     finally:
@@ -134,6 +140,32 @@ class _Whole(keras.Model):
         both = ops.concatenate([images, ops.flip(images, axis=2)])
         rows = self.model(both, training=False)
         return unit(ops.sum(ops.reshape(rows, (2, -1, self.model.embedding_dim)), axis=0))
+
+
+@contextmanager
+def _in_float32(model: keras.Model) -> Iterator[None]:
+    """Within this block, layers of mixed precision compute in float32."""
+    mixed = [each for each in model._flatten_layers() if each.compute_dtype in HALF]
+    policies = [layer.dtype_policy for layer in mixed]
+    try:
+        for layer in mixed:
+            layer.dtype_policy = "float32"
+        yield
+    finally:
+        for layer, policy in zip(mixed, policies, strict=True):
+            layer.dtype_policy = policy
+
+
+def _written(
+    exporter: EncoderExporter, model: keras.Model, images: keras.InputSpec, path: str, format: str
+) -> Callable[[np.ndarray], np.ndarray]:
+    """Write a program and load it."""
+    try:
+        exporter.write(model, images, path)
+        return exporter.load(path)
+    except Exception as error:  # each tool has its own
+        reason = " ".join(str(error).split())[:300]
+        raise RuntimeError(f"This encoder cannot be written as {format}: {reason}") from error
 
 
 def _batches(size: tuple[int, int]) -> list[np.ndarray]:

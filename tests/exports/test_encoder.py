@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from instdisc_core.exports import encoder, export, export_encoder
+from instdisc_core.frozen_encoder import frozen
 from instdisc_core.index import ImageIndex
 
 OF = {"torch": ("encoder.pt2", "encoder.onnx"), "tensorflow": ("folder", "encoder.tflite")}
@@ -49,6 +50,34 @@ def test_the_program_computes_the_rows_of_the_index(index, photos, tmp_path, pat
     np.testing.assert_allclose(run(pixels), index.rows, atol=1e-5)
     np.testing.assert_allclose(run(pixels[4:5]), index.rows[4:5], atol=1e-5)
     assert [p.name for p in tmp_path.iterdir()] == [path], "nothing else is left"
+
+
+@needs_exports
+def test_mixed_precision_becomes_float32(photos, tmp_path):
+    layers = [keras.layers.Flatten(), keras.layers.Dense(6, dtype="mixed_bfloat16")]
+    network = keras.Sequential([keras.Input((8, 8, 3)), keras.layers.Rescaling(1 / 255), *layers])
+    model = frozen(network)
+    path = OF[BACKEND][0]
+    export_encoder(model, tmp_path / path, (8, 8), format_of(path))
+    assert layers[1].compute_dtype == "bfloat16", "the model is as it was"
+    weights, pixels = network.get_weights()[0].astype("float64"), photos.images()
+    wanted = pixels.reshape(len(pixels), -1) / 255 @ weights
+    wanted /= np.linalg.norm(wanted, axis=1, keepdims=True)
+    np.testing.assert_allclose(loaded(tmp_path / path)(pixels), wanted, atol=1e-5)
+
+
+@needs_exports
+def test_what_a_tool_cannot_write_is_one_sentence(index, tmp_path, monkeypatch):
+    path = OF[BACKEND][0]
+    exporter = encoder.encoder_exporter(encoder.format_of(path, format_of(path)))
+
+    def fail(*_):
+        raise TypeError("no such\n  operator")
+
+    monkeypatch.setattr(type(exporter), "write", fail)
+    with pytest.raises(RuntimeError, match=r"cannot be written as .*: no such operator"):
+        export(index, tmp_path / path, format_of(path))
+    assert not list(tmp_path.iterdir())
 
 
 @needs_exports
