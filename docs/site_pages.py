@@ -1,6 +1,6 @@
 """Writes the pages of the documentation site, from which mkdocs or zensical builds it.
 
-    python docs/site.py && mkdocs build --strict     # or: zensical build --strict
+    python docs/site_pages.py && mkdocs build --strict     # or: zensical build --strict
 
 They are in ``site/source``: the README, the documents, the guides with their notebooks, and a page
 of reference for each area of the package, from its docstrings.
