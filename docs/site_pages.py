@@ -57,6 +57,8 @@ def reference():
                 top = package.exports and each in package.exports
                 path = f"instdisc_core.{each}" if top else f"instdisc_core.{name}.{each}"
                 text += f"\n::: {path}\n"
+                if has_hidden_bases(module[each]):
+                    text += "    options:\n      inherited_members: true\n"
         pages[f"reference/{area}.md"] = text
     return pages
 
@@ -70,6 +72,14 @@ def public_names(module):
         for name, member in module.members.items()
         if not name.startswith("_") and not member.is_alias and member.docstring is not None
     ]
+
+
+def has_hidden_bases(thing):
+    """Whether a class inherits methods from one of this package that is on no page."""
+    bases = thing.resolved_bases if thing.is_class else []
+    return any(
+        base.name not in public_names(base.package[base.path.split(".")[1]]) for base in bases
+    )
 
 
 def with_links(text, folder):

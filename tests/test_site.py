@@ -10,13 +10,13 @@ import pytest
 
 pytest.importorskip("griffe", reason="the environment docs has what builds the site")
 
-ROOT = Path(__file__).parents[1]
-sys.path.append(str(ROOT / "docs"))
+sys.path.append(str(Path(__file__).parents[1] / "docs"))
 
 import griffe
 import guides
 import site_pages
 
+ROOT = Path(__file__).parents[1]
 HTML = ROOT / "site" / "html"
 PACKAGE = griffe.load("instdisc_core", search_paths=[str(ROOT)])
 HIDDEN = {"command_line"}  # its pages are `instdisc --help`
