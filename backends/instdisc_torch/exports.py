@@ -8,6 +8,7 @@ from typing import Any
 import keras
 import numpy as np
 import torch
+from torch.export.passes import move_to_device_pass
 
 
 class TorchExport:
@@ -21,6 +22,9 @@ class TorchExport:
         shapes: Any = {0: torch.export.Dim("batch", min=1)}
         signature = [images]
         model.export(path, "torch", False, signature, dynamic_shapes=shapes)
+        program = torch.export.load(path)
+        if any(tensor.device.type != "cpu" for tensor in program.state_dict.values()):
+            torch.export.save(move_to_device_pass(program, "cpu"), path)
 
     def load(self, path: str) -> Callable[[np.ndarray], np.ndarray]:
         """See ``instdisc_core.exports.EncoderExporter``."""
