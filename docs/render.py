@@ -20,7 +20,13 @@ import reliability_tables
 import verdict_tables
 
 DOCS = Path(__file__).parent
-PAGES = ("performance.md", "experiments.md", "reliability.md", "near_duplicates.md", "comparison.md")
+PAGES = (
+    "performance.md",
+    "experiments.md",
+    "reliability.md",
+    "near_duplicates.md",
+    "comparison.md",
+)
 DOCUMENTS = (DOCS.parent / "README.md", *(DOCS / page for page in PAGES))
 TABLES = {
     "digits": digits_tables.digits_table,
