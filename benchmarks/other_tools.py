@@ -36,7 +36,7 @@ import fastdup
 run = fastdup.create(work_dir="fastdup", input_dir="photos")
 run.run(num_threads=1)
 table = run.similarity()
-table = table[table["distance"] >= 0.9]  # what its galleries of duplicates show
+table = table[table["distance"] >= 0.9]  # cosines; 0.9 is its own threshold
 pairs = list(zip(table["filename_from"], table["filename_to"]))
 """
 PRINT = """

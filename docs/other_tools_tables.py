@@ -11,17 +11,18 @@ STEPS = {  # what a user writes, in lines, from a folder to pairs
 
 
 def other_tools():
-    """Precision, recall and time of each tool on the same photos."""
+    """Precision, recall and time of each tool on the same photos; and recall by alteration."""
     results = stored("other-tools")["PyTorch"]
-    kinds = list(next(iter(results["tools"].values()))["recall_by_alteration"])
-    rows = []
+    tools, names, rows = list(results["tools"].values()), [], []
     for name, found in results["tools"].items():
         steps, lines = STEPS[name]
-        version = f" {found['version']}" if "version" in found else ""
-        recalls = [f"{found['recall_by_alteration'][kind]:.2f}" for kind in kinds]
-        numbers = (f"{found['precision']:.2f}", f"{found['recall']:.2f}", *recalls)
-        rows.append((f"{name}{version}", steps, lines, f"{found['seconds']:.0f}", *numbers))
-    header = ("", "steps", "lines", "seconds", "precision", "recall", *kinds)
+        names.append(f"{name} {found['version']}" if "version" in found else name)
+        rates = (f"{found['precision']:.2f}", f"{found['recall']:.2f}")
+        rows.append((names[-1], steps, lines, f"{found['seconds']:.0f}", *rates))
+    tables = [markdown(("", "steps", "lines", "seconds", "precision", "recall"), rows)]
+    kinds = [tool["recall_by_alteration"] for tool in tools]
+    rows = [(kind, *(f"{one[kind]:.2f}" for one in kinds)) for kind in kinds[0]]
+    tables.append(markdown(("recall", *names), rows))
     about = f"{results['photos']:,} photos of waste, {results['copies']} altered copies. "
     about += f"instdisc trained with `--minutes {results['minutes']:g}`; its default is 10."
-    return f"{markdown(header, rows)}\n\n{about}"
+    return "\n\n".join([*tables, about])

@@ -30,7 +30,7 @@ for package in PACKAGES:
     sources = {path for path in sources if "__pycache__" not in path.parts}
     wheel = {p for p in files if p.parts[0] == package and "__pycache__" not in p.parts}
     assert sources >= {Path(package, "py.typed"), Path(package, "__init__.py")}, package
-    assert wheel == sources, f"in one of checkout and wheel alone: {wheel ^ sources}"
+    assert wheel == sources, f"in one of checkout and wheel alone; is build/ old? {wheel ^ sources}"
 assert any(file.name == "LICENSE" for file in files), "no license in the wheel"
 cited = f"\nversion: {instdisc_core.__version__}\n"
 assert cited in (CHECKOUT / "CITATION.cff").read_text(), "CITATION.cff is of another version"
