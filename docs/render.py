@@ -14,12 +14,19 @@ import digits_tables
 import experiment_tables
 import folder_tables
 import near_duplicates_tables
+import other_tools_tables
 import performance_tables
 import reliability_tables
 import verdict_tables
 
 DOCS = Path(__file__).parent
-PAGES = ("performance.md", "experiments.md", "reliability.md", "near_duplicates.md")
+PAGES = (
+    "performance.md",
+    "experiments.md",
+    "reliability.md",
+    "near_duplicates.md",
+    "comparison.md",
+)
 DOCUMENTS = (DOCS.parent / "README.md", *(DOCS / page for page in PAGES))
 TABLES = {
     "digits": digits_tables.digits_table,
@@ -48,6 +55,7 @@ TABLES = {
     "beaten": experiment_tables.pixels_beaten,
     "nearduplicates": near_duplicates_tables.near_duplicates,
     "alterations": near_duplicates_tables.alterations,
+    "othertools": other_tools_tables.other_tools,
     "verdict": verdict_tables.verdict,
     "tasks": verdict_tables.tasks,
     "pretrained": verdict_tables.pretrained,

@@ -43,6 +43,7 @@ JOINING = (
     "data",
     "encoders",
     "evaluation",
+    "exports",
     "heads",
     "recipes",
     "testing",

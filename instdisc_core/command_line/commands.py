@@ -2,9 +2,10 @@
 
 import click
 
+from instdisc_core.command_line.exporting import export_found
 from instdisc_core.command_line.group import Commands
 from instdisc_core.command_line.questions import clusters, duplicates, outliers, search
-from instdisc_core.command_line.results import export, report
+from instdisc_core.command_line.results import report
 from instdisc_core.command_line.training import embed, index, recipe_list, train
 
 
@@ -33,6 +34,6 @@ def instdisc() -> None:
     """
 
 
-for command in (train, index, embed, search, duplicates, outliers, clusters, report, export):
+for command in (train, index, embed, search, duplicates, outliers, clusters, report, export_found):
     instdisc.add_command(command)
 instdisc.add_command(recipe_list)

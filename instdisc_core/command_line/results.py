@@ -1,4 +1,4 @@
-"""Commands that write what an index says: a report of pages and pictures, and exports."""
+"""The command that writes what an index says: a report of pages, pictures and lists."""
 
 from pathlib import Path
 from typing import Any
@@ -11,10 +11,10 @@ from instdisc_core.callbacks import plot_log
 from instdisc_core.command_line.found import Found, check_outside
 from instdisc_core.command_line.group import answer, found_argument, json_option, working
 from instdisc_core.command_line.questions import THRESHOLD
-from instdisc_core.command_line.tables import check_table, write_projector, write_table
 from instdisc_core.data import ImageFolder
 from instdisc_core.data.names import printable
 from instdisc_core.evaluation import evaluate, plot_tsne
+from instdisc_core.exports.tables import write_table
 from instdisc_core.index import DEFAULT_THRESHOLD, ImageIndex
 from instdisc_core.validation import require
 
@@ -68,50 +68,6 @@ def report(
     text += f"{groups} groups of near-duplicates among {len(index)} photos."
     text += "" if table is None else f"\n{table}"
     answer(as_json, result, lambda: click.echo(text))
-
-
-@click.command()
-@found_argument
-@click.option("--output", "-o", required=True, help=".parquet, .csv or .npz; or a folder.")
-@click.option("-k", default=10, type=click.IntRange(1), help="Neighbors of each photo.")
-@click.option("--clusters", "num_clusters", type=click.IntRange(1), help="Add a column of them.")
-@json_option
-def export(found: str, output: str, k: int, num_clusters: int | None, as_json: bool) -> None:
-    """Write all photos with their embeddings and neighbors for other tools.
-
-    A file has a row for each photo: name, path, vector, neighbors (row numbers), similarities and,
-    if asked for, cluster. A folder holds the files of TensorBoard's projector.
-
-    \b
-    Examples:
-      instdisc export found --output photos.parquet --clusters 10
-      instdisc export found --output photos.csv -k 3
-      instdisc export found --output projector/     then: tensorboard --logdir projector
-    """
-    with working():
-        folder = Found(found)
-        index, path = folder.index(), Path(output)
-        if path.suffix:
-            check_table(path)
-        else:
-            path.mkdir(parents=True, exist_ok=True)
-        cluster = {} if num_clusters is None else {"cluster": index.clusters(num_clusters).labels}
-        if not path.suffix:
-            write_projector(path, index.rows, {"name": index.names, **cluster})
-        else:
-            scores, neighbors = index.neighbors(min(k, len(index) - 1))
-            place = folder.photos_folder()
-            columns: dict[str, Any] = {
-                "name": index.names,
-                "path": [str(place / name) for name in index.names],
-                "vector": index.rows,
-                "neighbors": neighbors,
-                "similarities": scores,
-                **cluster,
-            }
-            write_table(path, columns)
-    result = {"output": output, "photos": len(index)}
-    answer(as_json, result, lambda: click.echo(f"{printable(output)} holds {len(index)} photos."))
 
 
 def _lists(folder: Path, index: ImageIndex, threshold: float) -> int:

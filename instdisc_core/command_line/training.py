@@ -11,11 +11,12 @@ import numpy as np
 from instdisc_core import recipes
 from instdisc_core.command_line.found import Found
 from instdisc_core.command_line.group import answer, json_option, shown, shows_bars, working
-from instdisc_core.command_line.tables import check_table, write_table
 from instdisc_core.data import ImageFolder, ImageSource
 from instdisc_core.data.names import printable
 from instdisc_core.embedding_model import EmbeddingModel
 from instdisc_core.evaluation import whitened
+from instdisc_core.exports.formats import TABLE_FORMATS, format_of
+from instdisc_core.exports.tables import write_table
 from instdisc_core.index import ImageIndex
 from instdisc_core.index.files import load_encoder
 from instdisc_core.recipes import Recipe
@@ -154,7 +155,7 @@ def embed(folder: str, found: str, output: str, quiet: bool, as_json: bool) -> N
       instdisc embed new/ --output new.parquet
     """
     with working():
-        check_table(Path(output))
+        format_of(output, among=TABLE_FORMATS)
         known = Found(found).index()
         photos = _photos(Path(folder), Found(found).size(known))
         rows = known.embed(photos, verbose=shows_bars(quiet))

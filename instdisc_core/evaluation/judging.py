@@ -13,7 +13,9 @@ from instdisc_core.embedding_model import EmbeddingModel
 from instdisc_core.evaluation.matching import Matching
 from instdisc_core.evaluation.report import Report, text_table
 
-PIXELS, UNTRAINED, PRETRAINED = "pixels", "untrained encoder", "pretrained encoder"
+PIXELS = "pixels"
+UNTRAINED = "untrained encoder"
+PRETRAINED = "pretrained encoder"
 EMBEDDING = "embedding"
 MARGIN = 0.02  # of 1,000 images: about the standard error of two scores, and a half
 ADVICE = (

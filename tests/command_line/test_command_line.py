@@ -205,33 +205,26 @@ def test_the_report_is_pages_pictures_and_lists(run):
     )
 
 
-def test_exports_hold_what_the_index_does(run):
-    index = ImageIndex.load("found/index")
-    run("export", "--output", "all.npz", "-k", "2", "--clusters", "2")
-    with np.load("all.npz") as arrays:
-        assert arrays["name"].tolist() == list(index.names)
-        np.testing.assert_array_equal(arrays["vector"], index.rows)
-        np.testing.assert_array_equal(arrays["neighbors"], index.neighbors(2).indices)
-        assert set(arrays["cluster"]) == {0, 1}
-    run("export", "--output", "all.csv", "-k", "2")
+def test_an_export_has_the_photos_and_their_paths(run):
+    found = run("export", "-o", "all.csv", "-k", "2", "--clusters", "2", "--json")
+    assert found == {"output": "all.csv", "format": "csv", "photos": PHOTOS + 1}
     rows = list(csv.DictReader(Path("all.csv").read_text().splitlines()))
-    np.testing.assert_allclose(np.float32(rows[4]["vector"].split()), index.rows[4], rtol=1e-6)
-    assert rows[4]["path"].endswith("photos/4.png")
-    run("export", "--output", "projector", "--clusters", "2")
-    np.testing.assert_allclose(np.loadtxt("projector/tensors.tsv"), index.rows, atol=1e-5)
-    assert Path("projector/metadata.tsv").read_text().startswith("name\tcluster\n")
+    assert [row["name"] for row in rows] == list(ImageIndex.load("found/index").names)
+    assert all(Path(row["path"]).is_file() for row in rows)
+    assert {len(row["neighbors"].split()) for row in rows} == {2}
+    assert {row["cluster"] for row in rows} == {"0", "1"}
+    none = run("export", "-o", "none.csv", "--threshold", "1e-6", "--json")
+    assert none["photos"] == len(rows)
+    rows = list(csv.DictReader(Path("none.csv").read_text().splitlines()))
+    doubled = [row["name"] for row in rows if row["near_duplicate_group"] != "-1"]
+    assert doubled == ["3.png", "copy of 3.png"]
+
+
+def test_the_embeddings_of_a_folder_are_written(run):
     run("embed", "photos", "--output", "new.npz", "-q")
     with np.load("new.npz") as arrays:
-        np.testing.assert_allclose(arrays["vector"], index.rows, atol=1e-6)
-
-
-def test_parquet_is_read_by_pandas_and_others(run):
-    parquet = pytest.importorskip("pyarrow.parquet", reason="an extra")
-    run("export", "--output", "all.parquet", "-k", "2")
-    table = parquet.read_table("all.parquet")
-    index = ImageIndex.load("found/index")
-    assert table.column_names == ["name", "path", "vector", "neighbors", "similarities"]
-    np.testing.assert_array_equal(np.stack(table["vector"].to_pylist()), index.rows)
+        rows = ImageIndex.load("found/index").rows
+        np.testing.assert_allclose(arrays["vector"], rows, atol=1e-6)
 
 
 @pytest.mark.parametrize(
@@ -245,6 +238,7 @@ def test_parquet_is_read_by_pandas_and_others(run):
         (("search", "photos/broken.png"), "photos/broken.png is not an image: "),
         (("index", "photos", "--output", "new"), "A new index needs --model"),
         (("export", "--output", "all.txt"), "the suffix of the file='.txt'; expected one of"),
+        (("export", "-o", "all.csv", "-f", "onnx"), "expected a file that ends in .onnx."),
         (("clusters", "-k", "50"), "num_clusters=50; expected at most the 11 embeddings."),
         (("recipes", "unknown"), "recipe='unknown'; expected one of"),
         (("train", "photos", "--size", "64"), "--epochs or --size; expected --recipe with them."),
@@ -262,7 +256,9 @@ def test_a_wrong_output_is_an_error_before_anything_is_computed(run, monkeypatch
         assert "the suffix of the file='.txt'" in run(*command, "--output", "all.txt", code=1)
         said = run(*command, "--output", "nowhere/all.csv", code=1)
         assert "nowhere/all.csv, whose folder does not exist" in said
-    assert "File exists: 'file'" in run("export", "--clusters", "2", "--output", "file", code=1)
+    assert "file, which is a file; expected a folder" in run(
+        "export", "--clusters", "2", "--output", "file", code=1
+    )
 
 
 def append(path):

@@ -26,10 +26,14 @@ assert tops == PACKAGES, tops
 for package in PACKAGES:
     folder = next(CHECKOUT.glob(f"{package}")) if package == "instdisc_core" else None
     folder = folder or CHECKOUT / "backends" / package
-    sources = {p.relative_to(folder.parent) for p in folder.rglob("*.py")}
-    missing = {*sources, Path(package, "py.typed")} - set(files)
-    assert not missing, f"not in the wheel: {missing}"
+    sources = {p.relative_to(folder.parent) for p in folder.rglob("*") if p.is_file()}
+    sources = {path for path in sources if "__pycache__" not in path.parts}
+    wheel = {p for p in files if p.parts[0] == package and "__pycache__" not in p.parts}
+    assert sources >= {Path(package, "py.typed"), Path(package, "__init__.py")}, package
+    assert wheel == sources, f"in one of checkout and wheel alone; is build/ old? {wheel ^ sources}"
 assert any(file.name == "LICENSE" for file in files), "no license in the wheel"
+cited = f"\nversion: {instdisc_core.__version__}\n"
+assert cited in (CHECKOUT / "CITATION.cff").read_text(), "CITATION.cff is of another version"
 
 (command,) = entry_points(group="console_scripts", name="instdisc")
 try:
