@@ -18,6 +18,7 @@ EXTRAS |= {"cykooz_resizer", "simplejpeg", "click", "safetensors", "pyarrow"}
 # Modules that look at results, and may use an extra inside a function, when they are asked to.
 WITH_EXTRAS = {
     "data": {"PIL", "cykooz_resizer", "simplejpeg"},
+    "page": {"PIL"},
     "evaluation": {"sklearn", "scipy", "matplotlib", "PIL"},
     "callbacks": {"matplotlib", "tensorboardX"},
     "index": {"scipy", "safetensors"},
@@ -41,6 +42,7 @@ FLOORS = {
             "embedding_model",
             "instance_model frozen_encoder",
             "model nnclr pic",
+            "page",
             "health evaluation neighbors",
             "callbacks index",
             "recipes testing",

@@ -29,6 +29,25 @@ class TSNEPositions(NamedTuple):
     indices: np.ndarray
 
 
+def tsne(embeddings: ArrayLike, num_images: int = 2000, seed: int = 0) -> TSNEPositions:
+    """Positions in two dimensions by t-SNE; see ``plot_tsne``.
+
+    Example: ``tsne(embeddings, num_images=20).positions``
+    """
+    from sklearn.manifold import TSNE
+
+    rows = ops.convert_to_numpy(embeddings)
+    require(len(rows) >= 4, f"{len(rows)} images", "at least 4")
+    require_finite("embeddings", rows)
+    require_count("num_images", num_images)
+    require(num_images >= 4, f"num_images={num_images}", "at least 4")
+    count = min(num_images, len(rows))
+    chosen = np.sort(np.random.default_rng(seed).permutation(len(rows))[:count])
+    perplexity = min(30.0, (count - 1) / 3)
+    t_sne = TSNE(perplexity=perplexity, init="pca", random_state=seed)
+    return TSNEPositions(t_sne.fit_transform(rows[chosen]), chosen)
+
+
 def plot_tsne(
     embeddings: ArrayLike,
     source: ImageSource,
@@ -85,23 +104,12 @@ def draw_tsne(
     draw_tsne(Figure(layout="constrained"), embeddings, photos)
     ```
     """
-    from sklearn.manifold import TSNE
-
-    rows = ops.convert_to_numpy(embeddings)
     require(
-        len(rows) == len(source),
-        f"{len(rows)} embeddings of {len(source)} images",
+        len(embeddings) == len(source),
+        f"{len(embeddings)} embeddings of {len(source)} images",
         "one for each image",
     )
-    require(len(source) >= 4, f"{len(source)} images", "at least 4")
-    require_finite("embeddings", rows)
-    require_count("num_images", num_images)
-    require(num_images >= 4, f"num_images={num_images}", "at least 4")
-    count = min(num_images, len(source))
-    chosen = np.sort(np.random.default_rng(seed).permutation(len(source))[:count])
-    perplexity = min(30.0, (count - 1) / 3)
-    t_sne = TSNE(perplexity=perplexity, init="pca", random_state=seed)
-    found = TSNEPositions(t_sne.fit_transform(rows[chosen]), chosen)
+    found = tsne(embeddings, num_images, seed)
 
     axis = figure.subplots()
     axis.set(xticks=[], yticks=[], aspect="equal")

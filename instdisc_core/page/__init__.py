@@ -1,0 +1,8 @@
+"""A web page of images, their neighbors, near-duplicates, outliers, clusters and a map."""
+
+from instdisc_core.page.contents import Contents, NeighborRow
+from instdisc_core.page.static_files import FILES, page_file
+from instdisc_core.page.thumbnails import Thumbnails
+from instdisc_core.page.writing import one_file, save_page
+
+__all__ = ["FILES", "Contents", "NeighborRow", "Thumbnails", "one_file", "page_file", "save_page"]
