@@ -14,9 +14,9 @@ JITTER = 0.004  # of the extent of the map, so that copies do not cover each oth
 def layout(embeddings: ArrayLike, num_images: int = 3000, seed: int = 0) -> np.ndarray:
     """Where a map shows each image, so that images that are alike are near each other.
 
-    t-SNE places ``num_images`` of them. Its time grows with their number; so each other image is put
-    at the mean of the three most similar ones of these, weighted by ``exp(20 cosine)``, and moved a
-    little at random.
+    t-SNE places ``num_images`` of them, because its time grows with their number. Each other image
+    is put at the mean of the three most similar ones of these, weighted by ``exp(20 cosine)``, and
+    moved a little at random.
 
     Args:
         embeddings: unit rows ``(n, embedding_dim)``.

@@ -2,7 +2,16 @@
 
 from instdisc_core.page.contents import Contents, NeighborRow
 from instdisc_core.page.static_files import FILES, page_file
-from instdisc_core.page.thumbnails import Thumbnails
+from instdisc_core.page.thumbnails import Thumbnails, encoded
 from instdisc_core.page.writing import one_file, save_page
 
-__all__ = ["FILES", "Contents", "NeighborRow", "Thumbnails", "one_file", "page_file", "save_page"]
+__all__ = [
+    "FILES",
+    "Contents",
+    "NeighborRow",
+    "Thumbnails",
+    "encoded",
+    "one_file",
+    "page_file",
+    "save_page",
+]
