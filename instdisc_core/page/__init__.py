@@ -3,7 +3,7 @@
 from instdisc_core.page.contents import Contents, NeighborRow
 from instdisc_core.page.static_files import FILES, page_file
 from instdisc_core.page.thumbnails import Thumbnails, encoded
-from instdisc_core.page.writing import one_file, save_page
+from instdisc_core.page.writing import html_page, one_file, save_page
 
 __all__ = [
     "FILES",
@@ -11,6 +11,7 @@ __all__ = [
     "NeighborRow",
     "Thumbnails",
     "encoded",
+    "html_page",
     "one_file",
     "page_file",
     "save_page",
