@@ -1,5 +1,6 @@
 """Who may ask the server: this machine's own pages, or those who know the token."""
 
+import re
 import secrets
 from urllib.parse import urlsplit
 
@@ -9,6 +10,7 @@ from starlette.responses import PlainTextResponse, RedirectResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 LOCAL = frozenset({"127.0.0.1", "localhost", "::1"})
+HOST = re.compile(r"(?:\[([0-9a-f:.]+)\]|([a-z0-9_.-]+))(?::[0-9]+)?")
 POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob: data:; "
     "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
@@ -80,11 +82,8 @@ class Guard:
 
 def _host(header: str) -> str:
     """The name in a Host header, without its port; ``""`` for what is none."""
-    try:
-        split = urlsplit(f"//{header}")
-        return (split.hostname or "") if split.netloc == header and "@" not in header else ""
-    except ValueError:
-        return ""
+    found = HOST.fullmatch(header.lower())
+    return (found[1] or found[2]) if found else ""
 
 
 def _is_of_another_page(headers: Headers) -> bool:
