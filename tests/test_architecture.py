@@ -14,7 +14,15 @@ import pytest
 ROOT = Path(__file__).parent.parent
 FRAMEWORKS = {"torch", "tensorflow", "jax"}
 EXTRAS = {"sklearn", "matplotlib", "scipy", "hypothesis", "pytest", "PIL", "tqdm", "tensorboardX"}
-EXTRAS |= {"cykooz_resizer", "simplejpeg", "click", "safetensors", "pyarrow"}
+EXTRAS |= {
+    "cykooz_resizer",
+    "simplejpeg",
+    "click",
+    "safetensors",
+    "pyarrow",
+    "starlette",
+    "uvicorn",
+}
 # Modules that look at results, and may use an extra inside a function, when they are asked to.
 WITH_EXTRAS = {
     "data": {"PIL", "cykooz_resizer", "simplejpeg"},
@@ -22,6 +30,7 @@ WITH_EXTRAS = {
     "evaluation": {"sklearn", "scipy", "matplotlib", "PIL"},
     "callbacks": {"matplotlib", "tensorboardX"},
     "index": {"scipy", "safetensors"},
+    "server": {"starlette", "uvicorn"},
     "command_line": {"click", "pyarrow"},
 }
 # Floors of the house: a module imports from floors below its own, or from its own package.
@@ -45,7 +54,7 @@ FLOORS = {
             "page",
             "health evaluation neighbors",
             "callbacks index",
-            "recipes testing",
+            "recipes testing server",
             "command_line",
         )
     )
@@ -265,7 +274,7 @@ def test_importing_the_core_loads_no_extra_and_nothing_that_only_looks_at_result
     assert "instdisc_core.model" in loaded
     assert not {name.split(".")[0] for name in loaded} & EXTRAS
     above_the_model = {f"instdisc_core.{n}" for n, f in FLOORS.items() if f > FLOORS["model"]}
-    assert len(above_the_model) == 9
+    assert len(above_the_model) == 10
     assert not {".".join(name.split(".")[:2]) for name in loaded} & above_the_model
 
 

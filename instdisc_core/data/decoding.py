@@ -96,6 +96,19 @@ def shape_of(data: bytes) -> tuple[int, int]:
         raise ValueError(reason(error)) from error
 
 
+def num_pixels(data: bytes) -> int:
+    """How many pixels an image file says it has; none is decoded, as ``shape_of`` does for PNG.
+
+    Raises:
+        ValueError: see ``decode``.
+    """
+    try:
+        width, height = _opened(data, None).size
+        return width * height
+    except Exception as error:  # Pillow's readers fail with exceptions of many types
+        raise ValueError(reason(error)) from error
+
+
 def _upright(
     image: "bytes | PIL.Image.Image", size: tuple[int, int] | None
 ) -> "np.ndarray | PIL.Image.Image":

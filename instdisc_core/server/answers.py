@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from instdisc_core.data import decode
-from instdisc_core.data.decoding import shape_of
+from instdisc_core.data.decoding import num_pixels
 from instdisc_core.data.labels import by_folder
 from instdisc_core.data.names import printable
 from instdisc_core.index import ImageIndex
@@ -102,9 +102,9 @@ class Answers:
         Raises:
             ValueError: not an image, one with too many pixels, or an index without a model.
         """
-        height, width = shape_of(data)
-        if height * width > MAX_PIXELS:
-            raise ValueError(f"{width} x {height} pixels, more than {MAX_PIXELS}")
+        pixels_there = num_pixels(data)
+        if pixels_there > MAX_PIXELS:
+            raise ValueError(f"{pixels_there} pixels, more than {MAX_PIXELS}")
         if self.index.size is None:
             raise ValueError("the index does not know the size of its images")
         with self._model:
