@@ -44,7 +44,9 @@ JOINING = (
     "encoders",
     "evaluation",
     "heads",
+    "page",
     "recipes",
+    "server",
     "testing",
 )
 ROOT = Path(__file__).parent.parent
