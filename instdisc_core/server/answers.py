@@ -46,9 +46,10 @@ class Answers:
 
     def photos(self, text: str, part: slice) -> Answer:
         """Images whose names hold every word of a text."""
-        words = text.lower().split()
-        found = [i for i, name in enumerate(self._lower) if all(word in name for word in words)]
-        return self._list(found, part)
+        words, found = text.lower().split(), range(len(self.names))
+        if not words:
+            return self._list(found, part)
+        return self._list([i for i in found if all(w in self._lower[i] for w in words)], part)
 
     def image(self, index: int, part: slice) -> Answer:
         """The neighbors of an image."""
@@ -142,13 +143,14 @@ class Answers:
             raise self._results[what]
         return self._results[what]
 
-    def _item(self, index: int, score: float | None = None) -> Answer:
+    def _item(self, index: int) -> Answer:
         label = None if self.labels is None else self.labels[index]
-        return {"id": index, "name": self.names[index], "label": label, "score": score}
+        return {"id": index, "name": self.names[index], "label": label, "score": None}
 
     def _list(
         self, found: Sequence[int] | np.ndarray, part: slice, scores: np.ndarray | None = None
     ) -> Answer:
-        values = [None] * len(found) if scores is None else [round(float(s), 3) for s in scores]
-        pairs = zip(found[part], values[part], strict=True)
-        return {"total": len(found), "items": [self._item(int(i), score) for i, score in pairs]}
+        items = [self._item(int(i)) for i in found[part]]
+        for item, score in zip(items, () if scores is None else scores[part], strict=False):
+            item["score"] = round(float(score), 3)
+        return {"total": len(found), "items": items}

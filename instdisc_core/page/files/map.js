@@ -116,14 +116,15 @@ class MapView {
     const picture = context.createImageData(canvas.width, canvas.height);
     const pixels = new Uint32Array(picture.data.buffer).fill(back);
     const dot = Math.max(2, Math.round(ratio * (seen.length < 3000 ? 5 : seen.length < 20000 ? 3 : 2)));
+    const [line, lines] = [canvas.width, canvas.height];
     for (const i of seen) {
       const x = Math.round((this.left + points[2 * i] * scale) * ratio - dot / 2);
       const y = Math.round((this.top + points[2 * i + 1] * scale) * ratio - dot / 2);
-      if (x < 0 || y < 0 || x + dot > canvas.width || y + dot > canvas.height) continue;
+      if (x < 0 || y < 0 || x + dot > line || y + dot > lines) continue;
       const color = this.colored ? colors[this.labels[i] % colors.length] : plain;
       for (let row = 0; row < dot; row += 1) {
-        const start = (y + row) * canvas.width + x;
-        pixels.fill(color, start, start + dot);
+        const start = (y + row) * line + x;
+        for (let at = start; at < start + dot; at += 1) pixels[at] = color; // faster than fill
       }
     }
     context.putImageData(picture, 0, 0);
