@@ -38,7 +38,7 @@ class Contents:
         neighbors: indices ``(n, k)``, or None.
         similarities: cosines ``(n, k)``, or None.
         rows: queries with their neighbors, as a list.
-        duplicates: groups of indices.
+        duplicates: groups of indices; None if nobody has looked for them.
         outliers: indices, the oddest first.
         outlier_similarities: of each, the mean cosine to the nearest others.
         clusters: for each cluster its indices, the most typical first.
@@ -52,7 +52,7 @@ class Contents:
     neighbors: np.ndarray | None = None
     similarities: np.ndarray | None = None
     rows: Sequence[NeighborRow] = ()
-    duplicates: Sequence[np.ndarray] = ()
+    duplicates: Sequence[np.ndarray] | None = None
     outliers: Sequence[int] | np.ndarray = ()
     outlier_similarities: Sequence[float] | np.ndarray = ()
     clusters: Sequence[np.ndarray] = ()
@@ -77,10 +77,10 @@ class Contents:
                 [int(row.query), row.neighbors.tolist(), _thousandths(row.similarities)]
                 for row in self.rows
             ],
-            "duplicates": [np.asarray(group).tolist() for group in self.duplicates],
+            "duplicates": None if self.duplicates is None else _lists(self.duplicates),
             "outliers": np.asarray(self.outliers, "int64").tolist(),
             "outlierScores": _thousandths(self.outlier_similarities),
-            "clusters": [np.asarray(group).tolist() for group in self.clusters],
+            "clusters": _lists(self.clusters),
             "map": None if self.positions is None else map_steps(self.positions),
             **self.files,
         }
@@ -107,6 +107,10 @@ def map_steps(positions: np.ndarray) -> list[int]:
     low = positions.min(axis=0)
     extent = float((positions.max(axis=0) - low).max()) or 1.0
     return np.round((positions - low) * (MAP_STEPS / extent)).astype(int).ravel().tolist()
+
+
+def _lists(groups: Sequence[np.ndarray]) -> list[list[int]]:
+    return [np.asarray(group).tolist() for group in groups]
 
 
 def _thousandths(similarities: Sequence[float] | np.ndarray) -> list[int]:

@@ -18,13 +18,13 @@ class LocalStore {
     this.places = new Map(); // of queries among the rows
     page.rows.forEach(([query], place) => this.places.set(query, place));
     this.tabs = [
-      ["rows", "Neighbors", page.rows.length],
+      ["rows", "Neighbors", page.rows.length || null],
       ["photos", "Photos", this.total],
-      ["duplicates", "Near-duplicates", page.duplicates.length],
-      ["outliers", "Outliers", page.outliers.length],
-      ["clusters", "Clusters", page.clusters.length],
-      ["map", "Map", page.map ? this.total : 0],
-    ].filter(([, , count]) => count > 0);
+      ["duplicates", "Near-duplicates", page.duplicates?.length ?? null],
+      ["outliers", "Outliers", page.outliers.length || null],
+      ["clusters", "Clusters", page.clusters.length || null],
+      ["map", "Map", page.map ? this.total : null],
+    ].filter(([, , count]) => count !== null);
   }
 
   item(id, score = null) {
