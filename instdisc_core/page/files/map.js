@@ -115,7 +115,8 @@ class MapView {
     const colors = COLORS.map(argb);
     const picture = context.createImageData(canvas.width, canvas.height);
     const pixels = new Uint32Array(picture.data.buffer).fill(back);
-    const dot = Math.max(2, Math.round(ratio * (seen.length < 3000 ? 5 : seen.length < 20000 ? 3 : 2)));
+    const wanted = Math.sqrt((0.15 * width * height) / Math.max(1, seen.length)); // less if crowded
+    const dot = Math.round(ratio * Math.max(2, Math.min(6, wanted)));
     const [line, lines] = [canvas.width, canvas.height];
     for (const i of seen) {
       const x = Math.round((this.left + points[2 * i] * scale) * ratio - dot / 2);
