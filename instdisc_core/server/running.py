@@ -51,7 +51,7 @@ def bound(host: str, port: int) -> Address:
             f"Received: port {port} of {host}, {why}. Expected a free one. "
             "Choose another one with --port; 0 takes any."
         ) from error
-    name = {"0.0.0.0": socket.gethostname(), "::": socket.gethostname()}.get(host, host)
+    name = socket.gethostname() if host in ("", "0.0.0.0", "::") else host  # "" is every address
     name = f"[{name}]" if ":" in name else name
     return Address(listener, f"http://{name}:{listener.getsockname()[1]}/")
 

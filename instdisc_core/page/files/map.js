@@ -213,6 +213,7 @@ class MapView {
   }
 
   down(event) {
+    if (event.button !== 0) return;
     this.canvas.setPointerCapture(event.pointerId);
     this.pointers.set(event.pointerId, [event.offsetX, event.offsetY]);
     this.moved = this.pointers.size > 1;
@@ -239,7 +240,7 @@ class MapView {
   }
 
   up(event) {
-    this.pointers.delete(event.pointerId);
+    if (!this.pointers.delete(event.pointerId)) return;
     const found = this.moved ? null : this.nearest(event.offsetX, event.offsetY, this.drawn ? 40 : 14);
     if (found !== null) location.hash = `#/image/${found}`;
   }
