@@ -16,13 +16,16 @@ ROOT = Path(__file__).parent.parent
 FRAMEWORKS = {"torch", "tensorflow", "jax"}
 EXTRAS = {"sklearn", "matplotlib", "scipy", "hypothesis", "pytest", "PIL", "tqdm", "tensorboardX"}
 EXTRAS |= {"cykooz_resizer", "simplejpeg", "click", "safetensors", "pyarrow", "faiss"}
+EXTRAS |= {"starlette", "uvicorn"}
 # Modules that look at results, and may use an extra inside a function, when they are asked to.
 WITH_EXTRAS = {
     "data": {"PIL", "cykooz_resizer", "simplejpeg"},
+    "page": {"PIL"},
     "evaluation": {"sklearn", "scipy", "matplotlib", "PIL"},
     "callbacks": {"matplotlib", "tensorboardX"},
     "index": {"scipy", "safetensors"},
     "exports": {"faiss", "pyarrow"},
+    "server": {"starlette", "uvicorn"},
     "command_line": {"click"},
 }
 # Floors of the house: a module imports from floors below its own, or from its own package.
@@ -43,9 +46,10 @@ FLOORS = {
             "embedding_model",
             "instance_model frozen_encoder",
             "model nnclr pic",
+            "page",
             "health evaluation",
             "callbacks index",
-            "exports recipes testing",
+            "exports recipes testing server",
             "command_line",
         )
     )

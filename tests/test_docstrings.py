@@ -45,7 +45,9 @@ JOINING = (
     "evaluation",
     "exports",
     "heads",
+    "page",
     "recipes",
+    "server",
     "testing",
 )
 ROOT = Path(__file__).parent.parent

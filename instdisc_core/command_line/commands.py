@@ -6,6 +6,7 @@ from instdisc_core.command_line.exporting import export_found
 from instdisc_core.command_line.group import Commands
 from instdisc_core.command_line.questions import clusters, duplicates, outliers, search
 from instdisc_core.command_line.results import report
+from instdisc_core.command_line.serving import serve
 from instdisc_core.command_line.training import embed, index, recipe_list, train
 
 
@@ -27,13 +28,15 @@ def instdisc() -> None:
       instdisc search new.jpg --index found      the photos most like this one
       instdisc duplicates found                  which are nearly the same
       instdisc outliers found                    which are like no other
-      instdisc report found                      pages and pictures of all of it
+      instdisc serve found                       look at all of it in a browser
+      instdisc report found                      the same as files, and lists
 
     Results go to stdout, progress and warnings to stderr. Exit codes: 0 success, 1 an error,
     2 wrong arguments, 130 interrupted.
     """
 
 
-for command in (train, index, embed, search, duplicates, outliers, clusters, report, export_found):
+QUESTIONS = (search, duplicates, outliers, clusters)
+for command in (train, index, embed, *QUESTIONS, serve, report, export_found):
     instdisc.add_command(command)
 instdisc.add_command(recipe_list)

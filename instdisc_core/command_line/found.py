@@ -1,5 +1,6 @@
 """The folder that a training or an index is written to, and that all other commands read."""
 
+import contextlib
 import json
 import os
 from collections.abc import Sequence
@@ -11,6 +12,7 @@ import numpy as np
 from instdisc_core.data import ImageFolder, ImageSource, Manifest, decode
 from instdisc_core.data.names import printable
 from instdisc_core.data.reading import contents, digest
+from instdisc_core.evaluation import layout
 from instdisc_core.files import replacing
 from instdisc_core.index import ImageIndex
 from instdisc_core.validation import require
@@ -96,6 +98,20 @@ class Found:
         manifest = self.index_folder / about["manifest"]["file"]
         size = self.size(index)
         return ImageFolder(self.photos_folder(), size, manifest=manifest, verbose=False)
+
+    def positions(self, index: ImageIndex) -> np.ndarray:
+        """Where a map shows each photo, ``(n, 2)``; computed once."""
+        path, rows = (
+            self.folder / "map.npz",
+            digest(np.ascontiguousarray(index.rows).data.cast("B")),
+        )
+        with contextlib.suppress(OSError, ValueError, KeyError), np.load(path) as stored:
+            if str(stored["rows"]) == rows and stored["positions"].shape == (len(index), 2):
+                return stored["positions"]
+        positions = layout(index.rows)
+        with contextlib.suppress(OSError), replacing(path) as part:  # a folder may be read-only
+            np.savez(part, positions=positions, rows=rows)
+        return positions
 
     def size(self, index: ImageIndex) -> tuple[int, int]:
         """Height and width of the images that the index embeds."""

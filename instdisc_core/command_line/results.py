@@ -1,5 +1,6 @@
 """The command that writes what an index says: a report of pages, pictures and lists."""
 
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +14,11 @@ from instdisc_core.command_line.group import answer, found_argument, json_option
 from instdisc_core.command_line.questions import THRESHOLD
 from instdisc_core.data import ImageFolder
 from instdisc_core.data.names import printable
-from instdisc_core.evaluation import evaluate, plot_tsne
+from instdisc_core.evaluation import TSNEPositions, evaluate, plot_tsne
 from instdisc_core.exports.tables import write_table
 from instdisc_core.index import DEFAULT_THRESHOLD, ImageIndex
+from instdisc_core.index.contents import LEAST
 from instdisc_core.validation import require
-
-QUERIES = 40  # rows of the page of neighbors
-LEAST = 4  # photos, for t-SNE
 
 
 @click.command()
@@ -31,11 +30,12 @@ LEAST = 4  # photos, for t-SNE
 def report(
     found: str, output: str | None, threshold: float, test: str | None, as_json: bool
 ) -> None:
-    """Write pages and pictures of what the embedding found.
+    """Write a web page of all photos, pictures and lists of what the embedding found.
 
-    The page of neighbors, a map of all photos, the curves of the training, and the lists of
-    near-duplicates and of outliers. With --test also accuracies, if photos are in a subfolder for
-    each class.
+    The page, index.html, needs no server: neighbors of each photo, near-duplicates, outliers,
+    clusters, a map and a search for names. Next to it are a picture of the map, the curves of the
+    training, and lists. With --test also accuracies, if photos are in a subfolder for each class.
+    Run again, it makes only the thumbnails of photos that are new.
 
     \b
     Examples:
@@ -51,12 +51,19 @@ def report(
         target.mkdir(parents=True, exist_ok=True)
         groups = _lists(target, index, threshold)
         written = ["near-duplicates.csv", "outliers.csv"]
-        queries = np.linspace(0, len(index) - 1, min(QUERIES, len(index))).astype(int)
-        pages = index.retrieve(photos, photos, min(9, len(index) - 1), np.unique(queries))
-        pages.save_html(target / "neighbors.html", "Nearest neighbors")
-        written.append("neighbors.html")
-        if len(index) >= LEAST:
-            plot_tsne(index.rows, photos, target / "tsne.png")
+        positions = folder.positions(index) if len(index) >= LEAST else None
+        index.save_page(
+            target,
+            photos,
+            photos.folder.name,
+            threshold=threshold,
+            positions=positions,
+            verbose=sys.stderr.isatty(),
+        )
+        written.append("index.html")
+        if positions is not None:
+            found_positions = TSNEPositions(positions, np.arange(len(index)))
+            plot_tsne(index.rows, photos, target / "tsne.png", found=found_positions)
             written.append("tsne.png")
         log = folder.folder / "log.csv"
         if log.exists():

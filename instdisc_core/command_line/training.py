@@ -97,7 +97,7 @@ def train(
     place = printable(output)
     done = "was there already" if is_trained else f"took {result['seconds']:.0f} s"
     text = f"{place} holds a model and an index of {len(photos)} photos; the training {done}.\n"
-    text += f"Next: instdisc duplicates {place}; instdisc report {place}"
+    text += f"Next: instdisc serve {place}"
     answer(as_json, result, lambda: click.echo(text))
 
 

@@ -1,11 +1,12 @@
 """A data set that can be indexed as a source of images."""
 
+from collections.abc import Callable
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from instdisc_core.data.decoding import decode
+from instdisc_core.data.decoding import decode, thumbnail
 from instdisc_core.data.labels import Labels, is_inferred, numbered
 from instdisc_core.data.manifest import Manifest
 from instdisc_core.data.source import ImageSource, fits
@@ -65,9 +66,17 @@ class ImageDataset(ImageSource):
             self._keep(pixels)
             self.manifest = Manifest.of_pixels(names, pixels)
 
+    def thumbnail(self, index: int, side: int = 160) -> np.ndarray:
+        """See ``ImageSource``."""
+        return self._read(index, lambda image: thumbnail(image, side))
+
     def _decode(self, index: int) -> np.ndarray:
+        return self._read(index, lambda image: decode(image, self.size))
+
+    def _read(self, index: int, make: Callable[[Any], np.ndarray]) -> np.ndarray:
+        """What ``make`` returns for the image of an element."""
         try:
-            return decode(pixels_of(self.dataset[index], self._image), self.size)
+            return make(pixels_of(self.dataset[index], self._image))
         except ValueError as error:
             raise ValueError(
                 f"Received: element {index} of the data set, which is not an image ({error}). "

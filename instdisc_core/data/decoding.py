@@ -69,6 +69,19 @@ def decode(
         raise ValueError(reason(error)) from error
 
 
+def thumbnail(image: "bytes | np.ndarray | PIL.Image.Image", side: int) -> np.ndarray:
+    """Pixels of the whole image, uint8, RGB, its longer side at most ``side``; see ``decode``."""
+    from PIL import Image
+
+    found = _from_array(image) if isinstance(image, np.ndarray) else _upright(image, (side, side))
+    try:
+        small = _rgb(Image.fromarray(found) if isinstance(found, np.ndarray) else found)
+        small.thumbnail((side, side), Image.Resampling.LANCZOS)
+        return np.asarray(small)
+    except (MemoryError, OSError) as error:
+        raise ValueError(reason(error)) from error
+
+
 def shape_of(data: bytes) -> tuple[int, int]:
     """Height and width in pixels of an image file, upright as its EXIF says, from its header.
 
@@ -79,6 +92,19 @@ def shape_of(data: bytes) -> tuple[int, int]:
         opened = _opened(data, None)
         width, height = opened.size
         return (width, height) if _orientation(opened) >= 5 else (height, width)
+    except Exception as error:  # Pillow's readers fail with exceptions of many types
+        raise ValueError(reason(error)) from error
+
+
+def num_pixels(data: bytes) -> int:
+    """How many pixels an image file says it has; none is decoded, as ``shape_of`` does for PNG.
+
+    Raises:
+        ValueError: see ``decode``.
+    """
+    try:
+        width, height = _opened(data, None).size
+        return width * height
     except Exception as error:  # Pillow's readers fail with exceptions of many types
         raise ValueError(reason(error)) from error
 

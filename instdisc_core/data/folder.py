@@ -2,13 +2,13 @@
 
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 
-from instdisc_core.data.decoding import decode
+from instdisc_core.data.decoding import decode, thumbnail
 from instdisc_core.data.labels import Labels, by_folder
 from instdisc_core.data.listing import image_files
 from instdisc_core.data.names import printable
@@ -134,7 +134,15 @@ class ImageFolder(ImageSource):
         if verbose:
             self._print_summary(place, manifest)
 
+    def thumbnail(self, index: int, side: int = 160) -> np.ndarray:
+        """See ``ImageSource``."""
+        return self._read(index, lambda data: thumbnail(data, side))
+
     def _decode(self, index: int) -> np.ndarray:
+        return self._read(index, lambda data: decode(data, self.size))
+
+    def _read(self, index: int, make: Callable[[bytes], np.ndarray]) -> np.ndarray:
+        """What ``make`` returns for the bytes of a file."""
         path = self.folder / self.names[index]
         try:
             data, status = contents(path, self.max_bytes)
@@ -142,7 +150,7 @@ class ImageFolder(ImageSource):
             is_same = (status.st_size, status.st_mtime_ns) == seen
             if not is_same and digest(data) != self.manifest.digests[index]:
                 raise ValueError("its content has changed")
-            return decode(data, self.size)
+            return make(data)
         except ValueError as error:
             raise ValueError(
                 f"Received: {printable(str(path))}, instance {index}, which cannot be read "

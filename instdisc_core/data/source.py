@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from instdisc_core.data.batches import ImageBatches
+from instdisc_core.data.decoding import thumbnail
 from instdisc_core.data.manifest import Manifest
 from instdisc_core.data.order import SlidingWindow
 from instdisc_core.validation import check_indices, require, require_count
@@ -78,6 +79,15 @@ class ImageSource:
     def image(self, index: int) -> np.ndarray:
         """Pixels ``(height, width, 3)`` of one image, uint8."""
         return self._decode(index) if self._pixels is None else self._pixels[index]
+
+    def thumbnail(self, index: int, side: int = 160) -> np.ndarray:
+        """The whole image, its longer side at most ``side`` pixels, uint8.
+
+        It is made from the file, or from the image as the data set holds it, where there is one.
+
+        Example: ``small = photos.thumbnail(3, side=16)``
+        """
+        return thumbnail(self.image(index), side)
 
     def images(self, indices: ArrayLike | None = None) -> np.ndarray:
         """Pixels ``(len(indices), height, width, 3)``, uint8, decoded in parallel.
@@ -198,6 +208,10 @@ class _Subset(ImageSource):
             whole.workers,
             None if whole._pixels is None else whole._pixels[chosen],
         )
+
+    def thumbnail(self, index: int, side: int = 160) -> np.ndarray:
+        """See ``ImageSource``."""
+        return self.whole.thumbnail(int(self.indices[index]), side)
 
     def _decode(self, index: int) -> np.ndarray:
         return self.whole.image(int(self.indices[index]))

@@ -14,8 +14,8 @@ from numpy.typing import ArrayLike
 from instdisc_core.bank_ops import BankOps
 from instdisc_core.data import ImageSource
 from instdisc_core.data.names import printable
-from instdisc_core.evaluation.html_page import neighbor_page
-from instdisc_core.evaluation.labels import common_labels
+from instdisc_core.evaluation.html_page import page_of_rows
+from instdisc_core.evaluation.labels import CommonLabels, common_labels
 from instdisc_core.evaluation.nearest import nearest
 from instdisc_core.evaluation.pictures import Tile, draw_neighbors
 from instdisc_core.evaluation.positions import positions_in
@@ -59,10 +59,15 @@ class Retrieval:
     @cached_property
     def _same_class(self) -> np.ndarray | None:
         """Whether each neighbor has its query's label, ``(q, k)``; None without labels."""
+        labels = self.labels
+        return labels and labels.train[self.neighbors] == labels.test[self.indices][:, None]
+
+    @cached_property
+    def labels(self) -> CommonLabels | None:
+        """Labels of the gallery and of the queries in one numbering; None if either has none."""
         if self.queries.labels is None or self.gallery.labels is None:
             return None
-        labels = common_labels(self.gallery, self.queries)
-        return labels and labels.train[self.neighbors] == labels.test[self.indices][:, None]
+        return common_labels(self.gallery, self.queries)
 
     def best(self, count: int) -> "Retrieval":
         """The queries with the best neighbors, best first: by agreement, then by similarity."""
@@ -109,16 +114,16 @@ class Retrieval:
         figure.savefig(path, dpi=110)
 
     def save_html(self, path: str | os.PathLike, title: str = "Nearest neighbors") -> None:
-        """Write one HTML file, images included, with one row for each query.
+        """Write one HTML file, thumbnails included, with one row for each query.
 
-        A name that is not valid UTF-8 is shown with replacement characters.
+        Each image is in it once. A name that is not valid UTF-8 is shown with replacement
+        characters. ``ImageIndex.save_page`` writes a page of all images.
 
         Args:
             path: of the HTML file.
             title: of the page.
         """
-        text = neighbor_page(self.tiles(), title, legend=self._same_class is not None)
-        Path(path).write_text(text, encoding="utf-8")
+        Path(path).write_text(page_of_rows(self, title), encoding="utf-8")
 
     def _ranked(self, count: int, sign: int) -> "Retrieval":
         require_count("count", count)

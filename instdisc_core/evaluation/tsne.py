@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from matplotlib.figure import FigureBase
 
 
+MOST_CELLS, SIDE = 24, 64  # of the grid of thumbnails to each side; pixels of a thumbnail
+
+
 class TSNEPositions(NamedTuple):
     """Where t-SNE puts the images.
 
@@ -29,6 +32,25 @@ class TSNEPositions(NamedTuple):
     indices: np.ndarray
 
 
+def tsne(embeddings: ArrayLike, num_images: int = 2000, seed: int = 0) -> TSNEPositions:
+    """Positions in two dimensions by t-SNE; see ``plot_tsne``.
+
+    Example: ``tsne(embeddings, num_images=20).positions``
+    """
+    from sklearn.manifold import TSNE
+
+    rows = ops.convert_to_numpy(embeddings)
+    require(len(rows) >= 4, f"{len(rows)} images", "at least 4")
+    require_finite("embeddings", rows)
+    require_count("num_images", num_images)
+    require(num_images >= 4, f"num_images={num_images}", "at least 4")
+    count = min(num_images, len(rows))
+    chosen = np.sort(np.random.default_rng(seed).permutation(len(rows))[:count])
+    perplexity = min(30.0, (count - 1) / 3)
+    t_sne = TSNE(perplexity=perplexity, init="pca", random_state=seed)
+    return TSNEPositions(t_sne.fit_transform(rows[chosen]), chosen)
+
+
 def plot_tsne(
     embeddings: ArrayLike,
     source: ImageSource,
@@ -36,17 +58,20 @@ def plot_tsne(
     num_images: int = 2000,
     seed: int = 0,
     title: str = "",
+    found: TSNEPositions | None = None,
 ) -> TSNEPositions:
     """Draw the embeddings in two dimensions by t-SNE, as PNG.
 
     Args:
         embeddings: unit rows ``(n, embedding_dim)``.
         source: the ImageSource of the images. With labels of up to ten classes each image is a
-            point in the color of its class; otherwise thumbnails are drawn.
+            point in the color of its class; otherwise thumbnails of the originals are drawn on a
+            grid, and below it is written how many found no place.
         path: of the PNG file.
         num_images: at most this many are drawn, chosen at random.
         seed: of the choice and of t-SNE.
         title: of the picture.
+        found: positions to draw, such as those of ``tsne``; None computes them.
 
     Returns:
         TSNEPositions of the images that were drawn.
@@ -63,9 +88,9 @@ def plot_tsne(
     from matplotlib.figure import Figure
 
     figure = Figure((8, 8), layout="constrained")
-    found = draw_tsne(figure, embeddings, source, num_images, seed, title)
-    figure.savefig(path, dpi=110)
-    return found
+    drawn = draw_tsne(figure, embeddings, source, num_images, seed, title, found)
+    figure.savefig(path, dpi=150)
+    return drawn
 
 
 def draw_tsne(
@@ -75,6 +100,7 @@ def draw_tsne(
     num_images: int = 2000,
     seed: int = 0,
     title: str = "",
+    found: TSNEPositions | None = None,
 ) -> TSNEPositions:
     """Draw the picture of ``plot_tsne`` into a Matplotlib Figure or SubFigure.
 
@@ -85,31 +111,25 @@ def draw_tsne(
     draw_tsne(Figure(layout="constrained"), embeddings, photos)
     ```
     """
-    from sklearn.manifold import TSNE
-
     rows = ops.convert_to_numpy(embeddings)
     require(
         len(rows) == len(source),
         f"{len(rows)} embeddings of {len(source)} images",
         "one for each image",
     )
-    require(len(source) >= 4, f"{len(source)} images", "at least 4")
-    require_finite("embeddings", rows)
-    require_count("num_images", num_images)
-    require(num_images >= 4, f"num_images={num_images}", "at least 4")
-    count = min(num_images, len(source))
-    chosen = np.sort(np.random.default_rng(seed).permutation(len(source))[:count])
-    perplexity = min(30.0, (count - 1) / 3)
-    t_sne = TSNE(perplexity=perplexity, init="pca", random_state=seed)
-    found = TSNEPositions(t_sne.fit_transform(rows[chosen]), chosen)
+    found = tsne(rows, num_images, seed) if found is None else found
 
     axis = figure.subplots()
     axis.set(xticks=[], yticks=[], aspect="equal")
     axis.set_title(printable(title), parse_math=False)
     if source.labels is not None and len(np.unique(source.labels)) <= len(COLORS):
         _draw_points(figure, axis, found, source)
+        shown = len(found.indices)
     else:
-        _draw_thumbnails(axis, found, source)
+        shown = _draw_thumbnails(axis, found, source)
+    left_out = len(source) - shown
+    if left_out:
+        axis.set_xlabel(f"{shown:,} of {len(source):,} images; {left_out:,} are left out")
     return found
 
 
@@ -130,15 +150,28 @@ def _draw_points(
         text.set(text=printable(str(name)), parse_math=False)
 
 
-def _draw_thumbnails(axis: "Axes", found: TSNEPositions, source: ImageSource) -> None:
-    """The images on a grid; where two fall into one cell, only the first is drawn."""
-    low, high = found.positions.min(axis=0), found.positions.max(axis=0)
-    side = (high - low).max() / 30
-    axis.set(xlim=(low[0] - side, high[0] + side), ylim=(low[1] - side, high[1] + side))
-    taken = set()
-    for (x, y), i in zip(found.positions, found.indices, strict=True):
-        cell = int(x // side), int(y // side)
-        if cell not in taken:
-            taken.add(cell)
-            left, bottom = cell[0] * side, cell[1] * side
-            axis.imshow(source.image(i), extent=(left, left + side, bottom, bottom + side))
+def _draw_thumbnails(axis: "Axes", found: TSNEPositions, source: ImageSource) -> int:
+    """The images on a grid over the whole picture; returns how many found a place.
+
+    Each is drawn in its own cell, or in the nearest free one next to it.
+    """
+    cells = int(np.clip(np.ceil(1.2 * np.sqrt(len(found.indices))), 6, MOST_CELLS))
+    low, extent = found.positions.min(axis=0), np.ptp(found.positions, axis=0)
+    places = (found.positions - low) / np.where(extent > 0, extent, 1) * (cells - 0.001)
+    axis.set(xlim=(0, cells), ylim=(0, cells))
+    steps = np.array([(x, y) for x in (-1, 0, 1) for y in (-1, 0, 1)])
+    taken: dict[tuple[int, int], int] = {}
+    for place, i in zip(places, found.indices, strict=True):
+        around = np.floor(place).astype(int) + steps
+        inside = around[np.all((around >= 0) & (around < cells), axis=1)]
+        distances = np.sum((inside + 0.5 - place) ** 2, axis=1)
+        for x, y in inside[np.argsort(distances, kind="stable")]:
+            if (x, y) not in taken:
+                taken[x, y] = int(i)
+                break
+    for (x, y), i in taken.items():
+        image = source.thumbnail(i, SIDE)
+        half = np.array(image.shape[1::-1]) / max(image.shape[:2]) / 2
+        left, bottom = np.array((x, y)) + 0.5 - half
+        axis.imshow(image, extent=(left, left + 2 * half[0], bottom, bottom + 2 * half[1]))
+    return len(taken)

@@ -1,5 +1,6 @@
 """Embeddings, which image each is of, and the encoder they are from."""
 
+import os
 from functools import cached_property
 
 import numpy as np
@@ -7,13 +8,15 @@ from keras import ops
 from numpy.typing import ArrayLike
 
 from instdisc_core.bank_ops import BankOps
-from instdisc_core.data import ImageSource, Manifest
+from instdisc_core.data import ImageFolder, ImageSource, Manifest
 from instdisc_core.embedding_model import EmbeddingModel
 from instdisc_core.evaluation.nearest import nearest
 from instdisc_core.index import structure
+from instdisc_core.index.contents import page_contents
 from instdisc_core.index.embedder import embedder_of, mirrored_embeddings, weights_digest
 from instdisc_core.index.near_duplicates import DEFAULT_THRESHOLD, NearDuplicates, near_duplicates
 from instdisc_core.index.structure import ImageClusters, Outliers
+from instdisc_core.page import save_page
 from instdisc_core.types import SearchResult, Tensor
 from instdisc_core.validation import (
     UNIT_TOLERANCE,
@@ -133,6 +136,46 @@ class EmbeddedImages:
         Example: ``ImageIndex(embeddings, photos).diverse_subset(5)``
         """
         return structure.diverse_subset(self.rows, n)
+
+    def save_page(
+        self,
+        folder: str | os.PathLike,
+        images: ImageSource,
+        title: str = "Photos",
+        k: int = 20,
+        threshold: float = DEFAULT_THRESHOLD,
+        num_outliers: int = 200,
+        num_clusters: int = 20,
+        positions: np.ndarray | None = None,
+        seed: int = 0,
+        verbose: bool = False,
+    ) -> None:
+        """Write a web page of all images: ``index.html`` and a folder next to it, for any browser.
+
+        It has neighbors, near-duplicates, outliers, clusters, a map and a search for names, and
+        needs no server. A thumbnail that is there already is kept. Each image of an ImageFolder
+        has a link to its file.
+
+        Args:
+            folder: its path; it is created if it does not exist.
+            images: the ImageSource of the images in the index. Labels give frames and colors.
+            title: of the page.
+            k: neighbors of each image.
+            threshold: see ``near_duplicates``.
+            num_outliers, num_clusters: how many of them, at most.
+            positions: ``(n, 2)``, where the map shows each image; None is ``evaluation.layout``.
+            seed: of map and clusters.
+            verbose: show a progress bar for 1,000 or more thumbnails.
+
+        Raises:
+            ValueError: other images than those of the index.
+
+        Example: ``ImageIndex(embeddings, photos).save_page("page", photos, num_clusters=4)``
+        """
+        self.manifest.check(images.manifest, "a page")
+        parts = title, k, threshold, num_outliers, num_clusters, positions, seed
+        originals = images.folder if isinstance(images, ImageFolder) else None
+        save_page(folder, page_contents(self, images, *parts), images, originals, verbose)
 
     def embed(
         self, images: ImageSource, batch_size: int = 256, verbose: bool = False

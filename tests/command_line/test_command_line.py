@@ -4,8 +4,11 @@ import csv
 import json
 import re
 import shutil
+import signal
+import socket
 import subprocess
 import sys
+import urllib.request
 import warnings
 from pathlib import Path
 
@@ -21,6 +24,7 @@ pytest.importorskip("click", reason="what the command line is written with")
 
 from click.testing import CliRunner
 
+from instdisc_core.command_line import found as found_module
 from instdisc_core.command_line import training
 from instdisc_core.command_line.commands import instdisc
 from instdisc_core.command_line.group import one_line
@@ -191,18 +195,82 @@ def test_an_encoder_that_was_trained_elsewhere_is_taken(run):
     assert ImageIndex.load("by-own/index").rows.shape == (11, 3)
 
 
-def test_the_report_is_pages_pictures_and_lists(run):
+def test_the_report_is_a_page_pictures_and_lists(run, monkeypatch):
     found = run("report", "--json")
     assert found["files"] == [
-        "near-duplicates.csv", "outliers.csv", "neighbors.html", "tsne.png", "log.png"
+        "near-duplicates.csv", "outliers.csv", "index.html", "tsne.png", "log.png"
     ]  # fmt: skip
     for name in found["files"]:
         assert Path("found/report", name).stat().st_size > 10
     assert len(Path("found/report/outliers.csv").read_text().splitlines()) == 12
+    script = Path("found/report/page/data.js").read_text()
+    assert all(f'"{name}"' in script for name in ImageIndex.load("found/index").names)
+    made = {path: path.stat().st_mtime_ns for path in Path("found/report").rglob("*.webp")}
+    assert len(made) == 10, "a copy has the same"
+    with monkeypatch.context() as patch:
+        patch.setattr(found_module, "layout", None)  # what was computed is kept
+        run("report")
+    assert made == {path: path.stat().st_mtime_ns for path in made}
     run("report", "--test", "photos", "--output", "evaluated")
     assert (
         json.loads(Path("evaluated/report.json").read_text())["about"]["trained_on_train"] is False
     )
+
+
+@pytest.fixture
+def server(monkeypatch):
+    """A server that asks itself for its page, and is interrupted then."""
+    pytest.importorskip("httpx2", reason="what its test client is written with")
+    from starlette.testclient import TestClient
+
+    from instdisc_core import server
+
+    asked = []
+
+    def run(app, listener):
+        host = f"http://127.0.0.1:{listener.getsockname()[1]}"
+        asked.append(TestClient(app, host).get("/").status_code)
+        listener.close()
+
+    monkeypatch.setattr(server, "run", run)
+    return asked
+
+
+def test_a_server_says_where_it_is(run, server, monkeypatch):
+    opened = []
+    monkeypatch.setattr("webbrowser.open", opened.append)
+    assert re.match(r"11 photos at http://127.0.0.1:\d+/\n", run("serve", "found", "-p", "0"))
+    assert not opened
+    found = run("serve", "--port", "0", "--open", "--json")
+    assert opened == [found["url"]]
+    assert server == [200, 200]
+    for host in (
+        "0.0.0.0",
+        "127.0.0.2",
+    ):  # others may reach it: with a token, which it was not told
+        found = run("serve", "-p", "0", "--host", host, "--json")
+        assert len(found["url"].partition("/?token=")[2]) == 32
+    assert server[2:] == [403, 403]
+
+
+def test_a_port_in_use_is_an_error_of_one_line(run):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        assert f"port {port} of 127.0.0.1, which is in use" in run("serve", "-p", port, code=1)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="signals are others there")
+def test_a_server_ends_well_when_it_is_interrupted(run):
+    code = "from instdisc_core.command_line import main; main()"
+    command = [sys.executable, "-c", code, "serve", "found", "-p", "0", "--json"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        said = b"".join(iter(process.stdout.readline, b"}\n")) + b"}"
+        url = json.loads(said)["url"]
+        with urllib.request.urlopen(url) as answer:
+            assert b"<main" in answer.read()
+        process.send_signal(signal.SIGINT)
+        _, errors = process.communicate(timeout=60)
+    assert (process.returncode, errors) == (0, b"")
 
 
 def test_an_export_has_the_photos_and_their_paths(run):

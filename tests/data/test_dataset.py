@@ -101,3 +101,11 @@ def test_memory_stays_flat_over_an_epoch_of_files(tmp_path):
     for step in range(40, 200):
         batches[step]
     assert resident_bytes() - before < 8 * 2**20
+
+
+def test_a_thumbnail_is_made_from_the_image_as_the_data_set_has_it():
+    pixels = np.zeros((50, 100, 3), "uint8")
+    photos = ImageDataset([{"image": pixels}, {"image": pixels[:, :, 0]}], size=8)
+    for i in range(2):
+        assert photos.thumbnail(i).shape == (50, 100, 3)
+        assert photos.thumbnail(i, side=20).shape == (10, 20, 3)

@@ -1,5 +1,8 @@
 """Small images and embeddings that several tests of evaluation share."""
 
+import json
+import re
+
 import keras
 import numpy as np
 from models import small_model
@@ -76,3 +79,8 @@ def shown(labels):
     source = named(6, labels)
     indices, neighbors = np.array([0, 3, 5]), np.array([found for _, found, _ in SHOWN])
     return Retrieval(source, source, indices, neighbors, 0.9 - 0.1 * neighbors)
+
+
+def page_data(path):
+    """What the script of a page that is one file, or of ``data.js``, defines."""
+    return json.loads(re.search(r"const PAGE = (.*);\n", path.read_text(encoding="utf-8"))[1])

@@ -3,11 +3,12 @@
 import numpy as np
 import pytest
 from matplotlib.colors import to_hex
+from PIL import Image
 from problems import named
 from sklearn.manifold import TSNE
 
-from instdisc_core.data import ImageArray
-from instdisc_core.evaluation import plot_tsne
+from instdisc_core.data import ImageArray, ImageFolder
+from instdisc_core.evaluation import TSNEPositions, layout, plot_tsne
 
 pytestmark = pytest.mark.framework_independent
 
@@ -63,15 +64,34 @@ def test_with_many_classes_or_none_thumbnails_are_drawn(tmp_path, figures, flat,
     places, chosen = plot_tsne(rows, ImageArray(images, labels), tmp_path / "tsne.png", 20)
     (axis,) = figures[0].axes
     assert not axis.collections
-    assert 10 < len(axis.images) <= 20, "where two would overlap the first is drawn"
-    left, right = axis.get_xlim()
+    low, high = places.min(axis=0), places.max(axis=0)
+    cells = axis.get_xlim()[1]
+    corners = []
     for image in axis.images:
         i = int(image.get_array()[0, 0, 0])
-        x, y = places[chosen.tolist().index(i)]
+        place = (places[chosen.tolist().index(i)] - low) / (high - low) * cells
         west, east, south, north = image.get_extent()
-        assert west <= x <= east
-        assert south <= y <= north
-        assert (east - west) * 33 > right - left > (east - west) * 20
+        corners.append((west, south))
+        assert (east - west, north - south) == (1, 1)
+        assert np.all(np.abs(place - (west + 0.5, south + 0.5)) <= 1.5), "next to its own cell"
+    assert len(set(corners)) == len(corners) > 15
+    assert axis.get_xlabel() == f"{len(corners)} of 30 images; {30 - len(corners)} are left out"
+    assert {0, cells - 1} <= {corner[0] for corner in corners}, "from the left to the right"
+
+
+def test_thumbnails_are_whole_originals_and_positions_may_be_given(tmp_path, figures, flat):
+    Image.fromarray(np.zeros((40, 80, 3), "uint8")).save(tmp_path / "wide.png")
+    for i in range(3):
+        Image.fromarray(np.zeros((50, 50, 3), "uint8")).save(tmp_path / f"{i}.png")
+    source = ImageFolder(tmp_path, 8, duplicates="keep", verbose=False)
+    given = TSNEPositions(np.float32([[0, 0], [1, 0], [0, 1], [1, 1]]), np.arange(4))
+    found = plot_tsne(np.eye(4), source, tmp_path / "tsne.jpg", found=given)
+    assert found is given
+    assert not flat
+    (axis,) = figures[0].axes
+    assert axis.get_xlabel() == ""
+    assert {image.get_array().shape[:2] for image in axis.images} == {(50, 50), (32, 64)}
+    assert sorted(image.get_extent()[3] for image in axis.images) == [1, 1, 5.75, 6]
 
 
 def test_positions_are_those_of_t_sne_and_finite(tmp_path):
@@ -85,3 +105,16 @@ def test_positions_are_those_of_t_sne_and_finite(tmp_path):
     with pytest.raises(ValueError, match=r"embeddings in which 1 of 30 rows .* finite: 7\."):
         plot_tsne(rows, ImageArray(images), tmp_path / "other.png")
     assert not (tmp_path / "other.png").exists()
+
+
+def test_a_layout_puts_the_others_next_to_those_most_like_them(flat):
+    rng = np.random.default_rng(0)
+    angles = np.concatenate([0.02 * rng.random(20), 2 + 0.02 * rng.random(20)])
+    rows = np.stack([np.cos(angles), np.sin(angles)], axis=1).astype("float32")
+    positions = layout(rows, num_images=12)
+    assert positions.shape == (40, 2)
+    assert len(flat) == 1
+    np.testing.assert_allclose(positions, rows, atol=0.05)
+    assert len(np.unique(positions, axis=0)) == 40
+    np.testing.assert_array_equal(layout(rows, num_images=12), positions)
+    np.testing.assert_array_equal(layout(rows), rows)

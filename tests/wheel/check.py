@@ -12,6 +12,8 @@ import instdisc_core  # before Keras, which then runs on JAX
 import keras
 import numpy as np
 
+from instdisc_core.page import page_file
+
 CHECKOUT = Path(__file__).parents[2]
 PACKAGES = {"instdisc_core", "instdisc_torch", "instdisc_tensorflow", "instdisc_jax"}
 
@@ -41,6 +43,8 @@ try:
 except SystemExit as stopped:  # without the extra: one sentence, and no traceback
     said = str(stopped.code)
 assert said.startswith("Error: the command line needs click: pip install"), said
+
+assert "<main" in page_file("index.html"), "the page's files are found where they are installed"
 
 bank = instdisc_core.MemoryBank(10, 4, seed=0)
 features = np.eye(4, dtype="float32")
