@@ -11,7 +11,7 @@ from instdisc_core.host_rows import HostRows, save_pieces, stored_form
 from instdisc_core.types import RowStorage, StorageDtype
 from instdisc_core.validation import UNIT_TOLERANCE, require
 
-BLOCK_ROWS = 2**16
+BLOCK_ROWS = 2**14  # a block should stay in a core's cache
 IN_MEMORY = 2**30  # bytes of rows that a .keras file, which Keras builds in memory, may have
 
 

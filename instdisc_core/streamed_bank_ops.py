@@ -123,11 +123,15 @@ class StreamedBankOps(BankOps):
         """See ``BankOps.require_writable``."""
         self.device_ops.require_writable()
 
+    def settle(self) -> None:
+        """See ``HostCalls.settle``."""
+        self.device_ops.settle()
+
     def dump(self, bank: Any) -> list[np.ndarray]:
         """See ``BankOps.dump``; of HostRows the storage itself, not a copy, and flushed."""
         if not isinstance(bank, HostRows):
             return self.device_ops.dump(bank)
-        self.device_ops.settle()
+        self.settle()
         bank.flush()
         return bank.block(0, bank.shape[0])
 
@@ -135,13 +139,13 @@ class StreamedBankOps(BankOps):
         """See ``BankOps.load``."""
         if not isinstance(bank, HostRows):
             return self.device_ops.load(bank, arrays)
-        self.device_ops.settle()
+        self.settle()
         bank.load(arrays)
         return None
 
     def _blocks(self, bank: HostRows) -> Any:
         """The start of each block of rows, and the block on the device."""
-        self.device_ops.settle()
+        self.settle()
         for start in range(0, bank.shape[0], self.block_rows):
             arrays = bank.block(start, start + self.block_rows)
             yield start, _bank_of([self.device_ops.from_host(np.asarray(a)) for a in arrays])

@@ -67,7 +67,9 @@ class RowFile:
         self._shapes = [((num_rows, embedding_dim), np.dtype(dtype))]
         if dtype == "int8":
             self._shapes.append(((num_rows, 1), np.dtype("float32")))
-        self._lock = FileLock(self.path.with_name(f".{self.path.name}.lock"))
+        # A compiled step writes from other threads than the one that flushes.
+        lock = self.path.with_name(f".{self.path.name}.lock")
+        self._lock = FileLock(lock, thread_local=False)
 
     @property
     def tables(self) -> list[Table]:
