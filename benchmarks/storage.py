@@ -108,7 +108,7 @@ def use(args, path):
             "flush": bank.rows.flush,
         }
         for name, run in runs.items():
-            seconds[name + suffix], _ = harness.timed(lambda run=run: run() or 0)
+            seconds[name + suffix], _ = harness.timed(run)
             print(f"{name + suffix}: {seconds[name + suffix]:.3g} s", file=sys.stderr, flush=True)
     own = bank.lookup(indices[1][:3])
     best = keras.ops.convert_to_numpy(bank.search(own, k=1).indices)[:, 0]

@@ -4,6 +4,7 @@ import os
 import warnings
 import weakref
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 
 import numpy as np
 from keras import ops
@@ -179,7 +180,8 @@ class _State:
 
     def close(self) -> None:
         """Flush, when the rows are deleted or the process ends."""
-        self.flush()
+        with suppress(FileNotFoundError):  # it was removed
+            self.flush()
         if self._file is not None:
             self._file.unlock()
 
