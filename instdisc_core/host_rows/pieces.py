@@ -30,10 +30,10 @@ def save_pieces(store: MutableMapping[str, Any], name: str, array: np.ndarray) -
     """
     size = max(1, PIECE_BYTES // max(1, array[:1].nbytes))
     if len(array) <= size:
-        store[name] = np.asarray(array)
+        store[name] = np.array(array)
         return
     for i, start in enumerate(range(0, len(array), size)):
-        store[f"{name}.{i}"] = np.asarray(array[start : start + size])
+        store[f"{name}.{i}"] = np.array(array[start : start + size])
 
 
 class Pieces:
