@@ -11,9 +11,9 @@ from keras import ops
 from instdisc_core.bank_ops import BankOps, parts
 from instdisc_core.gradients import stopped
 from instdisc_core.host_rows import HostRows, load_pieces
+from instdisc_core.host_storage import host_rows, random_unit_rows, require_sound, save_rows
 from instdisc_core.quantized_rows import QuantizedRows
 from instdisc_core.registry import get_bank_ops
-from instdisc_core.row_storage import host_rows, random_unit_rows, require_sound, save_rows
 from instdisc_core.streamed_bank_ops import streamed
 from instdisc_core.types import RowStorage, SearchResult, StorageDtype, Tensor
 from instdisc_core.validation import (
@@ -225,7 +225,7 @@ class EmbeddingTable(keras.layers.Layer):
 
     def _stored(self) -> tuple[Any, ...]:
         """The variables or arrays that the rows are stored in."""
-        return self.rows.arrays if isinstance(self.rows, HostRows) else parts(self.rows)
+        return tuple(self.rows.arrays) if isinstance(self.rows, HostRows) else parts(self.rows)
 
     def _start(self, dtype: StorageDtype, storage: RowStorage) -> Any:
         if storage is not None:

@@ -34,7 +34,7 @@ FLOORS = {
             "bank_ops data host_rows",
             "registry negative_sampler partition checkpoints",
             "streamed_bank_ops",
-            "row_storage",
+            "host_storage",
             "embedding_table persistent_model",
             "memory_bank support_set class_weights",
             "objectives augmentation encoders heads",

@@ -6,7 +6,7 @@ import pytest
 from differentiation import numpy
 from models import DIM, SIZE, small_model
 
-from instdisc_core import NCE, InstanceDiscrimination, MemoryBank, row_storage
+from instdisc_core import NCE, InstanceDiscrimination, MemoryBank, host_storage
 from instdisc_core.data import ImageArray
 from instdisc_core.evaluation import retrieve, weighted_knn
 from instdisc_core.host_rows import HostRows, RowFile, pieces
@@ -134,7 +134,7 @@ def test_whole_models_and_weights(tmp_path, monkeypatch):
     assert isinstance(loaded, InstanceDiscrimination)
     assert not isinstance(loaded.memory_bank.rows, HostRows)
     np.testing.assert_array_equal(everything(loaded.memory_bank), everything(model.memory_bank))
-    monkeypatch.setattr(row_storage, "IN_MEMORY", 10)
+    monkeypatch.setattr(host_storage, "IN_MEMORY", 10)
     with pytest.raises(ValueError, match=r"Use save_weights"):
         model.save(tmp_path / "model.keras")
     model.save_weights(tmp_path / "model.weights.h5")
@@ -142,6 +142,28 @@ def test_whole_models_and_weights(tmp_path, monkeypatch):
     other.build((None, 6))
     other.load_weights(tmp_path / "model.weights.h5")
     np.testing.assert_array_equal(everything(other.memory_bank), everything(model.memory_bank))
+
+
+@pytest.mark.on_one_backend
+def test_rows_of_weights_that_do_not_fit_the_model_cannot_be_read(tmp_path, monkeypatch):
+    model = small_model(bank_storage=tmp_path / "bank.rows")
+    model.build((None, 6))
+    path = tmp_path / "model.weights.h5"
+    model.save_weights(path)
+
+    def fails(store):
+        raise ValueError("it does not fit")
+
+    monkeypatch.setattr(model.projector, "load_own_variables", fails)
+    before = everything(model.memory_bank)
+    with pytest.raises(ValueError, match="does not fit"):
+        model.load_weights(path)
+    assert model.memory_bank.rows.loads == 1, "Keras loads the projector before the bank"
+    with pytest.raises(ValueError, match=r"Load the weights"):
+        everything(model.memory_bank)
+    monkeypatch.undo()
+    model.load_weights(path)
+    np.testing.assert_array_equal(everything(model.memory_bank), before)
 
 
 def test_its_rows_are_a_gallery_and_neighbors(tmp_path):

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from instdisc_core.host_rows import HostRows, Pieces, RowFile, load_pieces, pieces, save_pieces
-from instdisc_core.row_storage import random_unit_rows
+from instdisc_core.host_storage import random_unit_rows
 
 pytestmark = pytest.mark.framework_independent
 ROWS, DIM = 5, 3

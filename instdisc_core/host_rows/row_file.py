@@ -62,8 +62,12 @@ class RowFile:
         dtype: StorageDtype,
     ) -> None:
         self.path = Path(path).absolute()
-        self.about = {"version": VERSION, "num_rows": num_rows, "embedding_dim": embedding_dim}
-        self.about["dtype"] = dtype
+        self.about = {
+            "version": VERSION,
+            "num_rows": num_rows,
+            "embedding_dim": embedding_dim,
+            "dtype": dtype,
+        }
         self._shapes = [((num_rows, embedding_dim), np.dtype(dtype))]
         if dtype == "int8":
             self._shapes.append(((num_rows, 1), np.dtype("float32")))

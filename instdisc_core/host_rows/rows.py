@@ -38,6 +38,7 @@ class HostRows:
     Attributes:
         shape: ``(num_rows, embedding_dim)``.
         dtype: name of the storage, see ``EmbeddingTable``.
+        loads: how many times all rows have been replaced.
 
     Example:
     ```python
@@ -53,7 +54,7 @@ class HostRows:
         self.arrays = list(arrays)
         self.shape = (int(arrays[0].shape[0]), int(arrays[0].shape[1]))
         self.dtype = str(arrays[0].dtype)
-        self._file = file
+        self.loads = 0
         self._state = _State(file, self.arrays, is_whole)
         weakref.finalize(self, self._state.close)
 
@@ -120,6 +121,7 @@ class HostRows:
         )
 
     def _replace(self, block_of: Callable[[slice], Sequence[np.ndarray]]) -> None:
+        self.loads += 1
         with self._state.writing(all_of_them=True):
             for start in range(0, self.shape[0], BLOCK_ROWS):
                 some = slice(start, start + BLOCK_ROWS)
@@ -127,9 +129,19 @@ class HostRows:
                     array[some] = new
         self.flush()
 
+    def invalidate_unless(self, they_belong: bool) -> None:
+        """Let every read raise until all rows are replaced, unless they belong to their model."""
+        if not they_belong:
+            with suppress(_OfAnotherModel), self._state.writing():
+                raise _OfAnotherModel
+
     def flush(self) -> None:
         """Wait until all rows are on the disk, and mark the file as whole."""
         self._state.flush()
+
+
+class _OfAnotherModel(Exception):
+    """The rows were replaced, and the rest of the model was not."""
 
 
 class _State:

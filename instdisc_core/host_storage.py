@@ -30,7 +30,7 @@ def random_unit_rows(
 
     Example:
     ```python
-    from instdisc_core.row_storage import random_unit_rows
+    from instdisc_core.host_storage import random_unit_rows
 
     whole, halves = (list(random_unit_rows(0, (100, 8), size)) for size in (100, 50))
     assert np.array_equal(whole[0], np.concatenate(halves))
@@ -58,7 +58,7 @@ def host_rows(
 
     Example:
     ```python
-    from instdisc_core.row_storage import host_rows
+    from instdisc_core.host_storage import host_rows
 
     rows = host_rows("host", seed=0, shape=(100, 8), dtype="bfloat16")
     ```
