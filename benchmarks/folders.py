@@ -5,8 +5,10 @@
 A set is a folder with one subfolder for each class, of which a fifth is held out, the same fifth in
 every run; or one with train/ and test/. One JSON file for each set, row and seed, under
 `results/folders-...`. A row that is stored is not run again, and one that was interrupted continues
-after its last whole epoch. Test images choose nothing: with --choose a fifth of the training images
-takes their place, and the results are stored apart.
+after its last whole epoch. How many epochs fit into the minutes is measured once for each set. With
+--plan a call does only that, on a quiet machine; a later call trains as much, however busy the
+machine is then. Test images choose nothing: with --choose a fifth of the training images takes
+their place, and the results are stored apart.
 """
 
 import json
@@ -28,6 +30,7 @@ from instdisc_core.evaluation import (
     linear_accuracy,
     one_label_accuracies,
     unit,
+    verdict,
     whitening,
 )
 from instdisc_core.files import replacing
@@ -146,24 +149,35 @@ def learned_rows(model, sources):
     }
 
 
-def recipe_for(row, folder, count, minutes, output):
-    """The recipe of a row, with as many epochs as fit into the minutes."""
+def recipe_for(row, folder, count, minutes, measured):
+    """The recipe of a row, with as many epochs as fit into the minutes.
+
+    ``measured`` is a file of the seconds of a training step: what is not in it is measured now.
+    """
+
+    def speed(recipe):
+        found = json.loads(measured.read_text()) if measured.exists() else {}
+        key = f"{row}, {recipe.image_size} pixels, {recipe.dtype_policy}"
+        if key not in found:
+            found[key] = recipes.seconds_per_step(recipe, count)
+            measured.parent.mkdir(parents=True, exist_ok=True)
+            with replacing(measured) as part:
+                part.write_text(json.dumps(found, indent=1) + "\n")
+        return found[key]
+
     if row == OWN:
-        return recipes.for_images(folder, minutes, output)
+        return recipes.for_images(folder, minutes, speed=speed)
     recipe = recipes.get("small-cifar10" if row == "untrained" else row)
     if row == "untrained":
         return recipe
-    begun = output / "epochs"
-    if not begun.exists():
-        output.mkdir(parents=True, exist_ok=True)
-        step = recipes.seconds_per_step(recipe, count)
-        with replacing(begun) as part:
-            part.write_text(str(recipes.in_time(recipe, count, minutes, step).epochs))
-    return recipes.get(row, epochs=int(begun.read_text()))
+    return recipes.in_time(recipe, count, minutes, speed(recipe))
 
 
 def run(place, name, row, seed, folders, args, deadline):
-    """Measure one row of a set, unless its result is stored; return the result."""
+    """Measure one row of a set, unless its result is stored; return the result.
+
+    None where nothing was to be trained yet.
+    """
     path = place / f"{name}-{row}-seed{seed}.json"
     sources = read(folders, SIDE)
     about = {
@@ -181,7 +195,10 @@ def run(place, name, row, seed, folders, args, deadline):
         rows = {"embedding": fixed_rows(row, [source.images() for source in sources])}
     else:
         work = args.work / place.name / f"{name}-{row}-{args.minutes:g}-minutes-seed{seed}"
-        recipe = recipe_for(row, folders[0], len(sources[0]), args.minutes, work)
+        measured = args.work / place.name / f"{name}-seconds-per-step.json"
+        recipe = recipe_for(row, folders[0], len(sources[0]), args.minutes, measured)
+        if args.plan:
+            return None
         sources = read(folders, recipe.image_size)
         clock = cifar.Clock(work / "seconds")
         if row == "untrained":
@@ -191,6 +208,7 @@ def run(place, name, row, seed, folders, args, deadline):
             if deadline.stopped:
                 print(f"{path.name} is not finished; the same command continues", flush=True)
                 sys.exit(cifar.UNFINISHED)
+            result["verdict"] = verdict(model, sources[0]).scores
         rows = learned_rows(model, sources)
         result |= {"training_seconds": clock.seconds, "recipe": recipe.to_dict()}
     labels = [source.labels for source in sources]
@@ -214,6 +232,7 @@ def main():
     add("--rows", nargs="+", default=[*FIXED, "untrained", "small-cifar10", OWN])
     add("--seeds", type=int, nargs="+", default=[0, 1, 2])
     add("--minutes", type=float, default=10, help="of each training")
+    add("--plan", action="store_true", help="only measure how fast each training will be")
     add("--stop-after", type=float, help="minutes of this call; run again to continue")
     add("--choose", action="store_true", help="measure on a fifth of the training images")
     add("--work", type=Path, default="build/runs", help="where splits and unfinished runs are kept")
@@ -227,7 +246,8 @@ def main():
             folders = parts(folder, args.work, args.choose)
             for row in args.rows:
                 if row not in FIXED or seed == args.seeds[0]:  # they are equal in all
-                    results.append(run(place, folder.name, row, seed, folders, args, deadline))
+                    found = run(place, folder.name, row, seed, folders, args, deadline)
+                    results += [found] if found else []
     names = ("knn", "one_label", "svm", "clustering", "nmi")
     harness.table(
         ("set", "row", "features", "seed", *names),

@@ -36,6 +36,7 @@ from benchmarks import (
     pretrained,
     search,
     step,
+    storage,
     verdict,
 )
 

@@ -46,7 +46,13 @@ class Pieces:
     Attributes:
         shape, dtype: of the whole array.
 
-    Example: ``Pieces({"0.0": np.zeros((2, 3)), "0.1": np.ones((1, 3))}, ["0.0", "0.1"])[1:3]``
+    Example:
+    ```python
+    from instdisc_core.host_rows import Pieces
+
+    whole = Pieces({"0.0": np.zeros((2, 3)), "0.1": np.ones((1, 3))}, ["0.0", "0.1"])
+    assert whole[1:3].sum() == 3
+    ```
     """
 
     def __init__(self, store: Mapping[str, Any], names: list[str]) -> None:
@@ -79,6 +85,16 @@ def load_pieces(store: Mapping[str, Any], whole: bool = True) -> dict[str, Any]:
     Args:
         store: what Keras gives to ``load_own_variables``.
         whole: whether to join pieces to arrays; else they are ``Pieces``.
+
+    Returns:
+        Dict from name to array or Pieces.
+
+    Example:
+    ```python
+    from instdisc_core.host_rows import load_pieces
+
+    whole = load_pieces({"0.0": np.zeros((2, 3)), "0.1": np.ones((1, 3))})["0"]
+    ```
     """
     keys: dict[str, list[str]] = {}
     for key in store.keys():  # noqa: SIM118
