@@ -18,7 +18,7 @@ from pathlib import Path
 import keras
 import numpy as np
 
-from benchmarks import batches, harness, names
+from benchmarks import batches, frameworks, harness, names
 from instdisc_core import MemoryBank
 from instdisc_core.testing import strategies
 
