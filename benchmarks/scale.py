@@ -116,7 +116,7 @@ def storage_checks() -> Iterator[Check]:
         f"exact softmax of {few} images over {rows:,} rows in a file",
         source,
         seconds[ATTEND][IN_FILE]["median"] * rows / n * few / b,
-        used[f"exact softmax of {few} images, again"],
+        used[f"exact softmax of {few} images"],
     )
     yield Check(
         f"scores for NCE over {rows:,} rows in a file",

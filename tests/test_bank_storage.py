@@ -1,12 +1,14 @@
 """Banks outside the device: the same rows, the same training, the same files."""
 
+import shutil
+
 import keras
 import numpy as np
 import pytest
 from differentiation import numpy
 from models import DIM, SIZE, small_model
 
-from instdisc_core import NCE, InstanceDiscrimination, MemoryBank, host_storage
+from instdisc_core import NCE, Checkpoints, InstanceDiscrimination, MemoryBank, host_storage
 from instdisc_core.data import ImageArray
 from instdisc_core.evaluation import retrieve, weighted_knn
 from instdisc_core.host_rows import HostRows, RowFile, pieces
@@ -51,7 +53,9 @@ OBJECTIVES = {
 }
 
 
-@pytest.mark.parametrize("name", sorted(OBJECTIVES))
+@pytest.mark.parametrize(
+    "name", ["exact", pytest.param("nce", marks=pytest.mark.on_one_backend), "shared_nce"]
+)
 def test_training_is_the_same(name, tmp_path):
     """As each framework runs it in ``fit``: compiled on TensorFlow and JAX, in several blocks."""
     dtype, objective = OBJECTIVES[name]
@@ -142,6 +146,28 @@ def test_whole_models_and_weights(tmp_path, monkeypatch):
     other.build((None, 6))
     other.load_weights(tmp_path / "model.weights.h5")
     np.testing.assert_array_equal(everything(other.memory_bank), everything(model.memory_bank))
+
+
+@pytest.mark.on_one_backend
+def test_a_killed_training_continues_from_its_checkpoint(tmp_path):
+    """The same command, started again: its file is unfinished, and the checkpoint replaces it."""
+
+    def trained(name, epochs, folder):
+        keras.utils.set_random_seed(0)
+        model = small_model(bank_dtype="int8", bank_storage=tmp_path / name)
+        model.build((None, 6))
+        callbacks = [Checkpoints(tmp_path / folder)]
+        model.fit(IMAGES, EVERY, batch_size=4, epochs=epochs, verbose=0, callbacks=callbacks)
+        return model
+
+    whole = trained("whole.rows", 3, "whole")
+    started = trained("started.rows", 2, "run").memory_bank
+    started.update([3, 4], unit_rows(np.random.default_rng(0), 2, DIM))  # of the third epoch
+    shutil.copy(tmp_path / "started.rows", tmp_path / "killed.rows")
+    with pytest.warns(UserWarning, match=r"killed\.rows' was not closed"):
+        continued = trained("killed.rows", 3, "run")
+    found, expected = everything(continued.memory_bank), everything(whole.memory_bank)
+    np.testing.assert_array_equal(found, expected)
 
 
 @pytest.mark.on_one_backend
