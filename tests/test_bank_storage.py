@@ -152,21 +152,25 @@ def test_whole_models_and_weights(tmp_path, monkeypatch):
 def test_a_killed_training_continues_from_its_checkpoint(tmp_path):
     """The same command, started again: its file is unfinished, and the checkpoint replaces it."""
 
-    def trained(name, epochs, folder):
+    def built(name):
         keras.utils.set_random_seed(0)
         model = small_model(bank_dtype="int8", bank_storage=tmp_path / name)
         model.build((None, 6))
-        callbacks = [Checkpoints(tmp_path / folder)]
-        model.fit(IMAGES, EVERY, batch_size=4, epochs=epochs, verbose=0, callbacks=callbacks)
         return model
 
-    whole = trained("whole.rows", 3, "whole")
-    started = trained("started.rows", 2, "run").memory_bank
+    def trained(model, epochs, folder):
+        callbacks = [Checkpoints(tmp_path / folder)]
+        model.fit(IMAGES, EVERY, batch_size=4, epochs=epochs, verbose=0, callbacks=callbacks)
+        return model.memory_bank
+
+    whole = trained(built("whole.rows"), 3, "whole")
+    started = trained(built("started.rows"), 2, "run")
     started.update([3, 4], unit_rows(np.random.default_rng(0), 2, DIM))  # of the third epoch
     shutil.copy(tmp_path / "started.rows", tmp_path / "killed.rows")
     with pytest.warns(UserWarning, match=r"killed\.rows' was not closed"):
-        continued = trained("killed.rows", 3, "run")
-    found, expected = everything(continued.memory_bank), everything(whole.memory_bank)
+        again = built("killed.rows")
+    continued = trained(again, 3, "run")
+    found, expected = everything(continued), everything(whole)
     np.testing.assert_array_equal(found, expected)
 
 
