@@ -8,7 +8,8 @@ every run; or one with train/ and test/. One JSON file for each set, row and see
 after its last whole epoch. How many epochs fit into the minutes is measured once for each set. With
 --plan a call does only that, on a quiet machine; a later call trains as much, however busy the
 machine is then. Test images choose nothing: with --choose a fifth of the training images takes
-their place, and the results are stored apart.
+their place, and the results are stored apart. A training of lightly that was interrupted starts
+again.
 """
 
 import json
@@ -40,6 +41,7 @@ NEIGHBORS, TEMPERATURE = 20, 0.1
 COMPONENTS = 128  # of the whitened pixels
 SVM_COMPONENTS = 512  # with more dimensions an SVM takes many minutes
 FIXED = ("pixels", "whitened", "hog")
+RIVALS = ("lightly-simclr", "lightly-nnclr")  # where lightly is installed
 OWN = "for-images"  # the recipe that is chosen for the folder
 
 
@@ -149,21 +151,23 @@ def learned_rows(model, sources):
     }
 
 
-def recipe_for(row, folder, count, minutes, measured):
-    """The recipe of a row, with as many epochs as fit into the minutes.
+def known_seconds(measured, key, measure):
+    """The seconds of a training step that a file holds under a key; measured now if it does not."""
+    found = json.loads(measured.read_text()) if measured.exists() else {}
+    if key not in found:
+        found[key] = measure()
+        measured.parent.mkdir(parents=True, exist_ok=True)
+        with replacing(measured) as part:
+            part.write_text(json.dumps(found, indent=1) + "\n")
+    return found[key]
 
-    ``measured`` is a file of the seconds of a training step: what is not in it is measured now.
-    """
+
+def recipe_for(row, folder, count, minutes, measured):
+    """The recipe of a row, with as many epochs as fit into the minutes; see ``known_seconds``."""
 
     def speed(recipe):
-        found = json.loads(measured.read_text()) if measured.exists() else {}
         key = f"{row}, {recipe.image_size} pixels, {recipe.dtype_policy}"
-        if key not in found:
-            found[key] = recipes.seconds_per_step(recipe, count)
-            measured.parent.mkdir(parents=True, exist_ok=True)
-            with replacing(measured) as part:
-                part.write_text(json.dumps(found, indent=1) + "\n")
-        return found[key]
+        return known_seconds(measured, key, lambda: recipes.seconds_per_step(recipe, count))
 
     if row == OWN:
         return recipes.for_images(folder, minutes, speed=speed)
@@ -171,6 +175,35 @@ def recipe_for(row, folder, count, minutes, measured):
     if row == "untrained":
         return recipe
     return recipes.in_time(recipe, count, minutes, speed(recipe))
+
+
+def rival(row, sources, seed, minutes, measured):
+    """A training of lightly with the encoder of our recipes, and its epochs; see ``known_seconds``.
+
+    It takes the faster of two number formats, and all of the time.
+    """
+    from benchmarks.native.lightly_methods import BATCH, Training
+
+    recipe, images = recipes.get("small-cifar10"), sources[0].images()
+    encoder = recipe.build(len(images), seed=seed).encoder
+    shape = recipe.depth, recipe.stem, recipe.width
+
+    def seconds(bfloat16):
+        training = Training(row, encoder, shape, images, seed, bfloat16)
+        key = f"{row}, {'bfloat16' if bfloat16 else 'float32'}"
+        return known_seconds(measured, key, training.seconds_per_step)
+
+    step, bfloat16 = min((seconds(bfloat16), bfloat16) for bfloat16 in (False, True))
+    epochs = max(1, int(60 * minutes / (step * max(1, len(images) // BATCH))))
+    return Training(row, encoder, shape, images, seed, bfloat16), epochs
+
+
+def rival_rows(training, sources):
+    """Unit rows of a training of lightly by name, as ``learned_rows`` has them."""
+    found = [training.features(source.images()) for source in sources]
+    white = whitening(found[0]["encoder"])
+    rows = {name: tuple(unit(one[name]) for one in found) for name in ("embedding", "encoder")}
+    return rows | {"whitened": tuple(white(one["encoder"]) for one in found)}
 
 
 def run(place, name, row, seed, folders, args, deadline):
@@ -191,11 +224,18 @@ def run(place, name, row, seed, folders, args, deadline):
         print(f"already stored: {path.name}")
         return stored
     result = {"set": name, "row": row, "seed": seed, **about}
+    measured = args.work / place.name / f"{name}-seconds-per-step.json"
     if row in FIXED:
         rows = {"embedding": fixed_rows(row, [source.images() for source in sources])}
+    elif row in RIVALS:
+        training, epochs = rival(row, sources, seed, args.minutes, measured)
+        if args.plan:
+            return None
+        training.train(epochs)
+        rows = rival_rows(training, sources)
+        result |= {"epochs": epochs, "bfloat16": training.bfloat16}
     else:
         work = args.work / place.name / f"{name}-{row}-{args.minutes:g}-minutes-seed{seed}"
-        measured = args.work / place.name / f"{name}-seconds-per-step.json"
         recipe = recipe_for(row, folders[0], len(sources[0]), args.minutes, measured)
         if args.plan:
             return None

@@ -11,6 +11,8 @@ FOLDER_ROWS = {
     "hog": "HOG",
     "untrained": "untrained encoder",
     "for-images": "`recipes.for_images`",
+    "lightly-simclr": "lightly, SimCLR",
+    "lightly-nnclr": "lightly, NNCLR",
 }
 FOLDER_FEATURES = {"embedding": "", "encoder": ", encoder", "whitened": ", encoder, whitened"}
 FOLDER_MEASURES = {
