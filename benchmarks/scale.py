@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from benchmarks.cost_model import Gpu, Step, bank_bytes, step, stored
-from benchmarks.names import ATTEND, EXACT, GATHER, IN_FILE, NCE, SHARED_NCE
+from benchmarks.names import EXACT, NCE, SHARED_NCE
 
 IMAGES = (1_281_167, 14_000_000, 100_000_000, 1_000_000_000)
 RANKS = (1, 8, 64)
@@ -91,7 +91,15 @@ def checks() -> Iterator[Check]:
             by_size[MILLION][name],
             by_size[10 * MILLION][name],
         )
-    yield from storage_checks()
+    large = stored("storage-large-torch-cpu")
+    rows = large["settings"]["large"]
+    yield Check(
+        f"a file of {rows:,} rows in int8",
+        "the formula",
+        bank_bytes(rows, 128, "int8"),
+        large["file_bytes"],
+        "bytes",
+    )
     sizes = stored("bank-torch-cpu")["storage"]["accuracy"]
     for dtype in DTYPES:
         measured_bytes = sizes[dtype]["bytes_per_image"]
@@ -102,35 +110,6 @@ def checks() -> Iterator[Check]:
             measured_bytes,
             "bytes",
         )
-
-
-def storage_checks() -> Iterator[Check]:
-    """The large bank in a file, from a small one."""
-    small, large = stored("storage-torch-cpu"), stored("storage-large-torch-cpu")
-    seconds = small["seconds"]["int8"]
-    n, rows = small["settings"]["num_instances"], large["settings"]["large"]
-    b, few = small["settings"]["batch_size"], large["settings"]["few"]
-    used = large["stages"]["use"]["seconds"]
-    source = f"{n:,} rows in a file, {b} images"
-    yield Check(
-        f"exact softmax of {few} images over {rows:,} rows in a file",
-        source,
-        seconds[ATTEND][IN_FILE]["median"] * rows / n * few / b,
-        used[f"exact softmax of {few} images"],
-    )
-    yield Check(
-        f"scores for NCE over {rows:,} rows in a file",
-        source,
-        seconds[GATHER][IN_FILE]["median"],
-        used[f"{b} x {large['settings']['num_negatives']} scores, again"],
-    )
-    yield Check(
-        "bytes of that file",
-        "the formula",
-        bank_bytes(rows, 128, "int8"),
-        large["file_bytes"],
-        "bytes",
-    )
 
 
 def predictions() -> Iterator[tuple[int, int, dict[str, Step]]]:

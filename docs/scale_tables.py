@@ -15,8 +15,12 @@ def gigabytes(size):
 
 def megabytes(size):
     """Megabytes, of 1e6 bytes, with three digits."""
-    size /= 1e6
-    return f"{size:,.0f}" if size >= 100 else f"{size:.3g}"
+    return whole(size / 1e6)
+
+
+def whole(x):
+    """A number with three digits, or all before the point."""
+    return f"{x:,.0f}" if x >= 100 else f"{x:.3g}"
 
 
 def places():
@@ -42,24 +46,31 @@ def large():
     """A bank of 100 million rows, from its creation to a search."""
     found = stored("storage-large")["PyTorch"]
     created, used = found["stages"]["create"], found["stages"]["use"]
-    rows = [("create", f"{created['seconds']['create']:,.0f}", "")]
+    rows = [("create", whole(created["seconds"]["create"]), "")]
     for name, seconds in used["seconds"].items():
         again = used["seconds"].get(f"{name}, again")
         if not name.endswith(", again"):
-            rows.append((name, f"{seconds:.3g}", "" if again is None else f"{again:.3g}"))
+            rows.append((name, whole(seconds), "" if again is None else whole(again)))
     s, machine = found["settings"], found["machine"]
     created_mib, used_mib = (
         mib(stage["after"]["anonymous"] - stage["before"]["anonymous"]) for stage in (created, used)
     )
-    return (
-        markdown(("", "s", "s, with other rows"), rows)
-        + f"\n\n{s['large']:,} rows of {s['embedding_dim']} numbers in {s['dtype']}, "
+    lines = [
+        f"{s['large']:,} rows of {s['embedding_dim']} numbers in {s['dtype']}, "
         f"{gigabytes(found['file_bytes'])} GB. Memory of the process, without pages of the file, "
         f"which the system takes back when it needs them: {created_mib} MiB more after the "
         f"creation, {used_mib} MiB more after the last search. With these pages the process of "
-        f"the searches held up to {gigabytes(used['peak'])} GB. {machine['processor']}, one thread "
-        f"of two shared cores, 24 GiB of memory; {machine['date']}, commit {machine['commit']}."
-    )
+        f"the searches held up to {gigabytes(used['peak'])} GB.",
+        f"{machine['processor']}, one thread of {machine['cores']} shared cores; "
+        f"{machine['date']}, commit {machine['commit']}.",
+    ]
+    if "processor_seconds" in used:
+        share = sum(used["processor_seconds"].values()) / sum(used["seconds"].values())
+        lines.append(
+            f"Others used the cores, too: the process of the searches had {share:.0%} of one, and "
+            "what it took says little about a quiet machine."
+        )
+    return f"{markdown(('', 's', 's, again'), rows)}\n\n{' '.join(lines)}"
 
 
 def scale_checks():
