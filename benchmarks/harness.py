@@ -111,9 +111,9 @@ def peak_extra_bytes(run, warm_up):
     return max(0, _resident("VmHWM") - before)
 
 
-def resident_bytes():
-    """The memory that this process holds now, in bytes."""
-    return _resident("VmRSS")
+def resident_bytes(part="VmRSS"):
+    """The memory that this process holds now, in bytes; or another number of Linux's status."""
+    return _resident(part)
 
 
 def _resident(field):

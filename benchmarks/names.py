@@ -16,6 +16,17 @@ FAISS = "FAISS IndexFlatIP"
 WHOLE = "product, then one top-k over all scores"
 SEARCH = "MemoryBank.search"
 
+# Where the rows are in benchmarks.storage, how they are stored, and what is timed.
+ON_DEVICE, ON_HOST, IN_FILE = PLACES = ("on the device", "in the host's memory", "in a file")
+STORED_DTYPES = ("float32", "int8")
+ATTEND, GATHER, SEARCH_MANY, SEARCH_ONE, UPDATES = STORAGE_OPERATIONS = (
+    "exact softmax",
+    "gather and scores for NCE",
+    "search, a batch of queries",
+    "search, one query",
+    "20 updates",
+)
+
 # The rows of the bank in benchmarks.bank.
 KINDS_OF_ROWS = ("random rows", "clustered rows")
 

@@ -17,6 +17,7 @@ import near_duplicates_tables
 import other_tools_tables
 import performance_tables
 import reliability_tables
+import scale_tables
 import verdict_tables
 
 DOCS = Path(__file__).parent
@@ -26,6 +27,7 @@ PAGES = (
     "reliability.md",
     "near_duplicates.md",
     "comparison.md",
+    "scale.md",
 )
 DOCUMENTS = (DOCS.parent / "README.md", *(DOCS / page for page in PAGES))
 TABLES = {
@@ -63,6 +65,12 @@ TABLES = {
     "otherfaults": reliability_tables.other_faults,
     "faultyfiles": reliability_tables.files,
     "checkpointcost": reliability_tables.checkpoint_cost,
+    "places": scale_tables.places,
+    "large": scale_tables.large,
+    "scalechecks": scale_tables.scale_checks,
+    "bankmemory": scale_tables.bank_memory,
+    "ranktraffic": scale_tables.rank_traffic,
+    "steptimes": scale_tables.step_times,
 }
 
 

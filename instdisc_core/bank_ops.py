@@ -9,6 +9,7 @@ import numpy as np
 from einops import einsum, rearrange
 from keras import ops
 
+from instdisc_core.host_calls import HostCalls
 from instdisc_core.quantized_rows import QuantizedRows
 from instdisc_core.two_stage_search import chunk_rows, top_k
 from instdisc_core.types import Tensor
@@ -21,13 +22,12 @@ GATHER_ELEMENTS = 2**22
 MAXIMA = 2**25
 
 
-class BankOps:
+class BankOps(HostCalls):
     """Six primitives over the rows of a bank, written in Keras operations.
 
     These bodies run on every Keras backend and define what each primitive means. A backend
     subclasses this and overrides what its framework does faster; it changes no result. Nothing
-    outside reads or writes single rows, so a subclass may also keep them elsewhere. None of the
-    six is differentiated through. In all of them
+    else reads or writes rows. None of the six is differentiated through. In all of them
 
     - ``features`` is a float32 tensor ``(batch, embedding_dim)``,
     - ``bank`` is a ``keras.Variable`` or tensor ``(num_rows, embedding_dim)`` of any float dtype,

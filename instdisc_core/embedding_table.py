@@ -8,13 +8,15 @@ import keras
 import numpy as np
 from keras import ops
 
-from instdisc_core.bank_ops import Bank, BankOps, parts
+from instdisc_core.bank_ops import BankOps, parts
 from instdisc_core.gradients import stopped
+from instdisc_core.host_rows import HostRows, load_pieces
+from instdisc_core.host_storage import host_rows, random_unit_rows, require_sound, save_rows
 from instdisc_core.quantized_rows import QuantizedRows
 from instdisc_core.registry import get_bank_ops
-from instdisc_core.types import SearchResult, StorageDtype, Tensor
+from instdisc_core.streamed_bank_ops import streamed
+from instdisc_core.types import RowStorage, SearchResult, StorageDtype, Tensor
 from instdisc_core.validation import (
-    UNIT_TOLERANCE,
     check_features,
     check_indices,
     host_values,
@@ -37,9 +39,11 @@ class EmbeddingTable(keras.layers.Layer):
             with a float32 scale for each row. What is computed from the rows is always float32.
         seed: of the starting rows, the same on every framework. None draws fresh ones.
         backend: which primitives to use, see ``registry.get_bank_ops``; not saved with the rows.
+        storage: where the rows are: None for the device, ``"host"`` for the host's memory, or the
+            path of a file, which is created if it is not there; see ``HostRows``. Not saved either.
 
     Attributes:
-        rows: the variable ``(num_rows, embedding_dim)``, or ``QuantizedRows`` of two.
+        rows: the variable ``(num_rows, embedding_dim)``, or ``QuantizedRows`` of two, or HostRows.
             ``rows.assign(array)`` restores all of it; ``lookup`` reads some.
         bank_ops: the BankOps through which they are read and written.
 
@@ -57,6 +61,7 @@ class EmbeddingTable(keras.layers.Layer):
         dtype: StorageDtype = "float32",
         seed: int | None = None,
         backend: str | BankOps | None = None,
+        storage: RowStorage = None,
         **kwargs: Any,
     ):
         require_count("num_rows", num_rows)
@@ -66,8 +71,10 @@ class EmbeddingTable(keras.layers.Layer):
         self.num_rows = int(num_rows)
         self.embedding_dim = int(embedding_dim)
         self.seed = seed
-        self.bank_ops = get_bank_ops(backend)
-        self.rows = self._random_rows(dtype)
+        bank_ops = get_bank_ops(backend)
+        self.rows = self._start(dtype, storage)
+        self.bank_ops = streamed(bank_ops, self.rows)
+        self.supports_jit = storage is None or bank_ops.calls_host_from_xla
         self._load_error: ValueError | None = None
 
     @property
@@ -153,10 +160,9 @@ class EmbeddingTable(keras.layers.Layer):
 
     def save_own_variables(self, store: MutableMapping[str, Any]) -> None:
         """Save the rows and what else the owner has."""
-        arrays = self.bank_ops.dump(self.rows)
-        arrays += [ops.convert_to_numpy(variable) for variable in self._other_variables()]
-        for i, array in enumerate(arrays):
-            store[str(i)] = array
+        count = save_rows(store, self.bank_ops, self.rows)
+        for i, variable in enumerate(self._other_variables(), start=count):
+            store[str(i)] = ops.convert_to_numpy(variable)
 
     def load_own_variables(self, store: MutableMapping[str, Any]) -> None:
         """Restore what ``save_own_variables`` saved, all of it or nothing.
@@ -165,7 +171,7 @@ class EmbeddingTable(keras.layers.Layer):
             ValueError: the file's rows have another shape, are not finite, or are not of length 1
                 where they must be. The rows are then unchanged.
         """
-        arrays = {name: np.asarray(store[name]) for name in store.keys()}  # noqa: SIM118
+        arrays = load_pieces(store, whole=not isinstance(self.rows, HostRows))
         error, self._load_error = self._load_error, None
         if not arrays and error:  # Keras tries once more, where nothing is saved
             raise error
@@ -191,12 +197,12 @@ class EmbeddingTable(keras.layers.Layer):
 
     def _other_variables(self) -> list[keras.Variable]:
         """The variables that are not rows, in the order in which they were added."""
-        rows = {id(variable) for variable in parts(self.rows)}
+        rows = {id(variable) for variable in self._stored()}
         return [variable for variable in self.weights if id(variable) not in rows]
 
     def _checked(self, arrays: dict[str, np.ndarray]) -> list[np.ndarray]:
         """The arrays of a file in their order; raise unless they fit and the rows are sound."""
-        stored = parts(self.rows)
+        stored = self._stored()
         variables = [*stored, *self._other_variables()]
         shapes = {str(i): tuple(variable.shape) for i, variable in enumerate(variables)}
         found = {name: array.shape for name, array in arrays.items() if name in shapes}
@@ -207,30 +213,24 @@ class EmbeddingTable(keras.layers.Layer):
             "Build it with the number of rows, width and storage that it was saved with.",
         )
         values = [arrays[name] for name in shapes]
-        lengths = np.linalg.norm(values[0].astype("float32"), axis=1)
-        if len(stored) > 1:
-            lengths = lengths * np.abs(values[1][:, 0])
-        right = np.abs(lengths - 1) < UNIT_TOLERANCE if self.unit_rows else np.isfinite(lengths)
-        wrong = int(np.sum(~right))
-        require(
-            wrong == 0,
-            f"a file in which {wrong} of {len(lengths)} rows of {self.name} are not "
-            f"{'of length 1' if self.unit_rows else 'finite'}",
-            "unit rows, as update leaves them" if self.unit_rows else "finite rows",
-            "The file is damaged, or such rows were assigned.",
-        )
+        require_sound(self.name, values[: len(stored)], self.unit_rows)
         return values
 
     def _take(self, values: list[np.ndarray]) -> None:
         """Write what ``_checked`` returned to the variables."""
-        stored = len(parts(self.rows))
+        stored = len(self._stored())
         self.bank_ops.load(self.rows, values[:stored])
         for variable, value in zip(self._other_variables(), values[stored:], strict=True):
             variable.assign(value)
 
-    def _random_rows(self, dtype: StorageDtype) -> Bank:
-        rows = np.random.default_rng(self.seed).standard_normal(self.shape, dtype="float32")
-        rows /= np.linalg.norm(rows, axis=1, keepdims=True)
+    def _stored(self) -> tuple[Any, ...]:
+        """The variables or arrays that the rows are stored in."""
+        return tuple(self.rows.arrays) if isinstance(self.rows, HostRows) else parts(self.rows)
+
+    def _start(self, dtype: StorageDtype, storage: RowStorage) -> Any:
+        if storage is not None:
+            return host_rows(storage, self.seed, self.shape, dtype)
+        (rows,) = random_unit_rows(self.seed, self.shape, self.num_rows)
         if dtype != "int8":
             return self._storage("rows", rows, dtype)
         values, scale = QuantizedRows.of(rows)

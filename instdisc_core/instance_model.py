@@ -8,7 +8,7 @@ from keras import ops
 from instdisc_core.data import Manifest
 from instdisc_core.embedding_model import EmbeddingModel
 from instdisc_core.embedding_table import EmbeddingTable
-from instdisc_core.fitting import RejectedIndices
+from instdisc_core.fitting import FlushedRows, RejectedIndices
 from instdisc_core.types import Tensor
 from instdisc_core.validation import check_indices, require
 
@@ -44,8 +44,8 @@ class InstanceModel(EmbeddingModel):
         return ops.where(usable[:, None], embeddings, any_unit_row)
 
     def own_callbacks(self) -> list[keras.callbacks.Callback]:
-        """See ``EmbeddingModel.own_callbacks``; and what tells of indices that name no row."""
-        return [RejectedIndices(), *super().own_callbacks()]
+        """See ``EmbeddingModel.own_callbacks``; reports wrong indices, and flushes rows."""
+        return [RejectedIndices(), FlushedRows(), *super().own_callbacks()]
 
     def check_data(self, manifest: Manifest) -> None:
         """Raise unless the data are those that the rows were trained on.

@@ -14,7 +14,7 @@ from instdisc_core.embedding_table import EmbeddingTable
 from instdisc_core.gradients import false_after, stopped
 from instdisc_core.normalization import has_direction
 from instdisc_core.sums import count
-from instdisc_core.types import StorageDtype, Tensor
+from instdisc_core.types import RowStorage, StorageDtype, Tensor
 from instdisc_core.validation import (
     check_features,
     check_indices,
@@ -47,6 +47,8 @@ class MemoryBank(EmbeddingTable):
         dtype: storage of the rows, see ``EmbeddingTable``. Coarse storage can lose small moves:
             see ``docs/performance.md`` for what each costs in accuracy.
         seed, backend: see ``EmbeddingTable``.
+        storage: where the rows are, for a bank that is larger than the device: ``"host"`` or the
+            path of a file; see ``EmbeddingTable``.
 
     Attributes:
         rows, bank_ops: see ``EmbeddingTable``.
@@ -78,12 +80,14 @@ class MemoryBank(EmbeddingTable):
         dtype: StorageDtype = "float32",
         seed: int | None = None,
         backend: str | BankOps | None = None,
+        storage: RowStorage = None,
         **kwargs: Any,
     ):
         require_count("num_instances", num_instances)
         require_number("momentum", momentum, 0, 1)
         fixed = {"name": "memory_bank"}  # so that one bank's state_dict fits the next
-        super().__init__(num_instances, embedding_dim, dtype, seed, backend, **{**fixed, **kwargs})
+        named = {**fixed, **kwargs}
+        super().__init__(num_instances, embedding_dim, dtype, seed, backend, storage, **named)
         self.momentum = float(momentum)
         self.rejected_embeddings = self._counter("rejected_embeddings")
         self.rejected_indices = self._counter("rejected_indices")

@@ -12,7 +12,7 @@ from instdisc_core.data import Manifest
 from instdisc_core.instance_model import InstanceModel
 from instdisc_core.memory_bank import MemoryBank
 from instdisc_core.objectives import Objective, ObjectiveName
-from instdisc_core.types import StorageDtype, Tensor
+from instdisc_core.types import RowStorage, StorageDtype, Tensor
 
 
 @keras.saving.register_keras_serializable(package="instdisc_core")
@@ -38,6 +38,7 @@ class InstanceDiscrimination(InstanceModel):
         views: how many times each image is augmented in a training step. Every view is the
             image's own: the loss is the mean over views, and the row of the bank moves once,
             toward the mean of them.
+        bank_storage: where the bank's rows are, see ``MemoryBank``; not saved with the model.
 
     Attributes:
         memory_bank: the MemoryBank.
@@ -84,6 +85,7 @@ class InstanceDiscrimination(InstanceModel):
         preprocessing: keras.layers.Layer | Literal["torch"] | None = None,
         non_finite: Literal["raise", "skip"] = "raise",
         views: int = 1,
+        bank_storage: RowStorage = None,
         **kwargs: Any,
     ):
         super().__init__(
@@ -97,7 +99,7 @@ class InstanceDiscrimination(InstanceModel):
             **kwargs,
         )
         self.memory_bank = MemoryBank(
-            num_instances, embedding_dim, momentum, bank_dtype, seed, backend
+            num_instances, embedding_dim, momentum, bank_dtype, seed, backend, bank_storage
         )
         self.objective = objectives.get(objective, seed=seed)
         if not self.objective.built:

@@ -15,6 +15,7 @@ import numpy as np
 
 from instdisc_core.checkpoints import check_seal, seal
 from instdisc_core.files import replacing
+from instdisc_core.host_rows import HostRows
 from instdisc_core.validation import require
 
 # What zipfile raises for a damaged archive; RuntimeError if a part seems to be encrypted.
@@ -143,7 +144,8 @@ class PersistentModel(keras.Model):
         """Load weights; see ``keras.Model.load_weights``.
 
         Raises:
-            ValueError: the file is damaged, or its weights do not fit. The model is unchanged.
+            ValueError: the file is damaged, or its weights do not fit. The model is unchanged, but
+                for rows outside the device, which cannot be read then until weights are loaded.
         """
         if str(filepath).endswith(".weights.h5"):
             check_seal(filepath)
@@ -156,6 +158,8 @@ class PersistentModel(keras.Model):
         before = [(variable, variable.numpy()) for variable in variables]
         modules = [layer.module for layer in self._flatten_layers() if _holds_torch_module(layer)]
         states = [copy.deepcopy(module.state_dict()) for module in modules]  # with their buffers
+        tables = [getattr(layer, "rows", None) for layer in self._flatten_layers()]
+        host_rows = [(rows, rows.loads) for rows in tables if isinstance(rows, HostRows)]
         try:
             super().load_weights(filepath, skip_mismatch=skip_mismatch, **kwargs)
         except Exception:
@@ -163,6 +167,8 @@ class PersistentModel(keras.Model):
                 variable.assign(value)
             for module, state in zip(modules, states, strict=True):
                 module.load_state_dict(state)
+            for rows, loads in host_rows:
+                rows.invalidate_unless(rows.loads == loads)
             raise
 
     def get_compile_config(self) -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """Types of the public face."""
 
+import os
 from typing import Any, Literal, NamedTuple, TypeAlias
 
 Tensor: TypeAlias = Any
@@ -10,6 +11,9 @@ docstrings, and a type checker takes anything.
 """
 
 StorageDtype = Literal["float32", "bfloat16", "float16", "int8"]
+
+RowStorage: TypeAlias = Literal["host"] | str | os.PathLike | None
+"""Where a bank's rows are: None for the device, the host's memory, or the path of a file."""
 
 
 class SearchResult(NamedTuple):

@@ -34,10 +34,12 @@ FLOORS = {
     for floor, names in enumerate(
         (
             "types",
-            "validation files alias_tables gradients keras_backend native_layers normalization "
-            "quantized_rows sums two_stage_search",
-            "bank_ops data",
+            "validation files alias_tables gradients host_calls keras_backend native_layers "
+            "normalization quantized_rows sums two_stage_search",
+            "bank_ops data host_rows",
             "registry negative_sampler partition checkpoints",
+            "streamed_bank_ops",
+            "host_storage",
             "embedding_table persistent_model",
             "memory_bank support_set class_weights",
             "objectives augmentation encoders heads",

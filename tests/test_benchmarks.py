@@ -36,6 +36,7 @@ from benchmarks import (
     pretrained,
     search,
     step,
+    storage,
     verdict,
 )
 
@@ -185,6 +186,27 @@ def test_bank(run, monkeypatch):
     assert update["ratio"] == update["seconds"]["80"] / update["seconds"]["40"]
     assert [accuracy[dtype]["bytes_per_image"] for dtype in bank.DTYPES] == [512, 256, 256, 132]
     assert set(stored["samplers"]["seconds"]) == {"UniformSampler", "AliasSampler"}
+
+
+@pytest.mark.on_one_backend
+def test_storage(run, tmp_path):
+    stored = run(storage, *SMALL, "--folder", tmp_path)
+    assert set(stored["seconds"]) == set(names.STORED_DTYPES)
+    for operations in stored["seconds"].values():
+        assert set(operations) == set(names.STORAGE_OPERATIONS)
+        assert all(set(places) == set(names.PLACES) for places in operations.values())
+
+
+@pytest.mark.on_one_backend
+def test_a_large_bank_is_created_and_used(monkeypatch, tmp_path, capsys):
+    sizes = (*SMALL, "--large", 600, "--path", tmp_path / "bank.rows")
+    for name, measured in (("create", {"create"}), ("use", {"open", "flush", "flush, again"})):
+        arguments = ["benchmark", *(str(a) for a in sizes), "--stage", name]
+        monkeypatch.setattr(sys, "argv", arguments)
+        storage.main()
+        found = json.loads(capsys.readouterr().out)
+        assert measured <= set(found["seconds"])
+        assert 0 < found["after"]["anonymous"] <= found["after"]["resident"] <= found["peak"]
 
 
 def test_step(run, monkeypatch):

@@ -1,12 +1,13 @@
 """JaxBankOps: compiled passes over the bank, and updates that donate it."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial, wraps
 from inspect import signature
 from typing import Any
 
 import jax
 import keras
+from jax.experimental import io_callback
 from keras.src.backend.common.stateless_scope import in_stateless_scope  # has no public name
 
 from instdisc_core import BankOps
@@ -55,13 +56,39 @@ class JaxBankOps(BankOps):
 
     def require_writable(self) -> None:
         """See ``BankOps.require_writable``."""
-        traced = isinstance(jax.numpy.zeros(()), jax.core.Tracer)
-        if traced and not in_stateless_scope():
+        if self.is_compiling() and not in_stateless_scope():
             raise RuntimeError(
                 "Received: a step that JAX compiles, which would change the memory bank or the "
                 "noise. Expected it inside keras.StatelessScope, which returns the new values from "
                 "the step. See examples/train_jax.py."
             )
+
+    def is_compiling(self) -> bool:
+        """See ``HostCalls.is_compiling``."""
+        return isinstance(jax.numpy.zeros(()), jax.core.Tracer)
+
+    def on_host(
+        self, function: Callable, results: Sequence[tuple[tuple, str]], *tensors: jax.Array
+    ) -> list[jax.Array]:
+        """See ``HostCalls.on_host``. In a compiled step a callback, in the order of the step."""
+        if not self.is_compiling():
+            self.settle()
+            return super().on_host(function, results, *tensors)
+        shapes = [jax.ShapeDtypeStruct(shape, dtype) for shape, dtype in results]
+
+        def call(*arrays: jax.Array) -> Sequence[Any]:
+            found = function(*jax.device_get(arrays))
+            return found if results else []
+
+        return io_callback(call, shapes, *tensors, ordered=True)
+
+    def settle(self) -> None:
+        """See ``HostCalls.settle``."""
+        jax.effects_barrier()
+
+    def from_host(self, array: Any) -> jax.Array:
+        """See ``HostCalls.from_host``. A copy: JAX may keep the memory of an array."""
+        return jax.numpy.array(array, copy=True)
 
     def __init__(self) -> None:
         if jax.default_backend() != "cpu":  # a block should fill the chip, not a core's cache

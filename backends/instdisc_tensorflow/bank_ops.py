@@ -1,6 +1,6 @@
 """TensorflowBankOps: passes over the bank that XLA compiles, updates in place."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cache, lru_cache
 from typing import Any, TypeAlias
 
@@ -23,6 +23,7 @@ class TensorflowBankOps(BankOps):
     """
 
     keras_backend = "tensorflow"
+    calls_host_from_xla = False
 
     def scores(self, features: tf.Tensor, bank: Bank, indices: tf.Tensor) -> tf.Tensor:
         """See ``BankOps.scores``."""
@@ -44,6 +45,29 @@ class TensorflowBankOps(BankOps):
         """See ``BankOps.attend``."""
         body = super().attend
         return _in_one(lambda f: body(f, bank, temperature), features)
+
+    def is_compiling(self) -> bool:
+        """See ``HostCalls.is_compiling``."""
+        return not tf.executing_eagerly()
+
+    def on_host(
+        self, function: Callable, results: Sequence[tuple[tuple, str]], *tensors: tf.Tensor
+    ) -> list[tf.Tensor]:
+        """See ``HostCalls.on_host``. In a graph an operation with state, which keeps its order."""
+        if not self.is_compiling():
+            return super().on_host(function, results, *tensors)
+
+        def call(*arrays: Any) -> Sequence[Any]:
+            found = function(*arrays)
+            return found if results else []
+
+        dtypes = [tf.as_dtype(dtype) for _, dtype in results]
+        found = tf.numpy_function(call, tensors, dtypes, stateful=True)
+        if not results:
+            return []
+        for tensor, (shape, _) in zip(found, results, strict=True):
+            tensor.set_shape(shape)
+        return found
 
     def write(self, variable: keras.Variable, indices: tf.Tensor, values: tf.Tensor) -> None:
         """See ``BankOps.write``. Scatters into the variable, in eager mode, graph and XLA."""

@@ -1,10 +1,10 @@
 """TorchBankOps: in-place updates, flash attention over the bank, products of chosen rows."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cache, partial, wraps
 from types import ModuleType
-from typing import ParamSpec, TypeAlias, TypeVar
+from typing import Any, ParamSpec, TypeAlias, TypeVar
 
 import keras
 import torch
@@ -126,6 +126,19 @@ class TorchBankOps(BankOps):
             if even < len(rows):
                 parts.append(attention(features[None], rows[None, even:], temperature))
         return merged(*(torch.cat(part) for part in zip(*parts, strict=True)))
+
+    @torch.compiler.disable
+    def on_host(
+        self, function: Callable, results: Sequence[tuple[tuple, str]], *tensors: Tensor
+    ) -> list[Tensor]:
+        """See ``HostCalls.on_host``. Never compiled: torch.compile would replace NumPy."""
+        return super().on_host(function, results, *tensors)
+
+    def from_host(self, array: Any) -> Tensor:
+        """See ``HostCalls.from_host``. On a CPU the array's own memory, also in bfloat16."""
+        is_bfloat16 = keras.backend.standardize_dtype(array.dtype) == "bfloat16"
+        tensor = torch.from_numpy(array.view("int16") if is_bfloat16 else array)
+        return _tensor(tensor.view(torch.bfloat16) if is_bfloat16 else tensor)
 
     def write(self, variable: keras.Variable, indices: Tensor, values: Tensor) -> None:
         """See ``BankOps.write``. Writes in place."""

@@ -2,11 +2,13 @@
 
 from instdisc_core.fitting.calls import build_for, calls
 from instdisc_core.fitting.data_order import DataOrder
+from instdisc_core.fitting.flushed_rows import FlushedRows
 from instdisc_core.fitting.rejections import NonFiniteImages, RejectedGradients, RejectedIndices
 from instdisc_core.fitting.waiting import Waiting
 
 __all__ = [
     "DataOrder",
+    "FlushedRows",
     "NonFiniteImages",
     "RejectedGradients",
     "RejectedIndices",
