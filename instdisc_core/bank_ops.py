@@ -201,6 +201,10 @@ class BankOps:
         Not a primitive: a framework whose compiled steps are pure functions overrides it.
         """
 
+    def padding(self, path: str, shape: Sequence[int]) -> int:
+        """How many rows a new variable must have more, so that devices divide it equally."""
+        return 0
+
     def dump(self, bank: Bank) -> list[np.ndarray]:
         """All of the bank as it is stored, for a file; ``load`` restores it bit for bit."""
         return [ops.convert_to_numpy(variable) for variable in parts(bank)]
@@ -231,6 +235,11 @@ class BankOps:
 def parts(bank: Bank) -> tuple[Any, ...]:
     """The variables that a bank is stored in: one, or the two of ``QuantizedRows``."""
     return tuple(bank) if isinstance(bank, QuantizedRows) else (bank,)
+
+
+def shape_of(variable: Any) -> tuple[int, ...]:
+    """The shape of a variable without its ``padding``."""
+    return tuple(np.subtract(variable.shape, [getattr(variable, "padding", 0), 0][: len(variable.shape)]))
 
 
 def _table(bank: Tensor) -> Tensor:

@@ -8,7 +8,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from instdisc_core.bank_ops import Bank, BankOps, parts
+from instdisc_core.bank_ops import Bank, BankOps, parts, shape_of
 from instdisc_core.gradients import stopped
 from instdisc_core.quantized_rows import QuantizedRows
 from instdisc_core.registry import get_bank_ops
@@ -154,7 +154,7 @@ class EmbeddingTable(keras.layers.Layer):
     def save_own_variables(self, store: MutableMapping[str, Any]) -> None:
         """Save the rows and what else the owner has."""
         arrays = self.bank_ops.dump(self.rows)
-        arrays += [ops.convert_to_numpy(variable) for variable in self._other_variables()]
+        arrays += [self.bank_ops.dump(variable)[0] for variable in self._other_variables()]
         for i, array in enumerate(arrays):
             store[str(i)] = array
 
@@ -198,7 +198,7 @@ class EmbeddingTable(keras.layers.Layer):
         """The arrays of a file in their order; raise unless they fit and the rows are sound."""
         stored = parts(self.rows)
         variables = [*stored, *self._other_variables()]
-        shapes = {str(i): tuple(variable.shape) for i, variable in enumerate(variables)}
+        shapes = {str(i): shape_of(variable) for i, variable in enumerate(variables)}
         found = {name: array.shape for name, array in arrays.items() if name in shapes}
         require(
             found == shapes,
@@ -226,7 +226,7 @@ class EmbeddingTable(keras.layers.Layer):
         stored = len(parts(self.rows))
         self.bank_ops.load(self.rows, values[:stored])
         for variable, value in zip(self._other_variables(), values[stored:], strict=True):
-            variable.assign(value)
+            self.bank_ops.load(variable, [value])
 
     def _random_rows(self, dtype: StorageDtype) -> Bank:
         rows = np.random.default_rng(self.seed).standard_normal(self.shape, dtype="float32")
@@ -239,7 +239,9 @@ class EmbeddingTable(keras.layers.Layer):
         )
 
     def _storage(self, name: str, start: Tensor, dtype: str) -> keras.Variable:
-        return self.add_weight(
+        padding = self.bank_ops.padding(f"{self.name}/{name}", start.shape)
+        start = ops.pad(start, ((0, padding), (0, 0))) if padding else start
+        variable = self.add_weight(
             name=name,
             shape=start.shape,
             dtype=dtype,
@@ -247,3 +249,5 @@ class EmbeddingTable(keras.layers.Layer):
             trainable=False,
             autocast=False,
         )
+        variable.padding = padding
+        return variable
