@@ -11,6 +11,7 @@ from instdisc_core.data.batches import ArrayBatches
 from instdisc_core.data.checked import require_finite_images, require_images, with_narrow_indices
 from instdisc_core.data.order import OrderedBatches
 from instdisc_core.fitting.data_order import DataOrder
+from instdisc_core.fitting.even_batches import EvenBatches, divided
 from instdisc_core.fitting.resuming import resumed
 from instdisc_core.fitting.waiting import Waiting
 from instdisc_core.validation import require
@@ -42,7 +43,7 @@ def calls(model: Any, arguments: dict[str, Any]) -> Iterator[Iterable[dict[str, 
     listed = keras.tree.flatten(getattr(given, "callbacks", given) or [])
     savers = [callback for callback in listed if isinstance(callback, Checkpoints)]
     require(len(savers) < 2, f"{len(savers)} Checkpoints", "one")
-    if savers and arguments["y"] is not None:
+    if arguments["y"] is not None and (savers or _divided(arguments) is not None):
         _batch_arrays(arguments, model.seed or 0)
     others = [*model.own_callbacks(), *(c for c in listed if c not in savers)]
     ordered = arguments["x"] if isinstance(arguments["x"], OrderedBatches) else None
@@ -53,6 +54,7 @@ def calls(model: Any, arguments: dict[str, Any]) -> Iterator[Iterable[dict[str, 
         others[:0] = [DataOrder(ordered), Waiting(ordered)]
         arguments["shuffle"] = False  # the batches have an order of their own
     build_for(model, arguments["x"])
+    arguments["x"] = divided(arguments["x"]) or arguments["x"]
     start = Position(arguments.get("initial_epoch", 0), 0)
     with ExitStack() as stack:
         for saver in savers:
@@ -71,12 +73,16 @@ def calls(model: Any, arguments: dict[str, Any]) -> Iterator[Iterable[dict[str, 
             yield [arguments]
 
 
+def _divided(arguments: dict[str, Any]) -> EvenBatches | None:
+    return divided(arguments["x"], arguments["y"], batch_size=arguments["batch_size"])
+
+
 def _batch_arrays(arguments: dict[str, Any], seed: int) -> None:
     """Replace arrays by batches of them, in an order that a checkpoint can resume."""
     split = arguments.get("validation_split")
     require(
         not split,
-        f"validation_split={split} with Checkpoints",
+        f"validation_split={split} with Checkpoints, or with batches that devices do not divide",
         "validation_data",
         "Split the arrays before fit.",
     )
