@@ -39,6 +39,7 @@ def calls(model: Any, arguments: dict[str, Any]) -> Iterator[Iterable[dict[str, 
     require_images(arguments["x"])
     if model.non_finite == "raise":
         require_finite_images(arguments["x"])
+    _divide_validation(arguments)
     given = arguments["callbacks"]
     listed = keras.tree.flatten(getattr(given, "callbacks", given) or [])
     savers = [callback for callback in listed if isinstance(callback, Checkpoints)]
@@ -71,6 +72,14 @@ def calls(model: Any, arguments: dict[str, Any]) -> Iterator[Iterable[dict[str, 
             yield resumed(model, ordered, arguments, start.step)
         else:
             yield [arguments]
+
+
+def _divide_validation(arguments: dict[str, Any]) -> None:
+    """Replace the validation data by batches that devices divide, if they do not divide them."""
+    given = arguments.get("validation_data")
+    parts = given if isinstance(given, (tuple, list)) else (given,)
+    batch_size = arguments.get("validation_batch_size") or arguments["batch_size"]
+    arguments["validation_data"] = divided(*parts, batch_size=batch_size) or given
 
 
 def _divided(arguments: dict[str, Any]) -> EvenBatches | None:
