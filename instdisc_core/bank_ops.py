@@ -239,7 +239,8 @@ def parts(bank: Bank) -> tuple[Any, ...]:
 
 def shape_of(variable: Any) -> tuple[int, ...]:
     """The shape of a variable without its ``padding``."""
-    return tuple(np.subtract(variable.shape, [getattr(variable, "padding", 0), 0][: len(variable.shape)]))
+    padding = getattr(variable, "padding", 0)
+    return (variable.shape[0] - padding, *variable.shape[1:]) if padding else tuple(variable.shape)
 
 
 def _table(bank: Tensor) -> Tensor:

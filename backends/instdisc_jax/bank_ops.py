@@ -133,10 +133,10 @@ class JaxBankOps(BankOps):
 
     def load(self, bank: Bank, arrays: Sequence[np.ndarray]) -> None:
         """See ``BankOps.load``."""
-        tables = keras.tree.flatten(bank)
-        for table, array in zip(tables, arrays, strict=True):
-            behind = [(0, more) for more in np.subtract(table.shape, array.shape)]
-            table.assign(np.pad(array, behind))
+        for table, array in zip(keras.tree.flatten(bank), arrays, strict=True):
+            if getattr(table, "padding", 0):
+                array = np.pad(array, ((0, table.padding), (0, 0)))
+            table.assign(array)
 
 
 def _is_the_caller_s(variable: keras.Variable) -> bool:

@@ -7,6 +7,7 @@ from typing import Any
 import keras
 from keras import ops
 
+from instdisc_core.bank_ops import shape_of
 from instdisc_core.data.order import OrderedBatches
 from instdisc_core.validation import require
 
@@ -77,7 +78,7 @@ def without_scaling(optimizer: keras.Optimizer) -> keras.Optimizer:
 
 def _shapes(owner: keras.Model | keras.Optimizer) -> list[list[Any]]:
     """Shape and type of each variable of a model or an optimizer."""
-    return [[list(v.shape), keras.backend.standardize_dtype(v.dtype)] for v in owner.variables]
+    return [[list(shape_of(v)), keras.backend.standardize_dtype(v.dtype)] for v in owner.variables]
 
 
 def _shortened(value: Any) -> str:
