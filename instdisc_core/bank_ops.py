@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, TypeAlias
 
 import keras
@@ -10,6 +11,7 @@ from einops import einsum, rearrange
 from keras import ops
 
 from instdisc_core.quantized_rows import QuantizedRows
+from instdisc_core.sharded_rows import parts
 from instdisc_core.two_stage_search import chunk_rows, top_k
 from instdisc_core.types import Tensor
 
@@ -195,6 +197,10 @@ class BankOps:
         where = rearrange(indices, "row -> row 1")
         variable.assign(ops.scatter_update(variable, where, values))
 
+    def divided(self) -> AbstractContextManager[None]:
+        """Inside, ranks may share the work of a step; see ``SplitBankOps``. Not a primitive."""
+        return nullcontext()
+
     def require_writable(self) -> None:
         """Raise a RuntimeError if a variable that is assigned to now would not keep its value.
 
@@ -226,11 +232,6 @@ class BankOps:
             return step(state, self.rows(bank, positions), positions, positions < first)
 
         return ops.fori_loop(0, math.ceil(num_rows / size), body, state)
-
-
-def parts(bank: Bank) -> tuple[Any, ...]:
-    """The variables that a bank is stored in: one, or the two of ``QuantizedRows``."""
-    return tuple(bank) if isinstance(bank, QuantizedRows) else (bank,)
 
 
 def _table(bank: Tensor) -> Tensor:
