@@ -145,4 +145,12 @@ def get_communicator(communicator: Communicator | None = None) -> Communicator:
     return _loaded[backend]()
 
 
+def writes_files(model: Any) -> bool:
+    """Whether this process writes the files of a training: one of those that train the model.
+
+    Example: ``assert writes_files(model)``
+    """
+    return getattr(model, "communicator", Communicator).process == 0
+
+
 _loaded: dict[str, Any] = {}  # by backend: a function that returns the Communicator of this process

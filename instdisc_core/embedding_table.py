@@ -74,6 +74,7 @@ class EmbeddingTable(keras.layers.Layer):
         self.num_rows = int(num_rows)
         self.embedding_dim = int(embedding_dim)
         self.seed = seed
+        self.given_communicator = communicator
         self.communicator = get_communicator(communicator)
         self.bank_ops = for_ranks(get_bank_ops(backend), self.communicator, sharded)
         self.rows = create_rows(self._storage, self.shape, dtype, seed, self.bank_ops)

@@ -2,6 +2,7 @@
 
 from instdisc_core.fitting.calls import build_for, calls
 from instdisc_core.fitting.data_order import DataOrder
+from instdisc_core.fitting.ranks import require_same_start, start_ranks
 from instdisc_core.fitting.rejections import NonFiniteImages, RejectedGradients, RejectedIndices
 from instdisc_core.fitting.waiting import Waiting
 
@@ -13,4 +14,6 @@ __all__ = [
     "Waiting",
     "build_for",
     "calls",
+    "require_same_start",
+    "start_ranks",
 ]

@@ -11,6 +11,7 @@ from instdisc_core.data.batches import ArrayBatches
 from instdisc_core.data.checked import require_finite_images, require_images, with_narrow_indices
 from instdisc_core.data.order import OrderedBatches
 from instdisc_core.fitting.data_order import DataOrder
+from instdisc_core.fitting.ranks import require_same_start, start_ranks
 from instdisc_core.fitting.resuming import resumed
 from instdisc_core.fitting.waiting import Waiting
 from instdisc_core.validation import require
@@ -20,7 +21,7 @@ from instdisc_core.validation import require
 def calls(model: Any, arguments: dict[str, Any]) -> Iterator[Iterable[dict[str, Any]]]:
     """The arguments of each call of Keras's ``fit`` that a training needs: usually one.
 
-    Data are checked. The callbacks that every training needs are added. With ``Checkpoints`` among
+    Data are checked. Several processes agree on what they train. The callbacks that every training needs are added. With ``Checkpoints`` among
     the callbacks, arrays get an order that can be resumed, and the newest checkpoint is loaded into
     the model. If that checkpoint is in the middle of an epoch, the rest of the epoch is a call of
     its own.
@@ -42,7 +43,8 @@ def calls(model: Any, arguments: dict[str, Any]) -> Iterator[Iterable[dict[str, 
     listed = keras.tree.flatten(getattr(given, "callbacks", given) or [])
     savers = [callback for callback in listed if isinstance(callback, Checkpoints)]
     require(len(savers) < 2, f"{len(savers)} Checkpoints", "one")
-    if savers and arguments["y"] is not None:
+    processes = model.communicator.processes
+    if (savers or processes > 1) and arguments["y"] is not None:
         _batch_arrays(arguments, model.seed or 0)
     others = [*model.own_callbacks(), *(c for c in listed if c not in savers)]
     ordered = arguments["x"] if isinstance(arguments["x"], OrderedBatches) else None
@@ -53,10 +55,14 @@ def calls(model: Any, arguments: dict[str, Any]) -> Iterator[Iterable[dict[str, 
         others[:0] = [DataOrder(ordered), Waiting(ordered)]
         arguments["shuffle"] = False  # the batches have an order of their own
     build_for(model, arguments["x"])
+    if model.communicator.process:
+        arguments["verbose"] = 0
+    require_same_start(model, ordered)
     start = Position(arguments.get("initial_epoch", 0), 0)
     with ExitStack() as stack:
         for saver in savers:
             start = stack.enter_context(saver.running(model, ordered, others, start))
+        start_ranks(model)
         callbacks = [*others, *savers]
         if isinstance(given, keras.callbacks.CallbackList):
             for callback in callbacks:
@@ -72,11 +78,11 @@ def calls(model: Any, arguments: dict[str, Any]) -> Iterator[Iterable[dict[str, 
 
 
 def _batch_arrays(arguments: dict[str, Any], seed: int) -> None:
-    """Replace arrays by batches of them, in an order that a checkpoint can resume."""
+    """Replace arrays by batches of them, in an order that all processes and a checkpoint know."""
     split = arguments.get("validation_split")
     require(
         not split,
-        f"validation_split={split} with Checkpoints",
+        f"validation_split={split} with Checkpoints, or in several processes",
         "validation_data",
         "Split the arrays before fit.",
     )
