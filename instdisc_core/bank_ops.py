@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, TypeAlias
 
 import keras
@@ -10,6 +11,7 @@ from einops import einsum, rearrange
 from keras import ops
 
 from instdisc_core.quantized_rows import QuantizedRows
+from instdisc_core.sharded_rows import parts
 from instdisc_core.two_stage_search import chunk_rows, top_k
 from instdisc_core.types import Tensor
 
@@ -195,15 +197,19 @@ class BankOps:
         where = rearrange(indices, "row -> row 1")
         variable.assign(ops.scatter_update(variable, where, values))
 
+    def divided(self) -> AbstractContextManager[None]:
+        """Inside, ranks may share the work of a step; see ``SplitBankOps``. Not a primitive."""
+        return nullcontext()
+
     def require_writable(self) -> None:
         """Raise a RuntimeError if a variable that is assigned to now would not keep its value.
 
         Not a primitive: a framework whose compiled steps are pure functions overrides it.
         """
 
-    def padding(self, path: str, shape: Sequence[int]) -> int:
-        """How many rows a new variable must have more, so that devices divide it equally."""
-        return 0
+    def divided_shape(self, path: str, shape: Sequence[int]) -> tuple[int, ...] | None:
+        """The shape to store a table in that the framework divides among devices; else None."""
+        return None
 
     def dump(self, bank: Bank) -> list[np.ndarray]:
         """All of the bank as it is stored, for a file; ``load`` restores it bit for bit."""
@@ -230,17 +236,6 @@ class BankOps:
             return step(state, self.rows(bank, positions), positions, positions < first)
 
         return ops.fori_loop(0, math.ceil(num_rows / size), body, state)
-
-
-def parts(bank: Bank) -> tuple[Any, ...]:
-    """The variables that a bank is stored in: one, or the two of ``QuantizedRows``."""
-    return tuple(bank) if isinstance(bank, QuantizedRows) else (bank,)
-
-
-def shape_of(variable: Any) -> tuple[int, ...]:
-    """The shape of a variable without its ``padding``."""
-    padding = getattr(variable, "padding", 0)
-    return (variable.shape[0] - padding, *variable.shape[1:]) if padding else tuple(variable.shape)
 
 
 def _table(bank: Tensor) -> Tensor:

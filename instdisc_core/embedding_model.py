@@ -11,14 +11,14 @@ from instdisc_core.data.checked import finite_images, without_non_finite
 from instdisc_core.encoders import TorchPreprocessing
 from instdisc_core.memory_bank import MemoryBank
 from instdisc_core.normalization import unit
+from instdisc_core.ranked_model import RankedModel
 from instdisc_core.sums import count
-from instdisc_core.training_model import TrainingModel
 from instdisc_core.types import Tensor
 from instdisc_core.validation import require, require_choice, require_count
 
 
 @keras.saving.register_keras_serializable(package="instdisc_core")
-class EmbeddingModel(TrainingModel):
+class EmbeddingModel(RankedModel):
     """An encoder with a head, trained without labels; subclasses implement ``compute_loss``.
 
     In training, each image is augmented ``views`` times: the model then returns the embeddings of
@@ -198,12 +198,13 @@ class EmbeddingModel(TrainingModel):
         )
 
     def usable(self, images: Tensor, training: bool) -> Tensor | None:
-        """Which images of a batch train the model, boolean ``(batch,)``; None is all of them.
+        """Which images of the whole batch train the model, boolean; None is all of them.
 
         In training those that are not finite do not, and are counted.
         """
         usable = finite_images(images) if training else None
         if usable is not None:
+            usable = self.communicator.all_gather(usable)
             self.rejected_images.assign_add(count(ops.logical_not(usable)))
         return usable
 
@@ -216,9 +217,7 @@ class EmbeddingModel(TrainingModel):
         else:
             images = ops.maximum(ops.cast(count(usable), losses.dtype), 1.0)
             loss = ops.sum(ops.where(usable, losses, 0.0)) / images
-        for regularizer in self.losses:
-            loss = loss + regularizer
-        return loss
+        return self.communicator.whole_loss(loss, self.losses)
 
     def get_config(self) -> dict[str, Any]:
         """The arguments that rebuild this model."""

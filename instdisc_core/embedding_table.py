@@ -8,10 +8,12 @@ import keras
 import numpy as np
 from keras import ops
 
-from instdisc_core.bank_ops import Bank, BankOps, parts, shape_of
+from instdisc_core.bank_ops import BankOps
+from instdisc_core.communicator import Communicator, get_communicator
 from instdisc_core.gradients import stopped
-from instdisc_core.quantized_rows import QuantizedRows
 from instdisc_core.registry import get_bank_ops
+from instdisc_core.row_storage import create_rows, for_ranks
+from instdisc_core.sharded_rows import parts, whole_shape
 from instdisc_core.types import SearchResult, StorageDtype, Tensor
 from instdisc_core.validation import (
     UNIT_TOLERANCE,
@@ -37,11 +39,15 @@ class EmbeddingTable(keras.layers.Layer):
             with a float32 scale for each row. What is computed from the rows is always float32.
         seed: of the starting rows, the same on every framework. None draws fresh ones.
         backend: which primitives to use, see ``registry.get_bank_ops``; not saved with the rows.
+        communicator: of the ranks that train together, see ``get_communicator``; not saved either.
+        sharded: store on each rank a part of the rows, else all of them; not saved either. One
+            device has all rows in any case.
 
     Attributes:
-        rows: the variable ``(num_rows, embedding_dim)``, or ``QuantizedRows`` of two.
-            ``rows.assign(array)`` restores all of it; ``lookup`` reads some.
+        rows: the variable ``(num_rows, embedding_dim)``, or ``QuantizedRows`` of two, or
+            ``ShardedRows``. ``rows.assign(array)`` restores all of it; ``lookup`` reads some.
         bank_ops: the BankOps through which they are read and written.
+        communicator: the Communicator.
 
     Raises:
         ValueError: an argument is out of its range.
@@ -57,6 +63,8 @@ class EmbeddingTable(keras.layers.Layer):
         dtype: StorageDtype = "float32",
         seed: int | None = None,
         backend: str | BankOps | None = None,
+        communicator: Communicator | None = None,
+        sharded: bool = False,
         **kwargs: Any,
     ):
         require_count("num_rows", num_rows)
@@ -66,8 +74,10 @@ class EmbeddingTable(keras.layers.Layer):
         self.num_rows = int(num_rows)
         self.embedding_dim = int(embedding_dim)
         self.seed = seed
-        self.bank_ops = get_bank_ops(backend)
-        self.rows = self._random_rows(dtype)
+        self.given_communicator = communicator
+        self.communicator = get_communicator(communicator)
+        self.bank_ops = for_ranks(get_bank_ops(backend), self.communicator, sharded)
+        self.rows = create_rows(self._storage, self.shape, dtype, seed, self.bank_ops)
         self._load_error: ValueError | None = None
 
     @property
@@ -198,7 +208,7 @@ class EmbeddingTable(keras.layers.Layer):
         """The arrays of a file in their order; raise unless they fit and the rows are sound."""
         stored = parts(self.rows)
         variables = [*stored, *self._other_variables()]
-        shapes = {str(i): shape_of(variable) for i, variable in enumerate(variables)}
+        shapes = {str(i): whole_shape(variable) for i, variable in enumerate(variables)}
         found = {name: array.shape for name, array in arrays.items() if name in shapes}
         require(
             found == shapes,
@@ -228,19 +238,11 @@ class EmbeddingTable(keras.layers.Layer):
         for variable, value in zip(self._other_variables(), values[stored:], strict=True):
             self.bank_ops.load(variable, [value])
 
-    def _random_rows(self, dtype: StorageDtype) -> Bank:
-        rows = np.random.default_rng(self.seed).standard_normal(self.shape, dtype="float32")
-        rows /= np.linalg.norm(rows, axis=1, keepdims=True)
-        if dtype != "int8":
-            return self._storage("rows", rows, dtype)
-        values, scale = QuantizedRows.of(rows)
-        return QuantizedRows(
-            self._storage("values", values, "int8"), self._storage("scale", scale, "float32")
-        )
-
     def _storage(self, name: str, start: Tensor, dtype: str) -> keras.Variable:
-        padding = self.bank_ops.padding(f"{self.name}/{name}", start.shape)
-        start = ops.pad(start, ((0, padding), (0, 0))) if padding else start
+        whole = tuple(start.shape)
+        shape = self.bank_ops.divided_shape(f"{self.name}/{name}", whole)
+        if shape is not None:
+            start = ops.pad(start, [(0, more) for more in np.subtract(shape, whole).tolist()])
         variable = self.add_weight(
             name=name,
             shape=start.shape,
@@ -249,5 +251,6 @@ class EmbeddingTable(keras.layers.Layer):
             trainable=False,
             autocast=False,
         )
-        variable.padding = padding
+        if shape is not None:
+            variable.whole_shape = whole
         return variable

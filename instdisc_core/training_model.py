@@ -76,11 +76,11 @@ class TrainingModel(PersistentModel):
         if isinstance(x, ImageBatches):
             self.check_data(x.manifest)
         x, y = with_narrow_indices(x), self.checked_targets(y)
-        even = divided(x, y, kwargs.get("sample_weight"), batch_size)
-        if even is not None:
-            x, y, batch_size = even, None, None
-            kwargs.pop("sample_weight", None)
-        return super().evaluate(x, y, batch_size, verbose, **kwargs)
+        with divided(x, y, kwargs.get("sample_weight"), batch_size) as even:
+            if even is None:
+                return super().evaluate(x, y, batch_size, verbose, **kwargs)
+            kwargs |= {"sample_weight": None}
+            return super().evaluate(even, None, None, verbose, **kwargs)
 
     def predict(
         self, x: Any, batch_size: int | None = None, *args: Any, **kwargs: Any
@@ -92,10 +92,10 @@ class TrainingModel(PersistentModel):
             "images in the order of their indices",
             "Give predict source.ordered().",
         )
-        even = divided(x, batch_size=batch_size)
-        if even is not None:
-            x, batch_size = even, None
-        return super().predict(x, batch_size, *args, **kwargs)
+        with divided(x, batch_size=batch_size) as even:
+            if even is None:
+                return super().predict(x, batch_size, *args, **kwargs)
+            return super().predict(even, None, *args, **kwargs)
 
     def train_step(self, *arguments: Any) -> Any:
         """See ``keras.Model.train_step``; without what was added so that devices divide it."""

@@ -11,7 +11,7 @@ import numpy as np
 from keras.src.backend.common.stateless_scope import in_stateless_scope  # has no public name
 
 from instdisc_core import BankOps, QuantizedRows
-from instdisc_jax.divided import Division, division_of, host_copy, on_own_rows, padding_of
+from instdisc_jax.divided import Division, divided_shape, division_of, host_copy, on_own_rows
 
 Bank: TypeAlias = keras.Variable | jax.Array | QuantizedRows
 
@@ -123,20 +123,19 @@ class JaxBankOps(BankOps):
         variable.assign(_overwrite_donated(variable.value, indices, values))
         return None
 
-    def padding(self, path: str, shape: Sequence[int]) -> int:
-        """See ``BankOps.padding``: every device holds as many rows."""
-        return padding_of(path, shape)
+    def divided_shape(self, path: str, shape: Sequence[int]) -> tuple[int, ...] | None:
+        """See ``BankOps.divided_shape``: the layout of the active distribution decides."""
+        return divided_shape(path, shape)
 
     def dump(self, bank: Bank) -> list[np.ndarray]:
-        """See ``BankOps.dump``."""
+        """See ``BankOps.dump``. Of several processes all must call it."""
         return [host_copy(table) for table in keras.tree.flatten(bank)]
 
     def load(self, bank: Bank, arrays: Sequence[np.ndarray]) -> None:
         """See ``BankOps.load``."""
         for table, array in zip(keras.tree.flatten(bank), arrays, strict=True):
-            if getattr(table, "padding", 0):
-                array = np.pad(array, ((0, table.padding), (0, 0)))
-            table.assign(array)
+            more = [(0, stored - given) for stored, given in zip(table.shape, array.shape)]
+            table.assign(np.pad(array, more) if any(map(any, more)) else array)
 
 
 def _is_the_caller_s(variable: keras.Variable) -> bool:

@@ -95,9 +95,8 @@ def division_of(bank: Any) -> Division | None:
     axes = _first_axes(layout)
     if not axes or devices_along(layout.mesh, axes) == 1:
         return None
-    stored = table.shape[0]
-    held = stored // devices_along(layout.mesh, axes)
-    return Division(layout.mesh, axes, stored - getattr(table, "padding", 0), held)
+    num_rows = getattr(table, "whole_shape", table.shape)[0]
+    return Division(layout.mesh, axes, num_rows, table.shape[0] // devices_along(layout.mesh, axes))
 
 
 def _first_axes(layout: Any) -> tuple[str, ...]:
@@ -217,8 +216,8 @@ class _OwnRows(BankOps):
         return super()._stream(bank, size, masked, state)
 
 
-def padding_of(path: str, shape: Sequence[int]) -> int:
-    """How many rows a new variable needs more, so that devices divide them equally.
+def divided_shape(path: str, shape: Sequence[int]) -> tuple[int, ...] | None:
+    """The shape of a table that devices divide: all of them hold as many rows. Else None.
 
     Args:
         path: of the variable, by which a LayoutMap finds its layout.
@@ -226,11 +225,11 @@ def padding_of(path: str, shape: Sequence[int]) -> int:
     """
     distribution = keras.distribution.distribution()
     if distribution is None:
-        return 0
+        return None
     about = SimpleNamespace(path=path, shape=shape)
     axes = _first_axes(distribution.get_variable_layout(about).backend_layout)
-    mesh = distribution.device_mesh.backend_mesh
-    return -shape[0] % devices_along(mesh, axes) if shape else 0
+    devices = devices_along(distribution.device_mesh.backend_mesh, axes)
+    return None if devices == 1 else (-(-shape[0] // devices) * devices, *shape[1:])
 
 
 def host_copy(table: Any) -> np.ndarray:

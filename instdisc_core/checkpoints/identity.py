@@ -7,8 +7,8 @@ from typing import Any
 import keras
 from keras import ops
 
-from instdisc_core.bank_ops import shape_of
 from instdisc_core.data.order import OrderedBatches
+from instdisc_core.sharded_rows import whole_shape
 from instdisc_core.validation import require
 
 
@@ -77,8 +77,8 @@ def without_scaling(optimizer: keras.Optimizer) -> keras.Optimizer:
 
 
 def _shapes(owner: keras.Model | keras.Optimizer) -> list[list[Any]]:
-    """Shape and type of each variable of a model or an optimizer."""
-    return [[list(shape_of(v)), keras.backend.standardize_dtype(v.dtype)] for v in owner.variables]
+    """Shape and type of each variable of a model or an optimizer, as one device has them."""
+    return [[list(whole_shape(v)), keras.backend.standardize_dtype(v.dtype)] for v in owner.variables]
 
 
 def _shortened(value: Any) -> str:

@@ -71,7 +71,8 @@ class ImageBatches(OrderedBatches):
         on_device: bool = False,
         sliding_window: SlidingWindow | None = None,
     ) -> None:
-        super().__init__(len(source), batch_size, seed, drop_remainder, sliding_window)
+        whole = (0, 1) if seed is None else None  # for predict, in which processes work alone
+        super().__init__(len(source), batch_size, seed, drop_remainder, sliding_window, whole)
         require_number("prefetch", prefetch, 0)
         self.source, self.prefetch = source, prefetch
         self._resident = keras.ops.convert_to_tensor(source.images()) if on_device else None
@@ -91,7 +92,7 @@ class ImageBatches(OrderedBatches):
     def __getitem__(self, number: int) -> tuple[Tensor, ...]:
         """``(images, indices)`` of one batch of this epoch; ``(images,)`` without a seed."""
         step = self._step(number)
-        indices = self.indices(self.epoch, step)
+        indices = self.own_indices(self.epoch, step)
         images = self._decoded(step) if self._resident is None else self._gathered(indices)
         return (images,) if self.seed is None else (images, indices)
 
@@ -106,7 +107,7 @@ class ImageBatches(OrderedBatches):
                 del self._ahead[key]
             for key in wanted:
                 if key not in self._ahead:
-                    self._ahead[key] = self.source.start(self.indices(*key))
+                    self._ahead[key] = self.source.start(self.own_indices(*key))
             wait = self._ahead.pop(wanted[0])
         start = time.perf_counter()
         images = wait()
@@ -172,7 +173,7 @@ class ArrayBatches(OrderedBatches):
 
     def __getitem__(self, number: int) -> tuple[Any, ...]:
         """``(x, y)`` or ``(x, y, sample_weight)`` of one batch of this epoch."""
-        indices = self.indices(self.epoch, self._step(number))
+        indices = self.own_indices(self.epoch, self._step(number))
         return keras.tree.map_structure(lambda array: array[indices], self._arrays)
 
     @property

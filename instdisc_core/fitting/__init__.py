@@ -3,6 +3,7 @@
 from instdisc_core.fitting.calls import build_for, calls
 from instdisc_core.fitting.data_order import DataOrder
 from instdisc_core.fitting.even_batches import divided, whole_batch, without_padding
+from instdisc_core.fitting.ranks import require_same_start, start_ranks
 from instdisc_core.fitting.rejections import NonFiniteImages, RejectedGradients, RejectedIndices
 from instdisc_core.fitting.waiting import Waiting
 
@@ -17,4 +18,6 @@ __all__ = [
     "divided",
     "whole_batch",
     "without_padding",
+    "require_same_start",
+    "start_ranks",
 ]

@@ -11,7 +11,8 @@ from instdisc_core.data.batches import ArrayBatches
 from instdisc_core.data.checked import require_finite_images, require_images, with_narrow_indices
 from instdisc_core.data.order import OrderedBatches
 from instdisc_core.fitting.data_order import DataOrder
-from instdisc_core.fitting.even_batches import EvenBatches, divided
+from instdisc_core.fitting.even_batches import data_shards, divided
+from instdisc_core.fitting.ranks import require_same_start, start_ranks
 from instdisc_core.fitting.resuming import resumed
 from instdisc_core.fitting.waiting import Waiting
 from instdisc_core.validation import require
@@ -21,7 +22,7 @@ from instdisc_core.validation import require
 def calls(model: Any, arguments: dict[str, Any]) -> Iterator[Iterable[dict[str, Any]]]:
     """The arguments of each call of Keras's ``fit`` that a training needs: usually one.
 
-    Data are checked. The callbacks that every training needs are added. With ``Checkpoints`` among
+    Data are checked. Several processes agree on what they train. The callbacks that every training needs are added. With ``Checkpoints`` among
     the callbacks, arrays get an order that can be resumed, and the newest checkpoint is loaded into
     the model. If that checkpoint is in the middle of an epoch, the rest of the epoch is a call of
     its own.
@@ -39,12 +40,12 @@ def calls(model: Any, arguments: dict[str, Any]) -> Iterator[Iterable[dict[str, 
     require_images(arguments["x"])
     if model.non_finite == "raise":
         require_finite_images(arguments["x"])
-    _divide_validation(arguments)
     given = arguments["callbacks"]
     listed = keras.tree.flatten(getattr(given, "callbacks", given) or [])
     savers = [callback for callback in listed if isinstance(callback, Checkpoints)]
     require(len(savers) < 2, f"{len(savers)} Checkpoints", "one")
-    if arguments["y"] is not None and (savers or _divided(arguments) is not None):
+    shards = max(data_shards()[0], model.communicator.processes)
+    if (savers or shards > 1) and arguments["y"] is not None:
         _batch_arrays(arguments, model.seed or 0)
     others = [*model.own_callbacks(), *(c for c in listed if c not in savers)]
     ordered = arguments["x"] if isinstance(arguments["x"], OrderedBatches) else None
@@ -55,11 +56,15 @@ def calls(model: Any, arguments: dict[str, Any]) -> Iterator[Iterable[dict[str, 
         others[:0] = [DataOrder(ordered), Waiting(ordered)]
         arguments["shuffle"] = False  # the batches have an order of their own
     build_for(model, arguments["x"])
-    arguments["x"] = divided(arguments["x"]) or arguments["x"]
+    if model.communicator.process:
+        arguments["verbose"] = 0
+    require_same_start(model, ordered)
     start = Position(arguments.get("initial_epoch", 0), 0)
     with ExitStack() as stack:
+        _divide(arguments, stack)
         for saver in savers:
             start = stack.enter_context(saver.running(model, ordered, others, start))
+        start_ranks(model)
         callbacks = [*others, *savers]
         if isinstance(given, keras.callbacks.CallbackList):
             for callback in callbacks:
@@ -74,24 +79,24 @@ def calls(model: Any, arguments: dict[str, Any]) -> Iterator[Iterable[dict[str, 
             yield [arguments]
 
 
-def _divide_validation(arguments: dict[str, Any]) -> None:
-    """Replace the validation data by batches that devices divide, if they do not divide them."""
+def _divide(arguments: dict[str, Any], stack: ExitStack) -> None:
+    """Replace data that the devices of ``keras.distribution`` do not divide, until the end."""
     given = arguments.get("validation_data")
     parts = given if isinstance(given, (tuple, list)) else (given,)
     batch_size = arguments.get("validation_batch_size") or arguments["batch_size"]
-    arguments["validation_data"] = divided(*parts, batch_size=batch_size) or given
-
-
-def _divided(arguments: dict[str, Any]) -> EvenBatches | None:
-    return divided(arguments["x"], arguments["y"], batch_size=arguments["batch_size"])
+    even = stack.enter_context(divided(*parts, batch_size=batch_size))
+    arguments["validation_data"] = given if even is None else even
+    if isinstance(arguments["x"], OrderedBatches):
+        even = stack.enter_context(divided(arguments["x"]))
+        arguments["x"] = arguments["x"] if even is None else even
 
 
 def _batch_arrays(arguments: dict[str, Any], seed: int) -> None:
-    """Replace arrays by batches of them, in an order that a checkpoint can resume."""
+    """Replace arrays by batches of them, in an order that all processes and a checkpoint know."""
     split = arguments.get("validation_split")
     require(
         not split,
-        f"validation_split={split} with Checkpoints, or with batches that devices do not divide",
+        f"validation_split={split} with Checkpoints, or on several devices",
         "validation_data",
         "Split the arrays before fit.",
     )

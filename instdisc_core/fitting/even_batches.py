@@ -1,5 +1,7 @@
 """Batches that the devices of ``keras.distribution`` divide equally; JAX takes no others."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import keras
@@ -13,25 +15,18 @@ COUNT, WEIGHTS = "count", "sample_weight"
 
 
 class EvenBatches(keras.utils.PyDataset):
-    """The batches of others, filled up with copies of their last image, which the step leaves out.
+    """Ordered batches, filled up with copies of their last image, which the step leaves out.
 
     A compiled step knows shapes alone. So in the place of the sample weights there is, next to
-    them, an array whose width is the number of images; see ``without_padding``. If there are
-    several processes, each has its own part of every batch.
+    them, an array whose width is the number of images; see ``without_padding``.
 
     Args:
-        batches: the OrderedBatches to fill up.
-        devices: how many divide a batch.
-        process, processes: which part of each batch this is, and of how many.
+        batches: the OrderedBatches, whose ``devices`` and ``part`` are set.
     """
 
-    def __init__(
-        self, batches: OrderedBatches, devices: int, process: int = 0, processes: int = 1
-    ) -> None:
+    def __init__(self, batches: OrderedBatches) -> None:
         super().__init__()
-        self.batches, self.process = batches, process
-        self.devices = devices // processes
-        self.parts = devices
+        self.batches = batches
 
     def __len__(self) -> int:
         return len(self.batches)
@@ -47,12 +42,11 @@ class EvenBatches(keras.utils.PyDataset):
 
     def __getitem__(self, number: int) -> tuple[Any, Any, dict[str, Any]]:
         """``(x, y, marked)`` for ``without_padding``; what is missing is an empty dict."""
-        batch = (*self.batches[number], {}, {})[:3]
-        count = len(keras.tree.flatten(batch)[0])
-        held = -(-count // self.parts) * self.devices
-        own = np.minimum(np.arange(held) + held * self.process, count - 1)
-        x, y, weights = keras.tree.map_structure(lambda array: array[own], batch)
-        return x, y, {COUNT: np.zeros((self.devices, count), "uint8"), WEIGHTS: weights}
+        own = self.batches
+        x, y, weights = (*own[number], {}, {})[:3]
+        count = len(own.indices(own.epoch, own.start + number))
+        mark = np.zeros((own.devices // own.part[1], count), "uint8")
+        return x, y, {COUNT: mark, WEIGHTS: weights}
 
 
 def without_padding(data: Any) -> Any:
@@ -70,27 +64,45 @@ def without_padding(data: Any) -> Any:
     return tuple(map(rows_of, (data[0], data[1], marked[WEIGHTS])))
 
 
+@contextmanager
 def divided(
     x: Any, y: Any = None, sample_weight: Any = None, batch_size: int | None = None
-) -> EvenBatches | None:
-    """Arrays or OrderedBatches as EvenBatches, or None where they serve as they are.
+) -> Iterator[EvenBatches | None]:
+    """Arrays or OrderedBatches as EvenBatches; None where they serve as they are.
 
-    They do not if devices must divide them and do not divide every batch equally, or if each
+    They do not serve if devices must divide them and do not divide every batch equally, or if each
     process must have its own part.
     """
+    batches = _batches_to_divide(x, y, sample_weight, batch_size)
+    if batches is None:
+        yield None
+        return
+    before = batches.devices, batches.part
     devices, process, processes = data_shards()
+    batches.devices, batches.part = devices, (process, processes)
+    batches.on_epoch_end()  # forget what was decoded ahead for another part
+    try:
+        yield EvenBatches(batches)
+    finally:
+        batches.devices, batches.part = before
+        batches.on_epoch_end()
+
+
+def _batches_to_divide(
+    x: Any, y: Any, sample_weight: Any, batch_size: int | None
+) -> OrderedBatches | None:
+    devices, _, processes = data_shards()
     if devices == 1 or isinstance(x, EvenBatches):
         return None
     if not isinstance(x, OrderedBatches):
         arrays = keras.tree.flatten(x)
         if not arrays or not all(hasattr(array, "shape") for array in arrays):
-            return None  # batches of the user's own, which have to be equal
+            return None  # batches of the user's own, which must be even already
         numbers = np.arange(len(arrays[0])) if y is None else y
         x = ArrayBatches(x, numbers, sample_weight, batch_size or 32)
-    last = x.num_images % x.batch_size
-    if processes == 1 and x.batch_size % devices == 0 and (x.drop_remainder or last % devices == 0):
-        return None
-    return EvenBatches(x, devices, process, processes)
+    last = 0 if x.drop_remainder else x.num_images % x.batch_size
+    even = x.batch_size % devices == 0 and last % devices == 0
+    return None if even and processes == 1 else x
 
 
 def data_shards() -> tuple[int, int, int]:

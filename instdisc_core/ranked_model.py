@@ -1,0 +1,127 @@
+"""A model that several ranks train together, each with its own part of every batch."""
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
+
+import keras
+from keras import ops
+
+from instdisc_core.communicator import Communicator
+from instdisc_core.data.order import OrderedBatches
+from instdisc_core.embedding_table import EmbeddingTable
+from instdisc_core.fitting import build_for, require_same_start, start_ranks
+from instdisc_core.memory_bank import MemoryBank
+from instdisc_core.sharded_rows import ShardedRows
+from instdisc_core.training_model import TrainingModel
+from instdisc_core.types import Tensor
+
+
+class RankedModel(TrainingModel):
+    """What training on several ranks adds to ``TrainingModel``: nothing on one device.
+
+    Attributes:
+        communicator: the Communicator of the ranks.
+    """
+
+    communicator: Communicator = Communicator()
+    memory_bank: MemoryBank | None
+    _is_started = False
+    _is_whole = False  # every rank evaluates all images by itself
+    _batch_images: int | None = None  # of all ranks, in the batch of this step
+
+    def whole_batch(
+        self, embeddings: Tensor, y: Tensor, sample_weight: Tensor | None, views: int = 1
+    ) -> tuple[Tensor, Tensor, Tensor | None]:
+        """The batch of all ranks in the order of one device: all first views, and so on.
+
+        Args:
+            embeddings: ``(views * batch, embedding_dim)`` of this rank.
+            y, sample_weight: ``(batch,)``, or None.
+            views: how many views of each image there are.
+        """
+        self._batch_images = None
+        self.report_loss_of_all()
+        if self.communicator.size == 1 or self._is_whole:
+            return embeddings, y, sample_weight
+        first, *others = ops.split(embeddings, views)
+        first, y, sample_weight = self.communicator.whole_batch(first, y, sample_weight)
+        others = [self.communicator.whole_batch(view)[0] for view in others]
+        self._batch_images = first.shape[0]
+        return ops.concatenate([first, *others]) if others else first, y, sample_weight
+
+    def divided(self, rows: EmbeddingTable) -> AbstractContextManager[None]:
+        """Inside, the ranks divide the work on the batch that they share."""
+        return nullcontext() if self._is_whole else rows.bank_ops.divided()
+
+    def report_loss_of_all(self) -> None:
+        """Let the reported loss be the mean over the images of all ranks."""
+        if self.communicator.processes > 1 and type(self._loss_tracker) is keras.metrics.Mean:
+            self._loss_tracker = _MeanOfBatches(lambda: self._batch_images)
+
+    def evaluate(self, x: Any = None, *args: Any, **kwargs: Any) -> Any:
+        """The loss; see ``keras.Model.evaluate``. Nothing moves.
+
+        ``source.batches()`` are shared: each process evaluates its part, and all must call it. Of
+        anything else, such as arrays, each process evaluates all that it was given.
+        """
+        shared = isinstance(x, OrderedBatches) and x.part[1] > 1
+        self._is_whole = self.communicator.processes > 1 and not shared
+        self.report_loss_of_all()
+        try:
+            return super().evaluate(x, *args, **kwargs)
+        finally:
+            self._is_whole = False
+
+    def train_on_batch(self, x: Any, *args: Any, **kwargs: Any) -> Any:
+        """One step; see ``keras.Model.train_on_batch``. Each rank gives its part of the batch."""
+        if self.communicator.processes > 1 and not self._is_started:
+            build_for(self, x)
+            require_same_start(self, None)
+            start_ranks(self)
+            self._is_started = True
+        return super().train_on_batch(x, *args, **kwargs)
+
+    @property
+    def is_sharded(self) -> bool:
+        """Whether this rank stores a part of the memory bank's rows."""
+        return self.memory_bank is not None and isinstance(self.memory_bank.rows, ShardedRows)
+
+    def help_to_save(self) -> None:
+        """What the other processes do while the first one saves: send their rows, and wait."""
+        if self.memory_bank is not None and self.is_sharded:
+            self.memory_bank.bank_ops.dump(self.memory_bank.rows)
+            self.communicator.exchange(b"saved")
+
+    def save(self, *args: Any, **kwargs: Any) -> None:
+        """Save the whole model; see ``PersistentModel.save``.
+
+        All processes must call it if the bank is sharded, and the first one writes.
+        """
+        self._save(super().save, *args, **kwargs)
+
+    def save_weights(self, *args: Any, **kwargs: Any) -> None:
+        """Save the weights; see ``PersistentModel.save_weights`` and ``save``."""
+        self._save(super().save_weights, *args, **kwargs)
+
+    def _save(self, save: Callable[..., None], *args: Any, **kwargs: Any) -> None:
+        if not self.is_sharded:
+            save(*args, **kwargs)
+        elif self.communicator.process:
+            self.help_to_save()
+        else:
+            save(*args, **kwargs)
+            self.communicator.exchange(b"saved")
+
+
+class _MeanOfBatches(keras.metrics.Mean):
+    """The mean loss, in which a batch counts with the number of its images on all ranks."""
+
+    def __init__(self, images: Callable[[], int | None]) -> None:
+        super().__init__(name="loss")
+        self._images = images
+
+    def update_state(self, values: Tensor, sample_weight: Any = None) -> None:
+        """Add the loss of a batch."""
+        images = self._images()
+        super().update_state(values, sample_weight if images is None else images)

@@ -1,0 +1,82 @@
+"""Where a table's rows are stored when they are created: whole, or this rank's part of them."""
+
+from collections.abc import Callable
+
+import keras
+import numpy as np
+
+from instdisc_core.bank_ops import Bank, BankOps
+from instdisc_core.communicator import Communicator
+from instdisc_core.devices import ShardedBankOps, SplitBankOps
+from instdisc_core.quantized_rows import QuantizedRows
+from instdisc_core.sharded_rows import ShardedRows
+from instdisc_core.types import StorageDtype, Tensor
+
+BLOCK = 2**16  # rows that are drawn at a time
+
+AddVariable = Callable[[str, Tensor, str], keras.Variable]
+
+
+def for_ranks(bank_ops: BankOps, communicator: Communicator, sharded: bool) -> BankOps:
+    """The BankOps for tables of these ranks; itself on one device."""
+    if communicator.size == 1 or isinstance(bank_ops, (ShardedBankOps, SplitBankOps)):
+        return bank_ops
+    return (ShardedBankOps if sharded else SplitBankOps)(bank_ops, communicator)
+
+
+def create_rows(
+    add_variable: AddVariable,
+    shape: tuple[int, int],
+    dtype: StorageDtype,
+    seed: int | None,
+    bank_ops: BankOps,
+) -> Bank | ShardedRows:
+    """The variables of a table's rows, which start as random points of the unit sphere.
+
+    Args:
+        add_variable: adds a variable with a name, a start and a dtype to the table.
+        shape: ``(num_rows, embedding_dim)``.
+        dtype: storage of the rows.
+        seed: of the start. A rank that stores a part of the rows starts with those of one device.
+        bank_ops: a ShardedBankOps stores a part.
+    """
+    sharded = isinstance(bank_ops, ShardedBankOps)
+    part = bank_ops.own_part(shape[0]) if sharded else slice(0, shape[0])
+    rows = random_unit_rows(shape, seed, part)
+    stored: Bank
+    if dtype == "int8":
+        values, scale = QuantizedRows.of(rows)
+        stored = QuantizedRows(
+            add_variable("values", values, "int8"), add_variable("scale", scale, "float32")
+        )
+        variables = list(stored)
+    else:
+        stored = add_variable("rows", rows, dtype)
+        variables = [stored]
+    if not sharded:
+        return stored
+    for variable in variables:
+        variable.whole_shape = (shape[0], *variable.shape[1:])
+    return ShardedRows(stored, part.start, shape[0], bank_ops)
+
+
+def random_unit_rows(shape: tuple[int, int], seed: int | None, part: slice) -> np.ndarray:
+    """Some rows of a random table: those of the whole table, which is not held meanwhile.
+
+    Args:
+        shape: of the whole table.
+        seed: of all rows.
+        part: which of them.
+
+    Returns:
+        Float32 array ``(part.stop - part.start, embedding_dim)`` of rows of length 1.
+    """
+    rng = np.random.default_rng(seed)
+    kept = np.empty((part.stop - part.start, shape[1]), "float32")
+    for start in range(0, part.stop, BLOCK):
+        rows = rng.standard_normal((min(BLOCK, part.stop - start), shape[1]), dtype="float32")
+        own = rows[max(0, part.start - start) :]
+        first = start + len(rows) - len(own) - part.start
+        kept[first : first + len(own)] = own
+    kept /= np.linalg.norm(kept, axis=1, keepdims=True)
+    return kept
