@@ -15,6 +15,7 @@ import numpy as np
 
 from instdisc_core.checkpoints import check_seal, seal
 from instdisc_core.files import replacing
+from instdisc_core.registry import get_bank_ops
 from instdisc_core.validation import require
 
 # What zipfile raises for a damaged archive; RuntimeError if a part seems to be encrypted.
@@ -153,14 +154,15 @@ class PersistentModel(keras.Model):
         if optimizer is not None and self.built and not optimizer.built:
             optimizer.build(self.trainable_variables)  # else Keras would leave its state out
         variables = [*self.variables, *(optimizer.variables if optimizer is not None else ())]
-        before = [(variable, variable.numpy()) for variable in variables]
+        bank_ops = get_bank_ops()  # which reads and writes what several devices divide
+        before = [(variable, bank_ops.dump(variable)) for variable in variables]
         modules = [layer.module for layer in self._flatten_layers() if _holds_torch_module(layer)]
         states = [copy.deepcopy(module.state_dict()) for module in modules]  # with their buffers
         try:
             super().load_weights(filepath, skip_mismatch=skip_mismatch, **kwargs)
         except Exception:
             for variable, value in before:
-                variable.assign(value)
+                bank_ops.load(variable, value)
             for module, state in zip(modules, states, strict=True):
                 module.load_state_dict(state)
             raise

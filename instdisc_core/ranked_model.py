@@ -12,7 +12,7 @@ from instdisc_core.data.order import OrderedBatches
 from instdisc_core.embedding_table import EmbeddingTable
 from instdisc_core.fitting import build_for, require_same_start, start_ranks
 from instdisc_core.memory_bank import MemoryBank
-from instdisc_core.sharded_rows import ShardedRows
+from instdisc_core.sharded_rows import parts
 from instdisc_core.training_model import TrainingModel
 from instdisc_core.types import Tensor
 
@@ -56,7 +56,8 @@ class RankedModel(TrainingModel):
 
     def report_loss_of_all(self) -> None:
         """Let the reported loss be the mean over the images of all ranks."""
-        if self.communicator.processes > 1 and type(self._loss_tracker) is keras.metrics.Mean:
+        own = self.communicator
+        if min(own.size, own.processes) > 1 and type(self._loss_tracker) is keras.metrics.Mean:
             self._loss_tracker = _MeanOfBatches(lambda: self._batch_images)
 
     def evaluate(self, x: Any = None, *args: Any, **kwargs: Any) -> Any:
@@ -85,7 +86,9 @@ class RankedModel(TrainingModel):
     @property
     def is_sharded(self) -> bool:
         """Whether this rank stores a part of the memory bank's rows."""
-        return self.memory_bank is not None and isinstance(self.memory_bank.rows, ShardedRows)
+        return self.memory_bank is not None and any(
+            hasattr(variable, "whole_shape") for variable in parts(self.memory_bank.rows)
+        )
 
     def help_to_save(self) -> None:
         """What the other processes do while the first one saves: send their rows, and wait."""
@@ -105,12 +108,18 @@ class RankedModel(TrainingModel):
         self._save(super().save_weights, *args, **kwargs)
 
     def _save(self, save: Callable[..., None], *args: Any, **kwargs: Any) -> None:
-        if not self.is_sharded:
-            save(*args, **kwargs)
-        elif self.communicator.process:
+        if self.is_sharded and self.communicator.process:
             self.help_to_save()
-        else:
+            return
+        distribution = keras.distribution.distribution()
+        if distribution is not None:  # Keras builds an optimizer to compare with: not on all
+            keras.distribution.set_distribution(None)
+        try:
             save(*args, **kwargs)
+        finally:
+            if distribution is not None:
+                keras.distribution.set_distribution(distribution)
+        if self.is_sharded:
             self.communicator.exchange(b"saved")
 
 

@@ -11,7 +11,7 @@ from instdisc_core.data.batches import ArrayBatches
 from instdisc_core.data.checked import require_finite_images, require_images, with_narrow_indices
 from instdisc_core.data.order import OrderedBatches
 from instdisc_core.fitting.data_order import DataOrder
-from instdisc_core.fitting.even_batches import data_shards, divided
+from instdisc_core.fitting.even_batches import batches_to_divide, divided
 from instdisc_core.fitting.ranks import require_same_start, start_ranks
 from instdisc_core.fitting.resuming import resumed
 from instdisc_core.fitting.waiting import Waiting
@@ -44,8 +44,7 @@ def calls(model: Any, arguments: dict[str, Any]) -> Iterator[Iterable[dict[str, 
     listed = keras.tree.flatten(getattr(given, "callbacks", given) or [])
     savers = [callback for callback in listed if isinstance(callback, Checkpoints)]
     require(len(savers) < 2, f"{len(savers)} Checkpoints", "one")
-    shards = max(data_shards()[0], model.communicator.processes)
-    if (savers or shards > 1) and arguments["y"] is not None:
+    if arguments["y"] is not None and (savers or _is_uneven(model, arguments)):
         _batch_arrays(arguments, model.seed or 0)
     others = [*model.own_callbacks(), *(c for c in listed if c not in savers)]
     ordered = arguments["x"] if isinstance(arguments["x"], OrderedBatches) else None
@@ -77,6 +76,13 @@ def calls(model: Any, arguments: dict[str, Any]) -> Iterator[Iterable[dict[str, 
             yield resumed(model, ordered, arguments, start.step)
         else:
             yield [arguments]
+
+
+def _is_uneven(model: Any, arguments: dict[str, Any]) -> bool:
+    """Whether arrays must be batched so that processes and devices divide them."""
+    x, y, batch_size = (arguments[name] for name in ("x", "y", "batch_size"))
+    uneven = batches_to_divide(x, y, batch_size=batch_size) is not None
+    return uneven or model.communicator.processes > 1
 
 
 def _divide(arguments: dict[str, Any], stack: ExitStack) -> None:

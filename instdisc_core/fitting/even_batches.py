@@ -73,7 +73,7 @@ def divided(
     They do not serve if devices must divide them and do not divide every batch equally, or if each
     process must have its own part.
     """
-    batches = _batches_to_divide(x, y, sample_weight, batch_size)
+    batches = batches_to_divide(x, y, sample_weight, batch_size)
     if batches is None:
         yield None
         return
@@ -88,9 +88,10 @@ def divided(
         batches.on_epoch_end()
 
 
-def _batches_to_divide(
-    x: Any, y: Any, sample_weight: Any, batch_size: int | None
+def batches_to_divide(
+    x: Any, y: Any = None, sample_weight: Any = None, batch_size: int | None = None
 ) -> OrderedBatches | None:
+    """The batches that do not serve as they are, or None."""
     devices, _, processes = data_shards()
     if devices == 1 or isinstance(x, EvenBatches):
         return None
