@@ -1,6 +1,6 @@
 """The ranks of a training: what they exchange, and the batch that they share."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib.metadata import entry_points
 from typing import Any, Literal
 
@@ -57,6 +57,15 @@ class Communicator:
     def exchange(self, message: bytes) -> list[bytes]:
         """The messages of all processes, in their order. Every process calls it."""
         return [message]
+
+    @property
+    def layers(self) -> Mapping[type, Any]:
+        """How layers that read the whole batch are computed on several ranks, by their class.
+
+        Each is a function as those of ``native_layers``: batch normalization, say, with the
+        statistics of all ranks.
+        """
+        return {}
 
     def prepare(self, model: keras.Model) -> None:
         """What a framework needs once before ``fit`` trains on several ranks: joined gradients."""

@@ -149,7 +149,7 @@ class EmbeddingModel(RankedModel):
         if self.preprocessing is not None:
             images = self.preprocessing(images)
         try:
-            features = native_layers.call(self.encoder, images, training)
+            features = native_layers.call(self.encoder, images, training, self.communicator.layers)
         except RuntimeError as error:
             require(
                 type(error) is not RuntimeError  # out of memory, say
@@ -175,7 +175,9 @@ class EmbeddingModel(RankedModel):
 
     def apply_head(self, name: str, rows: Tensor, training: bool | None) -> Tensor:
         """The output ``(batch, embedding_dim)``, in float32, of the part of this name."""
-        embeddings = native_layers.call(getattr(self, name), rows, training)
+        embeddings = native_layers.call(
+            getattr(self, name), rows, training, self.communicator.layers
+        )
         require(
             tuple(embeddings.shape[1:]) == (self.embedding_dim,),
             f"a {name} whose output has shape {tuple(embeddings.shape)}",

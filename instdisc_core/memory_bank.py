@@ -87,9 +87,7 @@ class MemoryBank(EmbeddingTable):
         require_number("momentum", momentum, 0, 1)
         fixed = {"name": "memory_bank"}  # so that one bank's state_dict fits the next
         where = {"backend": backend, "communicator": communicator, "sharded": sharded}
-        super().__init__(
-            num_instances, embedding_dim, dtype, seed, **where, **{**fixed, **kwargs}
-        )
+        super().__init__(num_instances, embedding_dim, dtype, seed, **where, **{**fixed, **kwargs})
         self.momentum = float(momentum)
         self.rejected_embeddings = self._counter("rejected_embeddings")
         self.rejected_indices = self._counter("rejected_indices")

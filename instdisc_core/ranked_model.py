@@ -4,7 +4,6 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
-import keras
 from keras import ops
 
 from instdisc_core.communicator import Communicator
@@ -56,8 +55,16 @@ class RankedModel(TrainingModel):
 
     def report_loss_of_all(self) -> None:
         """Let the reported loss be the mean over the images of all ranks."""
-        if self.communicator.processes > 1 and type(self._loss_tracker) is keras.metrics.Mean:
-            self._loss_tracker = _MeanOfBatches(lambda: self._batch_images)
+        mean = getattr(self, "_loss_tracker", None)
+        if self.communicator.processes == 1 or mean is None or "update_state" in vars(mean):
+            return
+        add = mean.update_state
+
+        def add_whole_batch(loss: Tensor, sample_weight: Any = None) -> None:
+            images = self._batch_images
+            add(loss, sample_weight if images is None else images)
+
+        mean.update_state = add_whole_batch
 
     def evaluate(self, x: Any = None, *args: Any, **kwargs: Any) -> Any:
         """The loss; see ``keras.Model.evaluate``. Nothing moves.
@@ -112,16 +119,3 @@ class RankedModel(TrainingModel):
         else:
             save(*args, **kwargs)
             self.communicator.exchange(b"saved")
-
-
-class _MeanOfBatches(keras.metrics.Mean):
-    """The mean loss, in which a batch counts with the number of its images on all ranks."""
-
-    def __init__(self, images: Callable[[], int | None]) -> None:
-        super().__init__(name="loss")
-        self._images = images
-
-    def update_state(self, values: Tensor, sample_weight: Any = None) -> None:
-        """Add the loss of a batch."""
-        images = self._images()
-        super().update_state(values, sample_weight if images is None else images)

@@ -82,4 +82,3 @@ def draw_apart(model: Any) -> None:
         if rank and tuple(state.shape) == (2,) and not name.startswith("random_state_objective"):
             seed, drawn = state.numpy().tolist()
             state.assign([(seed + rank * STRIDE) % LARGEST_SEED, drawn])
-
