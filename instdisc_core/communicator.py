@@ -28,6 +28,7 @@ class Communicator:
             them reads its own part of the data.
         sums_gradients: whether the framework adds the gradients of the ranks; else it takes their
             mean.
+        is_idle: whether this rank has no image of the present batch.
 
     Example: ``assert Communicator().size == 1``
     """
@@ -37,6 +38,7 @@ class Communicator:
     process: int = 0
     processes: int = 1
     sums_gradients = False
+    is_idle = False
 
     def all_gather(self, x: Tensor, sizes: Sequence[int] | None = None) -> Tensor:
         """The tensors of all ranks, one after the other along the first axis.

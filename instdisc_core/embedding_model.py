@@ -110,9 +110,11 @@ class EmbeddingModel(RankedModel):
 
         In training ``(views * batch, embedding_dim)``.
         """
+        images, is_idle = self.with_stand_in(images)
         if training:
             images = self.augmented(images)
-        return unit(self.project(self.encode(images, training), training))
+        embeddings = unit(self.project(self.encode(images, training), training))
+        return embeddings[:0] if is_idle else embeddings
 
     def augmented(self, images: Tensor) -> Tensor:
         """All views of a batch of training images."""

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
+import keras
 from keras import ops
 
 from instdisc_core.communicator import Communicator
@@ -48,6 +49,20 @@ class RankedModel(TrainingModel):
         others = [self.communicator.whole_batch(view)[0] for view in others]
         self._batch_images = first.shape[0]
         return ops.concatenate([first, *others]) if others else first, y, sample_weight
+
+    def with_stand_in(self, images: Any) -> tuple[Any, bool]:
+        """The images of this rank; if it has none, a black one, since few layers take no image.
+
+        Returns:
+            Images, and whether the rank has none. What is computed for it is then to be left out.
+        """
+        is_idle = self.communicator.size > 1 and keras.tree.flatten(images)[0].shape[0] == 0
+        self.communicator.is_idle = is_idle
+        if is_idle:
+            images = keras.tree.map_structure(
+                lambda part: ops.zeros((1, *part.shape[1:]), dtype=part.dtype), images
+            )
+        return images, is_idle
 
     def divided(self, rows: EmbeddingTable) -> AbstractContextManager[None]:
         """Inside, the ranks divide the work on the batch that they share."""

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any, Literal
 
 import keras
@@ -60,7 +61,7 @@ class TorchCommunicator(Communicator):
     @property
     def layers(self) -> Mapping[type, Any]:
         """See ``Communicator.layers``: batch normalization by the images of all ranks."""
-        return {keras.layers.BatchNormalization: batch_normalization}
+        return {keras.layers.BatchNormalization: partial(batch_normalization, self.is_idle)}
 
     def prepare(self, model: keras.Model) -> None:
         """See ``Communicator.prepare``.

@@ -28,20 +28,23 @@ class _Sum(torch.autograd.Function):
         return total
 
 
-def batch_normalization(layer: Any, x: torch.Tensor, training: bool) -> Any:
-    """``gamma (x - mean) / std + beta``, in training with the moments of all ranks' images."""
+def batch_normalization(is_idle: bool, layer: Any, x: torch.Tensor, training: bool) -> Any:
+    """``gamma (x - mean) / std + beta``, in training with the moments of all ranks' images.
+
+    If the rank is idle, ``x`` is of no image, and does not count.
+    """
     if not (training and layer.trainable):
         return layers.batch_normalization(layer, x, training)
     if layer.axis not in (-1, x.ndim - 1) or layer.renorm:
         return NotImplemented
     dtype = getattr(torch, layer.compute_dtype)
     wide = x.float().flatten(0, -2)
-    count = torch.full((1,), float(len(wide)), device=x.device)
-    total = _Sum.apply(torch.cat([wide.sum(0), count]))
+    own = 0 if is_idle else len(wide)
+    total = _Sum.apply(torch.cat([wide[:own].sum(0), wide.new_full((1,), own)]))
     count = total[-1].detach()
     mean = total[:-1] / count
     centered = wide - mean
-    variance = _Sum.apply(centered.square().sum(0)) / count
+    variance = _Sum.apply(centered[:own].square().sum(0)) / count
     y = centered * torch.rsqrt(variance + layer.epsilon)
     if layer.gamma is not None:
         y = y * layer.gamma.value

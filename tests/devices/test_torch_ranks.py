@@ -38,5 +38,5 @@ def test_ranks_equal_one_device(name, outcomes, expected):
         found = np.load(folder / f"{name}-{rank}.npz")
         for what, values in expected(name).items():
             np.testing.assert_allclose(
-                found[what], values, rtol=0, atol=1e-5, err_msg=f"{what} of rank {rank}"
+                found[what], values, 0, CASES[name].tolerance, err_msg=f"{what} of rank {rank}"
             )
