@@ -156,6 +156,26 @@ def get_communicator(communicator: Communicator | None = None) -> Communicator:
     return _loaded[backend]()
 
 
+def require_one_device(name: str) -> None:
+    """Raise if several ranks are to train something that cannot be divided yet.
+
+    Args:
+        name: what it is.
+
+    Raises:
+        ValueError: there are several ranks.
+
+    Example: ``require_one_device("PIC")``
+    """
+    ranks = get_communicator().size
+    require(
+        ranks == 1,
+        f"{name} on {ranks} ranks",
+        "one device",
+        "InstanceDiscrimination trains on several.",
+    )
+
+
 def writes_files(model: Any) -> bool:
     """Whether this process writes the files of a training: one of those that train the model.
 

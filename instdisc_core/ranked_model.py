@@ -10,7 +10,7 @@ from keras import ops
 from instdisc_core.communicator import Communicator
 from instdisc_core.data.order import OrderedBatches
 from instdisc_core.embedding_table import EmbeddingTable
-from instdisc_core.fitting import build_for, require_same_start, start_ranks
+from instdisc_core.fitting import SameOnAllRanks, build_for, require_same_start, start_ranks
 from instdisc_core.memory_bank import MemoryBank
 from instdisc_core.sharded_rows import ShardedRows
 from instdisc_core.training_model import TrainingModel
@@ -94,6 +94,11 @@ class RankedModel(TrainingModel):
             return super().evaluate(x, *args, **kwargs)
         finally:
             self._is_whole = False
+
+    def own_callbacks(self) -> list[keras.callbacks.Callback]:
+        """See ``TrainingModel.own_callbacks``; and what compares the ranks."""
+        compared = [SameOnAllRanks()] if self.communicator.processes > 1 else []
+        return [*compared, *super().own_callbacks()]
 
     def train_on_batch(self, x: Any, *args: Any, **kwargs: Any) -> Any:
         """One step; see ``keras.Model.train_on_batch``. Each rank gives its part of the batch."""

@@ -8,7 +8,13 @@ import keras
 from instdisc_core.checkpoints.identity import identity
 from instdisc_core.communicator import get_communicator
 from instdisc_core.data.order import OrderedBatches
-from instdisc_core.devices import ShardedBankOps, require_equal, synchronize
+from instdisc_core.devices import (
+    ShardedBankOps,
+    require_equal,
+    require_same_values,
+    synchronize,
+)
+from instdisc_core.devices.synchronize import shared_variables
 from instdisc_core.validation import require
 
 LARGEST_SEED = 2**31 - 1
@@ -43,6 +49,13 @@ def require_same_start(model: Any, batches: OrderedBatches | None) -> None:
         "Build them after the process group.",
     )
     objective = getattr(model, "objective", None)
+    trained = [] if objective is None else objective.trainable_variables
+    require(
+        not trained,
+        f"{type(objective).__name__} on {own.size} ranks",
+        "an objective without weights of its own",
+        "Each rank would count its gradient for all images. Train it on one device.",
+    )
     facts = {
         "version": vars(sys.modules["instdisc_core"])["__version__"],
         "Keras": keras.__version__,
@@ -68,6 +81,17 @@ def start_ranks(model: Any) -> None:
         synchronize(own, model, *([] if model.optimizer is None else [model.optimizer]))
         draw_apart(model)
         own.prepare(model)
+
+
+class SameOnAllRanks(keras.callbacks.Callback):
+    """Raises at the end of an epoch after which weights, rows or log Z differ between ranks."""
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        """Compare what every rank has."""
+        model = self.model
+        parts = [p for p in (model.memory_bank, getattr(model, "objective", None)) if p is not None]
+        variables = [*model.trainable_variables, *shared_variables(parts)]
+        require_same_values(model.communicator, {id(v): v for v in variables}.values())
 
 
 def draw_apart(model: Any) -> None:
