@@ -1,6 +1,6 @@
 """The ranks of a training: what they exchange, and the batch that they share."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib.metadata import entry_points
 from typing import Any, Literal
 
@@ -28,6 +28,7 @@ class Communicator:
             them reads its own part of the data.
         sums_gradients: whether the framework adds the gradients of the ranks; else it takes their
             mean.
+        is_idle: whether this rank has no image of the present batch.
 
     Example: ``assert Communicator().size == 1``
     """
@@ -37,6 +38,7 @@ class Communicator:
     process: int = 0
     processes: int = 1
     sums_gradients = False
+    is_idle = False
 
     def all_gather(self, x: Tensor, sizes: Sequence[int] | None = None) -> Tensor:
         """The tensors of all ranks, one after the other along the first axis.
@@ -57,6 +59,15 @@ class Communicator:
     def exchange(self, message: bytes) -> list[bytes]:
         """The messages of all processes, in their order. Every process calls it."""
         return [message]
+
+    @property
+    def layers(self) -> Mapping[type, Any]:
+        """How layers that read the whole batch are computed on several ranks, by their class.
+
+        Each is a function as those of ``native_layers``: batch normalization, say, with the
+        statistics of all ranks.
+        """
+        return {}
 
     def prepare(self, model: keras.Model) -> None:
         """What a framework needs once before ``fit`` trains on several ranks: joined gradients."""
@@ -143,6 +154,26 @@ def get_communicator(communicator: Communicator | None = None) -> Communicator:
         found = {point.name: point for point in entry_points(group=GROUP)}
         _loaded[backend] = found[backend].load() if backend in found else Communicator
     return _loaded[backend]()
+
+
+def require_one_device(name: str) -> None:
+    """Raise if several ranks are to train something that cannot be divided yet.
+
+    Args:
+        name: what it is.
+
+    Raises:
+        ValueError: there are several ranks.
+
+    Example: ``require_one_device("PIC")``
+    """
+    ranks = get_communicator().size
+    require(
+        ranks == 1,
+        f"{name} on {ranks} ranks",
+        "one device",
+        "InstanceDiscrimination trains on several.",
+    )
 
 
 def writes_files(model: Any) -> bool:

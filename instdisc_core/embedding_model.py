@@ -110,9 +110,11 @@ class EmbeddingModel(RankedModel):
 
         In training ``(views * batch, embedding_dim)``.
         """
+        images, is_idle = self.with_stand_in(images)
         if training:
             images = self.augmented(images)
-        return unit(self.project(self.encode(images, training), training))
+        embeddings = unit(self.project(self.encode(images, training), training))
+        return embeddings[:0] if is_idle else embeddings
 
     def augmented(self, images: Tensor) -> Tensor:
         """All views of a batch of training images."""
@@ -149,7 +151,7 @@ class EmbeddingModel(RankedModel):
         if self.preprocessing is not None:
             images = self.preprocessing(images)
         try:
-            features = native_layers.call(self.encoder, images, training)
+            features = native_layers.call(self.encoder, images, training, self.communicator.layers)
         except RuntimeError as error:
             require(
                 type(error) is not RuntimeError  # out of memory, say
@@ -175,7 +177,9 @@ class EmbeddingModel(RankedModel):
 
     def apply_head(self, name: str, rows: Tensor, training: bool | None) -> Tensor:
         """The output ``(batch, embedding_dim)``, in float32, of the part of this name."""
-        embeddings = native_layers.call(getattr(self, name), rows, training)
+        embeddings = native_layers.call(
+            getattr(self, name), rows, training, self.communicator.layers
+        )
         require(
             tuple(embeddings.shape[1:]) == (self.embedding_dim,),
             f"a {name} whose output has shape {tuple(embeddings.shape)}",

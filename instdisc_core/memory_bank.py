@@ -86,9 +86,9 @@ class MemoryBank(EmbeddingTable):
         require_count("num_instances", num_instances)
         require_number("momentum", momentum, 0, 1)
         fixed = {"name": "memory_bank"}  # so that one bank's state_dict fits the next
-        where = {"backend": backend, "communicator": communicator, "sharded": sharded}
+        own = {**fixed, **kwargs}
         super().__init__(
-            num_instances, embedding_dim, dtype, seed, **where, **{**fixed, **kwargs}
+            num_instances, embedding_dim, dtype, seed, backend, communicator, sharded, **own
         )
         self.momentum = float(momentum)
         self.rejected_embeddings = self._counter("rejected_embeddings")

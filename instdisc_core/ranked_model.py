@@ -10,7 +10,7 @@ from keras import ops
 from instdisc_core.communicator import Communicator
 from instdisc_core.data.order import OrderedBatches
 from instdisc_core.embedding_table import EmbeddingTable
-from instdisc_core.fitting import build_for, require_same_start, start_ranks
+from instdisc_core.fitting import SameOnAllRanks, build_for, require_same_start, start_ranks
 from instdisc_core.memory_bank import MemoryBank
 from instdisc_core.sharded_rows import parts
 from instdisc_core.training_model import TrainingModel
@@ -50,15 +50,36 @@ class RankedModel(TrainingModel):
         self._batch_images = first.shape[0]
         return ops.concatenate([first, *others]) if others else first, y, sample_weight
 
+    def with_stand_in(self, images: Any) -> tuple[Any, bool]:
+        """The images of this rank; if it has none, a black one, since few layers take no image.
+
+        Returns:
+            Images, and whether the rank has none. What is computed for it is then to be left out.
+        """
+        is_idle = self.communicator.size > 1 and keras.tree.flatten(images)[0].shape[0] == 0
+        self.communicator.is_idle = is_idle
+        if is_idle:
+            images = keras.tree.map_structure(
+                lambda part: ops.zeros((1, *part.shape[1:]), dtype=part.dtype), images
+            )
+        return images, is_idle
+
     def divided(self, rows: EmbeddingTable) -> AbstractContextManager[None]:
         """Inside, the ranks divide the work on the batch that they share."""
         return nullcontext() if self._is_whole else rows.bank_ops.divided()
 
     def report_loss_of_all(self) -> None:
         """Let the reported loss be the mean over the images of all ranks."""
-        own = self.communicator
-        if min(own.size, own.processes) > 1 and type(self._loss_tracker) is keras.metrics.Mean:
-            self._loss_tracker = _MeanOfBatches(lambda: self._batch_images)
+        mean = getattr(self, "_loss_tracker", None)
+        if self.communicator.processes == 1 or mean is None or "update_state" in vars(mean):
+            return
+        add = mean.update_state
+
+        def add_whole_batch(loss: Tensor, sample_weight: Any = None) -> None:
+            images = self._batch_images
+            add(loss, sample_weight if images is None else images)
+
+        mean.update_state = add_whole_batch
 
     def evaluate(self, x: Any = None, *args: Any, **kwargs: Any) -> Any:
         """The loss; see ``keras.Model.evaluate``. Nothing moves.
@@ -73,6 +94,11 @@ class RankedModel(TrainingModel):
             return super().evaluate(x, *args, **kwargs)
         finally:
             self._is_whole = False
+
+    def own_callbacks(self) -> list[keras.callbacks.Callback]:
+        """See ``TrainingModel.own_callbacks``; and what compares the ranks."""
+        compared = [SameOnAllRanks()] if self.communicator.processes > 1 else []
+        return [*compared, *super().own_callbacks()]
 
     def train_on_batch(self, x: Any, *args: Any, **kwargs: Any) -> Any:
         """One step; see ``keras.Model.train_on_batch``. Each rank gives its part of the batch."""
@@ -121,16 +147,3 @@ class RankedModel(TrainingModel):
                 keras.distribution.set_distribution(distribution)
         if self.is_sharded:
             self.communicator.exchange(b"saved")
-
-
-class _MeanOfBatches(keras.metrics.Mean):
-    """The mean loss, in which a batch counts with the number of its images on all ranks."""
-
-    def __init__(self, images: Callable[[], int | None]) -> None:
-        super().__init__(name="loss")
-        self._images = images
-
-    def update_state(self, values: Tensor, sample_weight: Any = None) -> None:
-        """Add the loss of a batch."""
-        images = self._images()
-        super().update_state(values, sample_weight if images is None else images)

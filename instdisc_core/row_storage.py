@@ -40,8 +40,9 @@ def create_rows(
         seed: of the start. A rank that stores a part of the rows starts with those of one device.
         bank_ops: a ShardedBankOps stores a part.
     """
-    sharded = isinstance(bank_ops, ShardedBankOps)
-    part = bank_ops.own_part(shape[0]) if sharded else slice(0, shape[0])
+    part = slice(0, shape[0])
+    if isinstance(bank_ops, ShardedBankOps):
+        part = bank_ops.own_part(shape[0])
     rows = random_unit_rows(shape, seed, part)
     stored: Bank
     if dtype == "int8":
@@ -53,7 +54,7 @@ def create_rows(
     else:
         stored = add_variable("rows", rows, dtype)
         variables = [stored]
-    if not sharded:
+    if not isinstance(bank_ops, ShardedBankOps):
         return stored
     for variable in variables:
         variable.whole_shape = (shape[0], *variable.shape[1:])

@@ -1,14 +1,18 @@
 """The ranks of ``torch.distributed``."""
 
 import os
-from collections.abc import Sequence
-from typing import Literal
+from collections.abc import Mapping, Sequence
+from functools import partial
+from typing import Any, Literal
 
 import keras
 import torch
 import torch.distributed as dist
+from torch.nn.parallel import DistributedDataParallel as DDP
 
 from instdisc_core import Communicator
+from instdisc_torch.joined_gradients import join_gradients, leave_out_sharded_rows
+from instdisc_torch.synchronized import batch_normalization, warn_of_batch_norms
 
 
 class TorchCommunicator(Communicator):
@@ -54,16 +58,46 @@ class TorchCommunicator(Communicator):
         sizes = self.sizes(own)
         return [part.numpy().tobytes() for part in self.all_gather(own, sizes).cpu().split(sizes)]
 
+    @property
+    def layers(self) -> Mapping[type, Any]:
+        """See ``Communicator.layers``: batch normalization by the images of all ranks."""
+        return {keras.layers.BatchNormalization: partial(batch_normalization, self.is_idle)}
+
+    def prepare(self, model: keras.Model) -> None:
+        """See ``Communicator.prepare``.
+
+        A Keras that wraps the model in DistributedDataParallel joins the gradients itself. It is
+        told to leave out the rows of a sharded bank. Under any other, hooks join them.
+
+        Raises:
+            ValueError: a part of the model is a DistributedDataParallel.
+        """
+        wrapped = [name for name, m in model.named_modules() if isinstance(m, DDP)]
+        if wrapped:
+            raise ValueError(
+                f"Received: {wrapped[0]}, a DistributedDataParallel in a model. Expected its "
+                "module: fit joins the gradients of the ranks."
+            )
+        warn_of_batch_norms(model)
+        if hasattr(model, "_initialize_ddp"):
+            leave_out_sharded_rows(model)
+        else:
+            join_gradients([v.value for v in model.trainable_variables], self.size)
+
     def _gathered(self, x: torch.Tensor) -> torch.Tensor:
         """The tensors of all ranks, which have one shape."""
         gathered = x.new_empty(self.size * len(x), *x.shape[1:])
         if x.numel():
-            dist.all_gather_into_tensor(gathered, x)
+            _all_gather(gathered, x)
         return gathered
+
+
+_all_gather = getattr(dist, "all_gather_single", None) or dist.all_gather_into_tensor  # before 2.13
 
 
 def communicator() -> Communicator:
     """The ranks of this process, one device if ``torch.distributed`` was not initialized."""
+    _require_no_ignored_distribution()
     if dist.is_available() and dist.is_initialized():
         return TorchCommunicator() if dist.get_world_size() > 1 else Communicator()
     if dist.is_torchelastic_launched() and int(os.environ.get("WORLD_SIZE", "1")) > 1:
@@ -73,3 +107,17 @@ def communicator() -> Communicator:
             "For processes that train models of their own, pass communicator=Communicator()."
         )
     return Communicator()
+
+
+def _require_no_ignored_distribution() -> None:
+    """Raise if ``keras.distribution`` was set and this Keras does nothing with it on PyTorch."""
+    if keras.distribution.distribution() is None:
+        return
+    try:
+        keras.distribution.list_devices()
+    except Exception as error:
+        raise ValueError(
+            "Received: keras.distribution.set_distribution(...) on PyTorch, which Keras "
+            f"{keras.__version__} ignores. Expected none: start the script with torchrun, and call "
+            "torch.distributed.init_process_group()."
+        ) from error

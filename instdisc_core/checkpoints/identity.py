@@ -78,7 +78,9 @@ def without_scaling(optimizer: keras.Optimizer) -> keras.Optimizer:
 
 def _shapes(owner: keras.Model | keras.Optimizer) -> list[list[Any]]:
     """Shape and type of each variable of a model or an optimizer, as one device has them."""
-    return [[list(whole_shape(v)), keras.backend.standardize_dtype(v.dtype)] for v in owner.variables]
+    return [
+        [list(whole_shape(v)), keras.backend.standardize_dtype(v.dtype)] for v in owner.variables
+    ]
 
 
 def _shortened(value: Any) -> str:

@@ -2,6 +2,6 @@
 
 from instdisc_core.devices.sharded import ShardedBankOps
 from instdisc_core.devices.split import SplitBankOps
-from instdisc_core.devices.synchronize import require_equal, synchronize
+from instdisc_core.devices.synchronize import require_equal, require_same_values, synchronize
 
-__all__ = ["ShardedBankOps", "SplitBankOps", "require_equal", "synchronize"]
+__all__ = ["ShardedBankOps", "SplitBankOps", "require_equal", "require_same_values", "synchronize"]

@@ -63,22 +63,68 @@ def synchronize(communicator: Communicator, *layers: keras.Layer) -> None:
     variables = shared_variables(layers)
     shapes = [[list(v.shape), keras.backend.standardize_dtype(v.dtype)] for v in variables]
     require_equal(communicator, {f"variable {i}": shape for i, shape in enumerate(shapes)})
-    for variable in variables:
-        value = ops.convert_to_numpy(variable)
-        data = np.ascontiguousarray(value).tobytes()
-        digests = communicator.exchange(zlib.crc32(data).to_bytes(4, "big"))
-        if len(set(digests)) > 1:
-            data = b"".join(
-                communicator.exchange(b"" if communicator.process else data[i : i + BYTES])[0]
-                for i in range(0, len(data), BYTES)
+    digests = np.array([zlib.crc32(_bytes(variable)) for variable in variables], ">u4")
+    found = [np.frombuffer(x, ">u4") for x in communicator.exchange(digests.tobytes())]
+    for i in np.flatnonzero(np.any(np.stack(found) != found[0], axis=0)):
+        _send(communicator, variables[i])
+
+
+def require_same_values(communicator: Communicator, variables: Iterable[keras.Variable]) -> None:
+    """Raise, in every process, unless these variables are the same in all of them.
+
+    Compared is one number of each variable, a weighted sum that differs where a row does.
+
+    Args:
+        communicator: of the ranks.
+        variables: the same ones on all ranks.
+
+    Raises:
+        ValueError: it names the first process that differs from process 0, and the variable.
+
+    Example: ``require_same_values(Communicator(), bank.variables)``
+    """
+    if communicator.processes == 1:
+        return
+    variables = list(variables)
+    sums = np.array([_weighted_sum(variable) for variable in variables], "float64")
+    first, *others = (np.frombuffer(x) for x in communicator.exchange(sums.tobytes()))
+    for rank, other in enumerate(others, start=1):
+        for variable, a, b in zip(variables, first, other, strict=True):
+            tolerance = 1e-4 + 1e-5 * np.sqrt(np.prod(variable.shape))
+            require(
+                bool(np.isclose(a, b, 0, tolerance, equal_nan=True)),
+                f"{variable.path} of rank {rank}, which is not that of rank 0",
+                "the same values on all ranks",
+                "Something moved it on one rank alone, such as an update with that rank's images. "
+                "Give all ranks the whole batch: communicator.whole_batch(features, indices).",
             )
-            variable.assign(np.frombuffer(data, value.dtype).reshape(value.shape))
 
 
 def shared_variables(layers: Iterable[keras.Layer]) -> list[keras.Variable]:
     """The variables of layers that every rank has, each once; not the rows of a sharded bank."""
     found = {id(v): v for layer in layers for v in layer.variables}
     return [v for v in found.values() if not hasattr(v, "whole_shape")]
+
+
+def _bytes(variable: keras.Variable) -> bytes:
+    return np.ascontiguousarray(ops.convert_to_numpy(variable)).tobytes()
+
+
+def _send(communicator: Communicator, variable: keras.Variable) -> None:
+    """Give a variable the value of process 0."""
+    value, data = ops.convert_to_numpy(variable), _bytes(variable)
+    whole = b"".join(
+        communicator.exchange(b"" if communicator.process else data[i : i + BYTES])[0]
+        for i in range(0, len(data), BYTES)
+    )
+    variable.assign(np.frombuffer(whole, value.dtype).reshape(value.shape))
+
+
+def _weighted_sum(variable: keras.Variable) -> float:
+    rows = ops.convert_to_numpy(variable).astype("float32").reshape(max(1, *variable.shape[:1]), -1)
+    rng = np.random.default_rng(0)
+    of_columns = rng.uniform(-1, 1, rows.shape[1]).astype("float32")
+    return float((rows @ of_columns).astype("float64") @ rng.uniform(-1, 1, len(rows)))
 
 
 def _shortened(value: Any) -> str:

@@ -3,7 +3,7 @@
 from instdisc_core.fitting.calls import build_for, calls
 from instdisc_core.fitting.data_order import DataOrder
 from instdisc_core.fitting.even_batches import divided, whole_batch, without_padding
-from instdisc_core.fitting.ranks import require_same_start, start_ranks
+from instdisc_core.fitting.ranks import SameOnAllRanks, require_same_start, start_ranks
 from instdisc_core.fitting.rejections import NonFiniteImages, RejectedGradients, RejectedIndices
 from instdisc_core.fitting.waiting import Waiting
 
@@ -12,6 +12,7 @@ __all__ = [
     "NonFiniteImages",
     "RejectedGradients",
     "RejectedIndices",
+    "SameOnAllRanks",
     "Waiting",
     "build_for",
     "calls",

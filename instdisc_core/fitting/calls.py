@@ -22,10 +22,10 @@ from instdisc_core.validation import require
 def calls(model: Any, arguments: dict[str, Any]) -> Iterator[Iterable[dict[str, Any]]]:
     """The arguments of each call of Keras's ``fit`` that a training needs: usually one.
 
-    Data are checked. Several processes agree on what they train. The callbacks that every training needs are added. With ``Checkpoints`` among
-    the callbacks, arrays get an order that can be resumed, and the newest checkpoint is loaded into
-    the model. If that checkpoint is in the middle of an epoch, the rest of the epoch is a call of
-    its own.
+    Data are checked, and several processes agree on them. The callbacks that every training needs
+    are added. With ``Checkpoints`` among the callbacks, or in several processes, arrays get an
+    order that can be resumed and shared, and the newest checkpoint is loaded into the model. If
+    that checkpoint is in the middle of an epoch, the rest of the epoch is a call of its own.
 
     Args:
         model: the EmbeddingModel.

@@ -8,7 +8,13 @@ import keras
 from instdisc_core.checkpoints.identity import identity
 from instdisc_core.communicator import get_communicator
 from instdisc_core.data.order import OrderedBatches
-from instdisc_core.devices import ShardedBankOps, require_equal, synchronize
+from instdisc_core.devices import (
+    ShardedBankOps,
+    require_equal,
+    require_same_values,
+    synchronize,
+)
+from instdisc_core.devices.synchronize import shared_variables
 from instdisc_core.validation import require
 
 LARGEST_SEED = 2**31 - 1
@@ -34,6 +40,14 @@ def require_same_start(model: Any, batches: OrderedBatches | None) -> None:
         "ranks that know each other before the model is built",
         "Call torch.distributed.init_process_group() first.",
     )
+    objective = getattr(model, "objective", None)
+    trained = [] if objective is None else objective.trainable_variables
+    require(
+        own.size == 1 or not trained,
+        f"{type(objective).__name__} on {own.size} ranks",
+        "an objective without weights of its own",
+        "Each rank would count its gradient for all images. Train it on one device.",
+    )
     if own.processes == 1:
         return
     require(
@@ -42,7 +56,6 @@ def require_same_start(model: Any, batches: OrderedBatches | None) -> None:
         "the part of this rank",
         "Build them after the process group.",
     )
-    objective = getattr(model, "objective", None)
     facts = {
         "version": vars(sys.modules["instdisc_core"])["__version__"],
         "Keras": keras.__version__,
@@ -70,6 +83,17 @@ def start_ranks(model: Any) -> None:
         own.prepare(model)
 
 
+class SameOnAllRanks(keras.callbacks.Callback):
+    """Raises at the end of an epoch after which weights, rows or log Z differ between ranks."""
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        """Compare what every rank has."""
+        model = self.model
+        parts = [p for p in (model.memory_bank, getattr(model, "objective", None)) if p is not None]
+        variables = [*model.trainable_variables, *shared_variables(parts)]
+        require_same_values(model.communicator, {id(v): v for v in variables}.values())
+
+
 def draw_apart(model: Any) -> None:
     """Let augmentation and dropout draw other numbers on each rank.
 
@@ -82,4 +106,3 @@ def draw_apart(model: Any) -> None:
         if rank and tuple(state.shape) == (2,) and not name.startswith("random_state_objective"):
             seed, drawn = state.numpy().tolist()
             state.assign([(seed + rank * STRIDE) % LARGEST_SEED, drawn])
-
