@@ -26,6 +26,7 @@ class Communicator:
             where one process has several ranks.
         process, processes: which process this is, from 0, and how many train together. Each of
             them reads its own part of the data.
+        stores_parts: whether each rank can store a part of the bank.
         sums_gradients: whether the framework adds the gradients of the ranks; else it takes their
             mean.
         is_idle: whether this rank has no image of the present batch.
@@ -37,6 +38,7 @@ class Communicator:
     size: int = 1
     process: int = 0
     processes: int = 1
+    stores_parts = True
     sums_gradients = False
     is_idle = False
 

@@ -11,6 +11,7 @@ from instdisc_core.devices import ShardedBankOps, SplitBankOps
 from instdisc_core.quantized_rows import QuantizedRows
 from instdisc_core.sharded_rows import ShardedRows
 from instdisc_core.types import StorageDtype, Tensor
+from instdisc_core.validation import require
 
 BLOCK = 2**16  # rows that are drawn at a time
 
@@ -19,6 +20,12 @@ AddVariable = Callable[[str, Tensor, str], keras.Variable]
 
 def for_ranks(bank_ops: BankOps, communicator: Communicator, sharded: bool) -> BankOps:
     """The BankOps for tables of these ranks; itself on one device."""
+    require(
+        not sharded or communicator.stores_parts,
+        "sharded=True with replicas of tf.distribute",
+        "a whole bank on each of them: it keeps equal copies of every variable",
+        "Set sharded=False, or train on PyTorch or JAX.",
+    )
     if communicator.size == 1 or isinstance(bank_ops, (ShardedBankOps, SplitBankOps)):
         return bank_ops
     return (ShardedBankOps if sharded else SplitBankOps)(bank_ops, communicator)

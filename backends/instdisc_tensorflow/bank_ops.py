@@ -48,7 +48,7 @@ class TensorflowBankOps(BankOps):
     def write(self, variable: keras.Variable, indices: tf.Tensor, values: tf.Tensor) -> None:
         """See ``BankOps.write``. Scatters into the variable, in eager mode, graph and XLA."""
         table = variable.value
-        if not isinstance(table, tf.Variable):  # a stateless scope: the tensor is the caller's
+        if not hasattr(table, "scatter_update"):  # a stateless scope: the tensor is the caller's
             return super().write(variable, indices, values)
         table.scatter_update(tf.IndexedSlices(values, indices))
         return None

@@ -35,7 +35,7 @@ def require_same_start(model: Any, batches: OrderedBatches | None) -> None:
     own, rows = model.communicator, model.memory_bank
     now = get_communicator(None if rows is None else rows.given_communicator)
     require(
-        now.size == own.size,
+        now.size in (1, own.size),  # 1 outside of the scope of a strategy
         f"a model of {own.size} ranks in a process group of {now.size}",
         "ranks that know each other before the model is built",
         "Call torch.distributed.init_process_group() first.",
