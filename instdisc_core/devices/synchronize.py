@@ -121,7 +121,8 @@ def _send(communicator: Communicator, variable: keras.Variable) -> None:
 
 
 def _weighted_sum(variable: keras.Variable) -> float:
-    rows = ops.convert_to_numpy(variable).astype("float32").reshape(max(1, *variable.shape[:1]), -1)
+    values = ops.convert_to_numpy(variable).astype("float32")
+    rows = np.atleast_1d(values).reshape(len(np.atleast_1d(values)), -1)
     rng = np.random.default_rng(0)
     of_columns = rng.uniform(-1, 1, rows.shape[1]).astype("float32")
     return float((rows @ of_columns).astype("float64") @ rng.uniform(-1, 1, len(rows)))
