@@ -156,6 +156,7 @@ def work(folder, ranks):
         loaded.fit(batches(CASES["int8-sharded"]), epochs=1, verbose=0)
         loaded.save_weights(file)
         loaded.save(folder / "int8.keras")
+        np.savez(folder / f"saved-2-{rank}.npz", **outcome(loaded))
         for sharded in (False, True):
             continued(folder, sharded)
         found = {
