@@ -49,13 +49,6 @@ def require_same_start(model: Any, batches: OrderedBatches | None) -> None:
         "Build them after the process group.",
     )
     objective = getattr(model, "objective", None)
-    trained = [] if objective is None else objective.trainable_variables
-    require(
-        not trained,
-        f"{type(objective).__name__} on {own.size} ranks",
-        "an objective without weights of its own",
-        "Each rank would count its gradient for all images. Train it on one device.",
-    )
     facts = {
         "version": vars(sys.modules["instdisc_core"])["__version__"],
         "Keras": keras.__version__,

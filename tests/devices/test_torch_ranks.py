@@ -163,3 +163,13 @@ def test_what_a_step_sends_does_not_depend_on_the_number_of_images(objective, sh
         sizes = [size for _, size in step]
         assert sizes.count(gradients) == 1  # joined once, also in the second fit
         assert sum(sizes) < gradients + 4000
+
+
+def test_torchrun_starts_a_run_again_whose_rank_was_killed(tmp_path):
+    torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", 2]
+    torchrun += ["--max-restarts", 1, "--monitor-interval", 0.2]
+    run(*torchrun, TESTS / "devices" / "torch_killed.py", tmp_path)
+    model = build(Case("nce"))
+    model.fit(batches(Case("nce")), epochs=3, verbose=0)
+    for bank in ("whole", "sharded"):
+        require_close(tmp_path, bank, 2, outcome(model) | {"epochs": np.array([1, 2])})
