@@ -5,8 +5,11 @@
 A set is a folder with one subfolder for each class, of which a fifth is held out, the same fifth in
 every run; or one with train/ and test/. One JSON file for each set, row and seed, under
 `results/folders-...`. A row that is stored is not run again, and one that was interrupted continues
-after its last whole epoch. Test images choose nothing: with --choose a fifth of the training images
-takes their place, and the results are stored apart.
+after its last whole epoch. How many epochs fit into the minutes is measured once for each set. With
+--plan a call does only that, on a quiet machine; a later call trains as much, however busy the
+machine is then. Test images choose nothing: with --choose a fifth of the training images takes
+their place, and the results are stored apart. A training of lightly that was interrupted starts
+again.
 """
 
 import json
@@ -28,6 +31,7 @@ from instdisc_core.evaluation import (
     linear_accuracy,
     one_label_accuracies,
     unit,
+    verdict,
     whitening,
 )
 from instdisc_core.files import replacing
@@ -37,6 +41,7 @@ NEIGHBORS, TEMPERATURE = 20, 0.1
 COMPONENTS = 128  # of the whitened pixels
 SVM_COMPONENTS = 512  # with more dimensions an SVM takes many minutes
 FIXED = ("pixels", "whitened", "hog")
+RIVALS = ("lightly-simclr", "lightly-nnclr")  # where lightly is installed
 OWN = "for-images"  # the recipe that is chosen for the folder
 
 
@@ -146,24 +151,66 @@ def learned_rows(model, sources):
     }
 
 
-def recipe_for(row, folder, count, minutes, output):
-    """The recipe of a row, with as many epochs as fit into the minutes."""
+def known_seconds(measured, key, measure):
+    """The seconds of a training step that a file holds under a key; measured now if it does not."""
+    found = json.loads(measured.read_text()) if measured.exists() else {}
+    if key not in found:
+        found[key] = measure()
+        measured.parent.mkdir(parents=True, exist_ok=True)
+        with replacing(measured) as part:
+            part.write_text(json.dumps(found, indent=1) + "\n")
+    return found[key]
+
+
+def recipe_for(row, folder, count, minutes, measured):
+    """The recipe of a row, with as many epochs as fit into the minutes; see ``known_seconds``."""
+
+    def speed(recipe):
+        key = f"{row}, {recipe.image_size} pixels, {recipe.dtype_policy}"
+        return known_seconds(measured, key, lambda: recipes.seconds_per_step(recipe, count))
+
     if row == OWN:
-        return recipes.for_images(folder, minutes, output)
+        return recipes.for_images(folder, minutes, speed=speed)
     recipe = recipes.get("small-cifar10" if row == "untrained" else row)
     if row == "untrained":
         return recipe
-    begun = output / "epochs"
-    if not begun.exists():
-        output.mkdir(parents=True, exist_ok=True)
-        step = recipes.seconds_per_step(recipe, count)
-        with replacing(begun) as part:
-            part.write_text(str(recipes.in_time(recipe, count, minutes, step).epochs))
-    return recipes.get(row, epochs=int(begun.read_text()))
+    return recipes.in_time(recipe, count, minutes, speed(recipe))
+
+
+def rival(row, sources, seed, minutes, measured):
+    """A training of lightly with the encoder of our recipes, and its epochs; see ``known_seconds``.
+
+    It takes the faster of two number formats, and all of the time.
+    """
+    from benchmarks.native.lightly_methods import BATCH, Training
+
+    recipe, images = recipes.get("small-cifar10"), sources[0].images()
+    encoder = recipe.build(len(images), seed=seed).encoder
+    shape = recipe.depth, recipe.stem, recipe.width
+
+    def seconds(bfloat16):
+        training = Training(row, encoder, shape, images, seed, bfloat16)
+        key = f"{row}, {'bfloat16' if bfloat16 else 'float32'}"
+        return known_seconds(measured, key, training.seconds_per_step)
+
+    step, bfloat16 = min((seconds(bfloat16), bfloat16) for bfloat16 in (False, True))
+    epochs = max(1, int(60 * minutes / (step * max(1, len(images) // BATCH))))
+    return Training(row, encoder, shape, images, seed, bfloat16), epochs
+
+
+def rival_rows(training, sources):
+    """Unit rows of a training of lightly by name, as ``learned_rows`` has them."""
+    found = [training.features(source.images()) for source in sources]
+    white = whitening(found[0]["encoder"])
+    rows = {name: tuple(unit(one[name]) for one in found) for name in ("embedding", "encoder")}
+    return rows | {"whitened": tuple(white(one["encoder"]) for one in found)}
 
 
 def run(place, name, row, seed, folders, args, deadline):
-    """Measure one row of a set, unless its result is stored; return the result."""
+    """Measure one row of a set, unless its result is stored; return the result.
+
+    None where nothing was to be trained yet.
+    """
     path = place / f"{name}-{row}-seed{seed}.json"
     sources = read(folders, SIDE)
     about = {
@@ -177,11 +224,21 @@ def run(place, name, row, seed, folders, args, deadline):
         print(f"already stored: {path.name}")
         return stored
     result = {"set": name, "row": row, "seed": seed, **about}
+    measured = args.work / place.name / f"{name}-seconds-per-step.json"
     if row in FIXED:
         rows = {"embedding": fixed_rows(row, [source.images() for source in sources])}
+    elif row in RIVALS:
+        training, epochs = rival(row, sources, seed, args.minutes, measured)
+        if args.plan:
+            return None
+        training.train(epochs)
+        rows = rival_rows(training, sources)
+        result |= {"epochs": epochs, "bfloat16": training.bfloat16}
     else:
         work = args.work / place.name / f"{name}-{row}-{args.minutes:g}-minutes-seed{seed}"
-        recipe = recipe_for(row, folders[0], len(sources[0]), args.minutes, work)
+        recipe = recipe_for(row, folders[0], len(sources[0]), args.minutes, measured)
+        if args.plan:
+            return None
         sources = read(folders, recipe.image_size)
         clock = cifar.Clock(work / "seconds")
         if row == "untrained":
@@ -191,6 +248,7 @@ def run(place, name, row, seed, folders, args, deadline):
             if deadline.stopped:
                 print(f"{path.name} is not finished; the same command continues", flush=True)
                 sys.exit(cifar.UNFINISHED)
+            result["verdict"] = verdict(model, sources[0]).scores
         rows = learned_rows(model, sources)
         result |= {"training_seconds": clock.seconds, "recipe": recipe.to_dict()}
     labels = [source.labels for source in sources]
@@ -214,6 +272,7 @@ def main():
     add("--rows", nargs="+", default=[*FIXED, "untrained", "small-cifar10", OWN])
     add("--seeds", type=int, nargs="+", default=[0, 1, 2])
     add("--minutes", type=float, default=10, help="of each training")
+    add("--plan", action="store_true", help="only measure how fast each training will be")
     add("--stop-after", type=float, help="minutes of this call; run again to continue")
     add("--choose", action="store_true", help="measure on a fifth of the training images")
     add("--work", type=Path, default="build/runs", help="where splits and unfinished runs are kept")
@@ -227,7 +286,8 @@ def main():
             folders = parts(folder, args.work, args.choose)
             for row in args.rows:
                 if row not in FIXED or seed == args.seeds[0]:  # they are equal in all
-                    results.append(run(place, folder.name, row, seed, folders, args, deadline))
+                    found = run(place, folder.name, row, seed, folders, args, deadline)
+                    results += [found] if found else []
     names = ("knn", "one_label", "svm", "clustering", "nmi")
     harness.table(
         ("set", "row", "features", "seed", *names),

@@ -25,32 +25,6 @@ NAMES = {
     "nce-512": "NCE, m = 512",
     "nce-4096": "NCE, m = 4096",
 }
-FOLDER_ROWS = {
-    "pixels": "pixels, less their mean",
-    "whitened": "pixels, whitened",
-    "hog": "HOG",
-    "untrained": "untrained encoder",
-    "for-images": "`recipes.for_images`",
-}
-FOLDER_FEATURES = {"embedding": "", "encoder": ", encoder", "whitened": ", encoder, whitened"}
-FOLDER_MEASURES = {
-    "knn": "kNN",
-    "one_label": "one label per class",
-    "svm": "SVM",
-    "clustering": "k-means",
-    "nmi": "NMI",
-}
-SWEEP = {  # side of the images, side of the crops, and what is unlike `small-cifar10`
-    "default": (32, 24, "`small-cifar10`"),
-    "i32c32": (32, 32, ""),
-    "i48c36": (48, 36, ""),
-    "i64c48": (64, 48, ""),
-    "scale35": (32, 24, "crops of at least 0.35 of the area instead of 0.2"),
-    "views2": (32, 24, "two views"),
-    "simclr": (32, 24, "SimCLR's loss on two views"),
-    "width64": (32, 24, "twice the width"),
-    "untrained": (32, 24, "untrained"),
-}
 ABLATIONS = {  # what each is, and its values with the rows that have them
     "embedding size": {d: f"embedding-{d}" for d in (32, 64)} | {128: "base", 256: "embedding-256"},
     "images to train on, %": {10: "images-10", 50: "images-50", 100: "base"},
@@ -131,57 +105,6 @@ def ablations():
         return "Not yet."
     how = _how(found["base"])
     return f"{markdown(('setting', 'value', 'SVM', 'kNN'), rows)}\n\n{how}"
-
-
-def folders():
-    """Collections of images at equal time: kNN of each row, and what is best of each measure."""
-    found = {}
-    for path in sorted((RESULTS / "folders-torch-cpu").glob("*.json")):
-        result = json.loads(path.read_text())
-        for kind, measured in result["scores"].items():
-            name = FOLDER_ROWS.get(result["row"], f"`{result['row']}`")
-            name += FOLDER_FEATURES[kind]
-            found.setdefault(result["set"], {}).setdefault(name, []).append((result, measured))
-    if not found:
-        return "Not yet."
-    rows = []
-    for name, by_row in found.items():
-        for row, results in by_row.items():
-            first = results[0][0]
-            values = [
-                f"{100 * mean(measured[key] for _, measured in results):.1f}"
-                for key in FOLDER_MEASURES
-            ]
-            each = ", ".join(f"{100 * measured['knn']:.1f}" for _, measured in results)
-            values[0] += f" ({each})" if len(results) > 1 else ""
-            seconds = [r["training_seconds"] for r, _ in results if r.get("training_seconds")]
-            minutes = f"{mean(seconds) / 60:.1f}" if seconds else ""
-            about = f"{first['images']['train']:,} in {first['classes']} classes"
-            rows.append((f"{name}: {about}", row, *values, minutes))
-    return markdown(("images", "rows", *FOLDER_MEASURES.values(), "minutes"), rows)
-
-
-def sizes():
-    """Sizes of images and crops, and some other changes, at equal time."""
-    found = json.loads((RESULTS / "sizes-torch-cuda.json").read_text())
-    measured = {(one["job"], one["set"]): one for one in found["trainings"]}
-    pixels = found["pixels_and_hog"]
-    rows = []
-    for job, (image, crop, what) in SWEEP.items():
-        cells = []
-        for name in pixels:
-            knn = measured[job, name]["knn"]
-            cell = f"{100 * knn['enc']:.1f}, {100 * knn['w50']:.1f}"
-            cells.append(cell + (f" ({100 * knn[f'enc@{crop}']:.1f})" if crop < image else ""))
-        rows.append((f"{image}, {crop}", what, f"{measured[job, name]['steps']:,}", *cells))
-    rows.append(("32", "pixels", "", *(f"{100 * one['pixels']:.1f}" for one in pixels.values())))
-    machine = found["machine"]
-    return (
-        f"{markdown(('image, crop', '', 'steps', *pixels), rows)}\n\nEach cell: kNN in percent of "
-        "the encoder's features, of the same whitened, and in parentheses of the features of "
-        "images that are embedded at the size of the crops. On a fifth of the training images that "
-        f"was held out. {machine['device']}, {machine['date']}: {found['what']}."
-    )
 
 
 def loader():

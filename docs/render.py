@@ -12,6 +12,7 @@ from pathlib import Path
 
 import digits_tables
 import experiment_tables
+import folder_tables
 import near_duplicates_tables
 import performance_tables
 import reliability_tables
@@ -40,8 +41,9 @@ TABLES = {
     "table1": experiment_tables.table1,
     "frameworks": experiment_tables.frameworks,
     "ablations": experiment_tables.ablations,
-    "folders": experiment_tables.folders,
-    "sizes": experiment_tables.sizes,
+    "folders": folder_tables.folders,
+    "fewlabels": folder_tables.few_labels,
+    "sizes": folder_tables.sizes,
     "loader": experiment_tables.loader,
     "beaten": experiment_tables.pixels_beaten,
     "nearduplicates": near_duplicates_tables.near_duplicates,

@@ -167,7 +167,12 @@ def require_one_device(name: str) -> None:
     Raises:
         ValueError: there are several ranks.
 
-    Example: ``require_one_device("PIC")``
+    Example:
+    ```python
+    from instdisc_core.communicator import require_one_device
+
+    require_one_device("PIC")
+    ```
     """
     ranks = get_communicator().size
     require(
@@ -181,7 +186,12 @@ def require_one_device(name: str) -> None:
 def writes_files(model: Any) -> bool:
     """Whether this process writes the files of a training: one of those that train the model.
 
-    Example: ``assert writes_files(model)``
+    Example:
+    ```python
+    from instdisc_core.communicator import writes_files
+
+    assert writes_files(model)
+    ```
     """
     return getattr(model, "communicator", Communicator).process == 0
 

@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from instdisc_core.recipes import choosing
-
 pytest.importorskip("skimage", reason="the benchmark describes images by scikit-image's HOG")
 
 sys.path.append(str(Path(__file__).parent.parent))  # last: what is tested is what is installed
 
-from benchmarks import folders, harness
+from benchmarks import few_labels, folders, harness
+from instdisc_core import recipes
+from instdisc_core.data import ImageFolder
 
 EACH = 10  # images of a class
 
@@ -56,12 +56,22 @@ def test_a_set_with_a_split_keeps_it(tmp_path):
 
 def test_rows_are_measured_once(collection, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(harness, "RESULTS", tmp_path / "results")
-    monkeypatch.setattr(choosing, "seconds_per_step", lambda recipe, num_images: 1.0)
+    measured = []
+    monkeypatch.setattr(
+        folders.recipes, "seconds_per_step", lambda recipe, count: measured.append(count) or 1.0
+    )
     rows = ["pixels", "whitened", "hog", "untrained", "for-images"]
     flags = ["--sets", collection, "--rows", *rows, "--seeds", 0, "--minutes", 0.001]
     flags += ["--work", tmp_path / "work"]
     monkeypatch.setattr(sys, "argv", ["folders", *(str(flag) for flag in flags)])
+    planned = [*sys.argv, "--rows", "untrained", "for-images", "--plan"]
+    with monkeypatch.context() as plan:
+        plan.setattr(sys, "argv", planned)
+        folders.main()
+    assert measured == [16, 16], "in two number formats"
+    assert not list(tmp_path.glob("results/*/*.json"))
     folders.main()
+    assert measured == [16, 16], "the plan is kept"
     stored = {path.name: path.read_text() for path in tmp_path.glob("results/*/*.json")}
     assert set(stored) == {f"set-{row}-seed0.json" for row in rows}
     for row in rows:
@@ -75,6 +85,7 @@ def test_rows_are_measured_once(collection, tmp_path, monkeypatch, capsys):
             assert result["scores"]["embedding"]["knn"] == 1.0, "brightness tells them apart"
         if row == "for-images":
             assert result["recipe"]["epochs"] == 1
+            assert list(result["verdict"]) == ["pixels", "untrained encoder", "embedding"]
     capsys.readouterr()
     folders.main()
     assert capsys.readouterr().out.count("already stored") == len(rows)
@@ -96,3 +107,32 @@ def test_sets_of_the_same_name_share_nothing(collection, tmp_path, monkeypatch):
     monkeypatch.setattr(sys, "argv", ["folders", *flags, str(collection), str(other)])
     with pytest.raises(SystemExit, match="other minutes or other images"):
         folders.main()
+
+
+@pytest.mark.on_one_backend
+def test_few_labels_from_each_start(collection, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(harness, "RESULTS", tmp_path / "results")
+    train, _ = folders.parts(collection, tmp_path / "work")
+    recipe = recipes.get("small-cifar10", width=4, dtype_policy="float32", epochs=1, batch_size=8)
+    recipe.train(ImageFolder(train, 32), tmp_path / "run", verbose=0, judge=False)
+    flags = ["--set", collection, "--trained", f"here={tmp_path / 'run'}", "--steps", 3]
+    flags += ["--fractions", 0.5, 1, "--rates", 0.01, "--work", tmp_path / "work"]
+    monkeypatch.setattr(sys, "argv", ["few_labels", *(str(flag) for flag in flags)])
+    few_labels.main()
+    stored = {path.name: json.loads(path.read_text()) for path in tmp_path.glob("results/*/*")}
+    assert set(stored) == {f"set-{start}-rate0.01-seed0.json" for start in ("here", "from-scratch")}
+    for result in stored.values():
+        assert list(result["accuracies"]) == ["0.5", "1.0"]
+        assert result["images"] == {"train": 16, "test": 4}
+    monkeypatch.setattr(few_labels, "measured", None)
+    capsys.readouterr()
+    few_labels.main()
+    assert "from scratch" in capsys.readouterr().out
+
+
+def test_fewer_labels_are_seen_more_often(collection, tmp_path, monkeypatch):
+    train, _ = folders.parts(collection, tmp_path)
+    source = ImageFolder(train, 32)
+    monkeypatch.setattr(few_labels, "BATCH", 4)
+    passes = [few_labels.epochs(source, share, 12, seed=0) for share in (0.25, 0.5, 1)]
+    assert passes == [12, 6, 3], "4, 8 and 16 images in batches of 4"

@@ -65,6 +65,20 @@ def test_it_says_what_it_chose_and_why(capsys):
     assert not capsys.readouterr().out
 
 
+def test_the_number_format_is_the_one_that_is_faster_here():
+    def speed(seconds_of_float32):
+        seconds = {"float32": seconds_of_float32, "mixed_bfloat16": 0.1}
+        return lambda recipe: seconds[recipe.dtype_policy]
+
+    exact = recipes.for_images(of_noise(500), minutes=2, speed=speed(0.05))
+    assert exact.dtype_policy == "float32"
+    assert any("a step takes 0.05 s here, and 0.1 s" in reason for reason in exact.deviations)
+    short = recipes.for_images(of_noise(500), minutes=2, speed=speed(0.2))
+    assert short.dtype_policy == "mixed_bfloat16"
+    assert not any("float32" in reason for reason in short.deviations)
+    assert exact.epochs > short.epochs
+
+
 def test_few_images_are_named():
     few, many = (
         recipes.for_images(of_noise(n), speed=constant(FAST)).deviations[-1] for n in (50, 500)

@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import os
 import sys
 import warnings
 from collections.abc import Callable, Iterator
@@ -13,6 +14,7 @@ from instdisc_core.data.names import printable
 from instdisc_core.evaluation import text_table
 
 INTERRUPTED = 130
+TRACEBACK = "INSTDISC_TRACEBACK"
 PACKAGES = {"PIL": "pillow", "sklearn": "scikit-learn", "cykooz": "cykooz-resizer"}  # of modules
 
 
@@ -31,8 +33,8 @@ class Commands(click.Group):
                     f"{name} is not installed: pip install 'instdisc-core[cli]' "
                     f"{PACKAGES.get(name, name)}."
                 ) from error
-            except (BrokenPipeError, click.exceptions.Exit, click.Abort):
-                raise  # such as "| head": click ends quietly
+            except (BrokenPipeError, click.exceptions.Exit, click.Abort, click.ClickException):
+                raise  # click's own, and "| head": click ends quietly
             except (ValueError, ImportError, OSError, RuntimeError, MemoryError) as error:
                 raise click.ClickException(one_line(error)) from error
             except KeyboardInterrupt:
@@ -40,6 +42,13 @@ class Commands(click.Group):
                 more = " The same command continues." if continues else ""
                 click.echo(f"Interrupted.{more}", err=True)
                 ctx.exit(INTERRUPTED)
+            except Exception as error:  # a framework's own, out of memory say, or a mistake of ours
+                if os.environ.get(TRACEBACK):
+                    raise
+                raise click.ClickException(
+                    f"{type(error).__name__}: {one_line(error)} With {TRACEBACK}=1 in the "
+                    "environment, the same command shows where."
+                ) from error
 
 
 def one_line(error: BaseException) -> str:

@@ -134,7 +134,7 @@ class ArrayBatches(OrderedBatches):
         sample_weight: ``(n,)``, or None.
         batch_size: images per batch; the last batch of an epoch holds the rest.
         seed: of the order, an integer; None keeps the order of the arrays in every epoch.
-        sliding_window: see ``OrderedBatches``.
+        sliding_window, part: see ``OrderedBatches``.
 
     Attributes:
         epoch: the epoch of the batches, from 0; a training loop of your own sets it.
@@ -160,9 +160,10 @@ class ArrayBatches(OrderedBatches):
         batch_size: int = 32,
         seed: int | None = None,
         sliding_window: SlidingWindow | None = None,
+        part: tuple[int, int] | None = None,
     ) -> None:
         parts = [x, np.asarray(y)] + ([] if sample_weight is None else [np.asarray(sample_weight)])
-        super().__init__(len(parts[1]), batch_size, seed, sliding_window=sliding_window)
+        super().__init__(len(parts[1]), batch_size, seed, False, sliding_window, part)
         self._arrays = tuple(keras.tree.map_structure(_on_host, part) for part in parts)
         lengths = {len(array) for array in keras.tree.flatten(self._arrays)}
         require(

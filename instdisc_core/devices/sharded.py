@@ -28,7 +28,12 @@ class ShardedBankOps(BankOps):
         inner: the BankOps of one device.
         communicator: of the ranks.
 
-    Example: ``bank_ops = ShardedBankOps(get_bank_ops(), Communicator())``
+    Example:
+    ```python
+    from instdisc_core.devices import ShardedBankOps
+
+    bank_ops = ShardedBankOps(get_bank_ops(), Communicator())
+    ```
     """
 
     def __init__(self, inner: BankOps, communicator: Communicator) -> None:

@@ -29,7 +29,12 @@ class SplitBankOps(BankOps):
         inner: the BankOps of one device.
         communicator: of the ranks.
 
-    Example: ``bank_ops = SplitBankOps(get_bank_ops(), Communicator())``
+    Example:
+    ```python
+    from instdisc_core.devices import SplitBankOps
+
+    bank_ops = SplitBankOps(get_bank_ops(), Communicator())
+    ```
     """
 
     def __init__(self, inner: BankOps, communicator: Communicator) -> None:

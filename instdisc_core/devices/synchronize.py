@@ -26,7 +26,12 @@ def require_equal(communicator: Communicator, facts: Mapping[str, Any], remedy: 
     Raises:
         ValueError: it names the first process that differs from process 0, and in what.
 
-    Example: ``require_equal(Communicator(), {"seed": 0, "num_instances": 50_000})``
+    Example:
+    ```python
+    from instdisc_core.devices import require_equal
+
+    require_equal(Communicator(), {"seed": 0, "num_instances": 50_000})
+    ```
     """
     if communicator.processes == 1:
         return
@@ -56,7 +61,12 @@ def synchronize(communicator: Communicator, *layers: keras.Layer) -> None:
     Raises:
         ValueError: the variables have different shapes on different ranks.
 
-    Example: ``synchronize(Communicator(), bank)``
+    Example:
+    ```python
+    from instdisc_core.devices import synchronize
+
+    synchronize(bank.communicator, bank)
+    ```
     """
     if communicator.processes == 1:
         return
@@ -81,7 +91,12 @@ def require_same_values(communicator: Communicator, variables: Iterable[keras.Va
     Raises:
         ValueError: it names the first process that differs from process 0, and the variable.
 
-    Example: ``require_same_values(Communicator(), bank.variables)``
+    Example:
+    ```python
+    from instdisc_core.devices import require_same_values
+
+    require_same_values(bank.communicator, bank.variables)
+    ```
     """
     if communicator.processes == 1:
         return
@@ -121,7 +136,8 @@ def _send(communicator: Communicator, variable: keras.Variable) -> None:
 
 
 def _weighted_sum(variable: keras.Variable) -> float:
-    rows = ops.convert_to_numpy(variable).astype("float32").reshape(max(1, *variable.shape[:1]), -1)
+    values = ops.convert_to_numpy(variable).astype("float32")
+    rows = np.atleast_1d(values).reshape(len(np.atleast_1d(values)), -1)
     rng = np.random.default_rng(0)
     of_columns = rng.uniform(-1, 1, rows.shape[1]).astype("float32")
     return float((rows @ of_columns).astype("float64") @ rng.uniform(-1, 1, len(rows)))

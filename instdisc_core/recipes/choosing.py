@@ -24,6 +24,7 @@ MEASURED_SECONDS = 4.0  # of training steps, after the first ones, which compile
 USED = 0.9  # of the time; the rest is for reading the images, and for what follows the training
 EPOCH_END = 0.2  # seconds: the log and the checkpoint at the end of each epoch
 FEWEST_IMAGES = 200
+CLEARLY = 0.95  # of the time of a step that another number format must take to be chosen
 
 
 class Sizes(NamedTuple):
@@ -62,8 +63,9 @@ def for_images(
     """A recipe for these images that takes so long on this machine.
 
     It measures for a few seconds how long a training step takes here, longer where the framework
-    compiles, and chooses image size, crop and epochs by the rules that its ``deviations`` state;
-    everything else is as in ``small-cifar10``, with smaller batches where there are fewer images.
+    compiles, and chooses image size, crop, number format and epochs by the rules that its
+    ``deviations`` state; everything else is as in ``small-cifar10``, with smaller batches where
+    there are fewer images.
     The rules were chosen on held-out images of several collections; see ``docs/experiments.md``.
 
     Args:
@@ -186,7 +188,7 @@ def _chosen(
         recipe = dataclasses.replace(
             base, image_size=sizes.image, crop_size=sizes.crop, batch_size=batch_size
         )
-        step = speed(recipe)
+        recipe, step, why = _faster(recipe, speed)
         steps = int(_usable(minutes) / step)
         if steps >= sizes.steps or sizes is allowed[-1]:
             break
@@ -195,7 +197,17 @@ def _chosen(
             "should."
         )
     reasons.append(f"Images of {sizes.image} pixels, crops of {sizes.crop}: {sizes.why}.")
-    return recipe, step, reasons
+    return recipe, step, reasons + why
+
+
+def _faster(recipe: Recipe, speed: Callable[[Recipe], float]) -> tuple[Recipe, float, list[str]]:
+    """The recipe in the number format that trains faster here, the seconds of a step, and why."""
+    exact = dataclasses.replace(recipe, dtype_policy="float32")
+    step, of_exact = speed(recipe), speed(exact)
+    if of_exact >= CLEARLY * step:
+        return recipe, step, []
+    why = f"float32: a step takes {of_exact:.3g} s here, and {step:.3g} s in {recipe.dtype_policy}."
+    return exact, of_exact, [why]
 
 
 def _usable(minutes: float) -> float:

@@ -312,6 +312,22 @@ def test_what_the_machine_cannot_do_is_one_line_too(run, monkeypatch, error):
     assert run("outliers", code=1) == "Error: out of memory."
 
 
+def test_an_error_that_nobody_expected_is_one_line_and_says_how_to_see_more(monkeypatch):
+    class ResourceExhaustedError(Exception):  # TensorFlow's is no MemoryError
+        pass
+
+    def fail(*_):
+        raise ResourceExhaustedError("no memory\nfor this tensor")
+
+    monkeypatch.setattr(training.recipes, "names", fail)
+    done = CliRunner().invoke(instdisc, ["recipes"])
+    assert done.exit_code == 1
+    assert "Error: ResourceExhaustedError: no memory for this tensor." in done.stderr
+    assert "INSTDISC_TRACEBACK=1" in done.stderr
+    monkeypatch.setenv("INSTDISC_TRACEBACK", "1")
+    assert isinstance(CliRunner().invoke(instdisc, ["recipes"]).exception, ResourceExhaustedError)
+
+
 def test_only_a_training_says_that_it_continues(run, monkeypatch):
     def stop(*_, **__):
         raise KeyboardInterrupt

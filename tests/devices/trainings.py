@@ -8,7 +8,13 @@ import keras
 import numpy as np
 from keras import layers, ops
 
-from instdisc_core import NCE, FeatureDecorrelation, InfoNCE, InstanceDiscrimination
+from instdisc_core import (
+    NCE,
+    FeatureDecorrelation,
+    InfoNCE,
+    InstanceDiscrimination,
+    ParametricSoftmax,
+)
 from instdisc_core import NonParametricSoftmax as Exact
 from instdisc_core.data import ArrayBatches
 
@@ -19,6 +25,7 @@ OBJECTIVES = {
     "exact_z": lambda: NCE(5, 0.2, partition="exact", seed=3),
     "shared_nce": lambda: NCE(9, 0.2, shared_negatives=True, seed=3),
     "info_nce": lambda: InfoNCE(9, 0.2, seed=3),
+    "parametric": lambda: ParametricSoftmax(0.2, seed=3),
     "decorrelated": lambda: Exact(0.2) + 0.5 * FeatureDecorrelation(2.0),
 }
 
@@ -75,17 +82,18 @@ def images():
     return np.random.default_rng(0).standard_normal((N, 4, 4, 1)).astype("float32")
 
 
-def build(case):
-    """The model of a case, compiled, the same on every rank."""
-    keras.utils.set_random_seed(0)
+def build(case, n=N, seed=5):
+    """The model of a case, compiled; the same on every rank if it has a seed."""
+    if seed is not None:
+        keras.utils.set_random_seed(0)
     parts = [layers.Flatten(), layers.Dense(12, activation="gelu")]
     parts += [layers.BatchNormalization(momentum=0.5)] if case.normalized else []
     settings = {"embedding_dim": DIM, **case.arguments}
     model = InstanceDiscrimination(
         keras.Sequential([keras.Input((4, 4, 1)), *parts]),
-        N,
+        n,
         objective=OBJECTIVES[case.objective](),
-        seed=5,
+        seed=seed,
         sharded=case.sharded,
         **settings,
     )
@@ -126,6 +134,7 @@ def outcome(model, losses=()):
         "embeddings": embeddings,
         "found": numpy(found.scores),
         "evaluated": np.array(model.evaluate(x, np.arange(N), batch_size=20, verbose=0)).ravel(),
+        "together": np.array(model.evaluate(batches(Case()), verbose=0)).ravel(),
         "rejected": np.array([int(numpy(model.rejected_images))]),
     }
 
