@@ -202,10 +202,7 @@ class BankOps:
         return nullcontext()
 
     def require_writable(self) -> None:
-        """Raise a RuntimeError if a variable that is assigned to now would not keep its value.
-
-        Not a primitive: a framework whose compiled steps are pure functions overrides it.
-        """
+        """Raise a RuntimeError if what is assigned to a variable would be lost. Not a primitive."""
 
     def divided_shape(self, path: str, shape: Sequence[int]) -> tuple[int, ...] | None:
         """The shape to store a table in that the framework divides among devices; else None."""

@@ -12,7 +12,7 @@ from instdisc_core.bank_ops import BankOps
 from instdisc_core.communicator import Communicator, get_communicator
 from instdisc_core.gradients import stopped
 from instdisc_core.registry import get_bank_ops
-from instdisc_core.row_storage import create_rows, for_ranks
+from instdisc_core.row_storage import create_rows, for_ranks, padded
 from instdisc_core.sharded_rows import parts, whole_shape
 from instdisc_core.types import SearchResult, StorageDtype, Tensor
 from instdisc_core.validation import (
@@ -154,11 +154,7 @@ class EmbeddingTable(keras.layers.Layer):
         return ops.logical_and(indices >= 0, indices < self.num_rows)
 
     def require_writable(self) -> None:
-        """Raise where an update would be lost; see ``BankOps.require_writable``.
-
-        Raises:
-            RuntimeError: a step compiled by JAX, outside a ``keras.StatelessScope``.
-        """
+        """Raise a RuntimeError where an update would be lost; see ``BankOps.require_writable``."""
         self.bank_ops.require_writable()
 
     def save_own_variables(self, store: MutableMapping[str, Any]) -> None:
@@ -239,10 +235,7 @@ class EmbeddingTable(keras.layers.Layer):
             self.bank_ops.load(variable, [value])
 
     def _storage(self, name: str, start: Tensor, dtype: str) -> keras.Variable:
-        whole = tuple(start.shape)
-        shape = self.bank_ops.divided_shape(f"{self.name}/{name}", whole)
-        if shape is not None:
-            start = ops.pad(start, [(0, more) for more in np.subtract(shape, whole).tolist()])
+        start, whole_shape = padded(self.bank_ops, f"{self.name}/{name}", start)
         variable = self.add_weight(
             name=name,
             shape=start.shape,
@@ -251,6 +244,6 @@ class EmbeddingTable(keras.layers.Layer):
             trainable=False,
             autocast=False,
         )
-        if shape is not None:
-            variable.whole_shape = whole
+        if whole_shape is not None:
+            variable.whole_shape = whole_shape
         return variable

@@ -60,6 +60,10 @@ def parts(bank: Any) -> tuple[Any, ...]:
     return tuple(stored) if isinstance(stored, QuantizedRows) else (stored,)
 
 
-def whole_shape(variable: keras.Variable) -> tuple[int, ...]:
-    """The shape of a variable on one device: of the rows of all ranks, where each has a part."""
-    return tuple(getattr(variable, "whole_shape", variable.shape))
+def whole_shape(rows: Any) -> tuple[int, ...]:
+    """The shape on one device of a bank or a variable: of all rows, where each device has a part.
+
+    It has no rows that were added so that devices divide it.
+    """
+    table = rows.values if isinstance(rows, QuantizedRows) else rows
+    return tuple(getattr(table, "whole_shape", table.shape))

@@ -134,7 +134,8 @@ class JaxBankOps(BankOps):
     def load(self, bank: Bank, arrays: Sequence[np.ndarray]) -> None:
         """See ``BankOps.load``."""
         for table, array in zip(keras.tree.flatten(bank), arrays, strict=True):
-            more = [(0, stored - given) for stored, given in zip(table.shape, array.shape)]
+            shapes = zip(table.shape, array.shape, strict=True)
+            more = [(0, stored - given) for stored, given in shapes]
             table.assign(np.pad(array, more) if any(map(any, more)) else array)
 
 

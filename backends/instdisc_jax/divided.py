@@ -182,9 +182,7 @@ class Part(BankOps):
         where = jnp.where(mine & moves, own, outside)
         return bank.at[where].set(values.astype(bank.dtype), mode="drop")
 
-    def _best(
-        self, scores: jax.Array, own: jax.Array, k: int
-    ) -> tuple[jax.Array, jax.Array]:
+    def _best(self, scores: jax.Array, own: jax.Array, k: int) -> tuple[jax.Array, jax.Array]:
         """The ``k`` best of what all devices found; of equal ones the lowest index is first."""
         indices = own + self.first
 

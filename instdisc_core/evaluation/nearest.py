@@ -5,6 +5,7 @@ from keras import ops
 
 from instdisc_core.bank_ops import Bank, BankOps
 from instdisc_core.registry import get_bank_ops
+from instdisc_core.sharded_rows import whole_shape
 from instdisc_core.types import SearchResult, Tensor
 from instdisc_core.validation import require, require_count
 
@@ -39,7 +40,7 @@ def nearest(
     scores, neighbors = nearest(rows[:2], rows, k=3, own=np.arange(2))
     ```
     """
-    itself, n = bool(np.any(own >= 0)), rows.shape[0]
+    itself, n = bool(np.any(own >= 0)), whole_shape(rows)[0]
     require_count("k", k)
     require(k + itself <= n, f"k={k}", f"at most {n - itself}")
     found = get_bank_ops(backend).top_k(features, rows, k + itself)

@@ -8,6 +8,7 @@ from numpy.typing import ArrayLike
 from instdisc_core.bank_ops import BankOps
 from instdisc_core.quantized_rows import QuantizedRows
 from instdisc_core.registry import get_bank_ops
+from instdisc_core.sharded_rows import whole_shape
 from instdisc_core.types import Tensor
 from instdisc_core.validation import (
     check_features,
@@ -63,13 +64,13 @@ def weighted_knn(
     if not isinstance(train_features, (QuantizedRows, keras.Variable)):  # a bank's rows are finite
         train_features = ops.convert_to_tensor(train_features)
         require_finite("train_features", ops.convert_to_numpy(train_features))
+    shape = whole_shape(train_features)
     require(
-        len(train_features.shape) == 2 and train_labels.shape == (train_features.shape[0],),
-        f"train_features of shape {tuple(train_features.shape)} and train_labels of shape "
-        f"{train_labels.shape}",
+        len(shape) == 2 and train_labels.shape == shape[:1],
+        f"train_features of shape {shape} and train_labels of shape {train_labels.shape}",
         "shapes (n, embedding_dim) and (n,)",
     )
-    n, embedding_dim = train_features.shape
+    n, embedding_dim = shape
     require(n > 0, "no training embeddings", "at least one")
     k = min(DEFAULT_K, n) if k is None else k
     require_count("k", k)

@@ -21,6 +21,7 @@ from instdisc_core.evaluation.pictures import Tile, draw_neighbors
 from instdisc_core.evaluation.positions import positions_in
 from instdisc_core.memory_bank import MemoryBank
 from instdisc_core.quantized_rows import QuantizedRows
+from instdisc_core.sharded_rows import whole_shape
 from instdisc_core.types import Tensor
 from instdisc_core.validation import (
     check_features,
@@ -187,8 +188,8 @@ def retrieve(
         ("gallery_features", gallery_features, gallery),
     ):
         require(
-            len(rows.shape) == 2 and rows.shape[0] == len(source),
-            f"{name} of shape {tuple(rows.shape)} for {len(source)} images",
+            len(rows.shape) == 2 and whole_shape(rows)[0] == len(source),
+            f"{name} of shape {whole_shape(rows)} for {len(source)} images",
             "one embedding for each image",
         )
     indices = np.arange(len(queries)) if indices is None else indices

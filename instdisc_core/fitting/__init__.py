@@ -17,8 +17,8 @@ __all__ = [
     "build_for",
     "calls",
     "divided",
-    "whole_batch",
-    "without_padding",
     "require_same_start",
     "start_ranks",
+    "whole_batch",
+    "without_padding",
 ]

@@ -1,7 +1,7 @@
 """What devices of JAX find, in a process of its own: all cases, each written to a folder.
 
-    python jax_devices.py FOLDER              four devices of one process
-    python jax_devices.py FOLDER PORT NUMBER  one of two processes, each with one device
+``jax_devices.py FOLDER`` has four devices in one process, ``jax_devices.py FOLDER PORT NUMBER`` is
+one of two processes, each with one device.
 """
 
 import json
@@ -14,9 +14,9 @@ from math import prod
 from pathlib import Path
 
 os.environ["KERAS_BACKEND"] = "jax"
-DEVICES = 4 if len(sys.argv) == 2 else 1
 os.environ["XLA_FLAGS"] = (
-    f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count={DEVICES}"
+    f"{os.environ.get('XLA_FLAGS', '')} "
+    f"--xla_force_host_platform_device_count={4 if len(sys.argv) == 2 else 1}"
 )
 
 import jax
@@ -189,7 +189,7 @@ def of_one_process(folder):
 
 
 def bank_of_few(folder):
-    """A search for all of nine rows, which three of four devices hold; on a mesh of two axes too."""
+    """All of nine rows, which three of four devices hold; on a mesh of two axes too."""
     names = keras.distribution.list_devices()
     queries = np.random.default_rng(0).standard_normal((5, 4)).astype("float32")
     found = {}

@@ -5,11 +5,13 @@ import os
 import socket
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import keras
 import numpy as np
 import pytest
+from devices.trainings import CASES, build
 
 if keras.backend.backend() != "jax":
     pytest.skip("devices of keras.distribution", allow_module_level=True)
@@ -80,7 +82,7 @@ def test_a_divided_bank_equals_one_device(folder, name):
 
 @pytest.mark.parametrize("method", ["nnclr", "pic"])
 def test_other_methods_equal_one_device(folder, method):
-    assert_equal(folder / f"divided-{method}.npz", folder / f"one-{method}.npz")
+    assert_equal(folder / f"divided-{method}.npz", folder / f"one-{method}.npz", 1e-4)
 
 
 @pytest.mark.parametrize("number", [0, 1])
@@ -118,10 +120,6 @@ def test_a_file_of_four_devices_loads_on_others(folder, devices):
 
 def test_a_file_of_four_devices_is_that_of_one(folder):
     """It loads here, on one device, and so on any framework."""
-    from dataclasses import replace
-
-    from devices.trainings import CASES, build
-
     model = build(replace(CASES["int8-sharded"], sharded=False))
     model.load_weights(folder / "int8-sharded.weights.h5")
     values, scale = model.memory_bank.bank_ops.dump(model.memory_bank.rows)
