@@ -1,6 +1,7 @@
 """The ranks of a training: what they exchange, and the batch that they share."""
 
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from importlib.metadata import entry_points
 from typing import Any, Literal
 
@@ -70,6 +71,10 @@ class Communicator:
         statistics of all ranks.
         """
         return {}
+
+    def scope(self) -> AbstractContextManager[Any]:
+        """Where variables of all ranks are created and ``fit`` is called, if a framework asks."""
+        return nullcontext()
 
     def prepare(self, model: keras.Model) -> None:
         """What a framework needs once before ``fit`` trains on several ranks: joined gradients."""

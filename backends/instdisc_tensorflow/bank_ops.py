@@ -108,4 +108,8 @@ def _has_xla() -> bool:
 
 
 def _value(table: keras.Variable | tf.Tensor) -> tf.Variable | tf.Tensor:
-    return table.value if isinstance(table, keras.Variable) else table
+    """The variable, or that of the first replica."""
+    value = table.value if isinstance(table, keras.Variable) else table
+    if isinstance(value, tf.distribute.DistributedValues):
+        return tf.distribute.get_strategy().experimental_local_results(value)[0]
+    return value

@@ -1,6 +1,7 @@
 """The replicas of ``tf.distribute``."""
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from typing import Any, Literal
 
 import keras
@@ -79,6 +80,10 @@ class TensorflowCommunicator(Communicator):
         if _replica() is None:
             return Communicator().whole_loss(loss, regularizers)
         return super().whole_loss(loss, regularizers)
+
+    def scope(self) -> AbstractContextManager[Any]:
+        """See ``Communicator.scope``."""
+        return self.strategy.scope()
 
     def prepare(self, model: keras.Model) -> None:
         """Let augmentation and dropout draw other numbers on each replica.

@@ -54,12 +54,14 @@ def calls(model: Any, arguments: dict[str, Any]) -> Iterator[Iterable[dict[str, 
         _require_whole_epochs(arguments)
         others[:0] = [DataOrder(ordered), Waiting(ordered)]
         arguments["shuffle"] = False  # the batches have an order of their own
-    build_for(model, arguments["x"])
+    with model.communicator.scope():
+        build_for(model, arguments["x"])
     if model.communicator.process:
         arguments["verbose"] = 0
     require_same_start(model, ordered)
     start = Position(arguments.get("initial_epoch", 0), 0)
     with ExitStack() as stack:
+        stack.enter_context(model.communicator.scope())
         _divide(arguments, stack)
         for saver in savers:
             start = stack.enter_context(saver.running(model, ordered, others, start))
