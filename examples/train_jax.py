@@ -28,7 +28,7 @@ from instdisc_core import MemoryBank, layout_map
 
 
 def divide_the_bank():
-    """Let all devices share the rows of the memory bank that is built next, if there are several."""
+    """Let all devices share the rows of the memory bank that is built next."""
     devices = keras.distribution.list_devices()
     if len(devices) > 1:
         layouts = layout_map(keras.distribution.DeviceMesh((len(devices),), ["batch"], devices))
