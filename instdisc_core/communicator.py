@@ -179,7 +179,8 @@ def require_one_device(name: str) -> None:
     require_one_device("PIC")
     ```
     """
-    ranks = get_communicator().size
+    own = get_communicator()
+    ranks = max(own.size, own.processes)
     require(
         ranks == 1,
         f"{name} on {ranks} ranks",
