@@ -110,11 +110,13 @@ class EmbeddingModel(RankedModel):
 
         In training ``(views * batch, embedding_dim)``.
         """
-        images, is_idle = self.with_stand_in(images)
+        images, has_none = self.with_stand_in(images)
         if training:
             images = self.augmented(images)
         embeddings = unit(self.project(self.encode(images, training), training))
-        return embeddings[:0] if is_idle else embeddings
+        if has_none is False:
+            return embeddings
+        return embeddings[: ops.shape(embeddings)[0] * (1 - has_none)]
 
     def augmented(self, images: Tensor) -> Tensor:
         """All views of a batch of training images."""

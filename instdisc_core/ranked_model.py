@@ -50,19 +50,32 @@ class RankedModel(TrainingModel):
         self._batch_images = first.shape[0]
         return ops.concatenate([first, *others]) if others else first, y, sample_weight
 
-    def with_stand_in(self, images: Any) -> tuple[Any, bool]:
+    def with_stand_in(self, images: Any) -> tuple[Any, Any]:
         """The images of this rank; if it has none, a black one, since few layers take no image.
 
         Returns:
-            Images, and whether the rank has none. What is computed for it is then to be left out.
+            Images, and whether the rank has none: a boolean, or where a graph does not know it yet,
+            an integer tensor. What is computed for it is then to be left out.
         """
-        is_idle = self.communicator.size > 1 and keras.tree.flatten(images)[0].shape[0] == 0
-        self.communicator.is_idle = is_idle
-        if is_idle:
-            images = keras.tree.map_structure(
-                lambda part: ops.zeros((1, *part.shape[1:]), dtype=part.dtype), images
-            )
-        return images, is_idle
+        if self.communicator.size == 1:
+            return images, False
+        count = keras.tree.flatten(images)[0].shape[0]
+        none = count == 0 if count is not None else self._is_empty(images)
+        self.communicator.is_idle = none is True
+        if none is False:
+            return images, False
+        return keras.tree.map_structure(
+            lambda part: ops.concatenate(
+                [
+                    part,
+                    ops.zeros((int(none) if none is True else none, *part.shape[1:]), part.dtype),
+                ]
+            ),
+            images,
+        ), none
+
+    def _is_empty(self, images: Any) -> Tensor:
+        return ops.cast(ops.shape(keras.tree.flatten(images)[0])[0] == 0, "int32")
 
     def divided(self, rows: EmbeddingTable) -> AbstractContextManager[None]:
         """Inside, the ranks divide the work on the batch that they share."""

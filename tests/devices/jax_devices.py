@@ -119,6 +119,7 @@ def collectives(name, num_rows):
     trainings.N, before = num_rows, trainings.N
     model = build(replace(CASES[name], sharded=False))
     trainings.N = before
+    model.optimizer.build(model.trainable_variables)
     state = (
         model.trainable_variables,
         model.non_trainable_variables,
