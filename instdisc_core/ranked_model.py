@@ -59,23 +59,19 @@ class RankedModel(TrainingModel):
         """
         if self.communicator.size == 1:
             return images, False
-        count = keras.tree.flatten(images)[0].shape[0]
-        none = count == 0 if count is not None else self._is_empty(images)
-        self.communicator.is_idle = none is True
-        if none is False:
+        first = keras.tree.flatten(images)[0]
+        has_none = first.shape[0] == 0
+        if first.shape[0] is None:
+            has_none = ops.cast(ops.shape(first)[0] == 0, "int32")
+        self.communicator.is_idle = has_none is True
+        if has_none is False:
             return images, False
-        return keras.tree.map_structure(
-            lambda part: ops.concatenate(
-                [
-                    part,
-                    ops.zeros((int(none) if none is True else none, *part.shape[1:]), part.dtype),
-                ]
-            ),
-            images,
-        ), none
 
-    def _is_empty(self, images: Any) -> Tensor:
-        return ops.cast(ops.shape(keras.tree.flatten(images)[0])[0] == 0, "int32")
+        def filled(part: Tensor) -> Tensor:
+            black = ops.zeros((has_none * 1, *part.shape[1:]), dtype=part.dtype)
+            return ops.concatenate([part, black])
+
+        return keras.tree.map_structure(filled, images), has_none
 
     def divided(self, rows: EmbeddingTable) -> AbstractContextManager[None]:
         """Inside, the ranks divide the work on the batch that they share."""
