@@ -20,7 +20,7 @@ def mesh(*names):
             lambda: InstanceDiscrimination(keras.layers.Flatten(), 10, 4, bank_dtype="int8"),
             {"values", "scale"},
         ),
-        (lambda: NNCLR(keras.layers.Flatten(), 4, 8), {"rows"}),
+        (lambda: NNCLR(keras.layers.Flatten(), 4, 8, augmenter=keras.layers.Identity()), {"rows"}),
         (
             lambda: PIC(keras.layers.Flatten(), 10, 4),
             {"rows", "momentum_rows", "written_after"},
