@@ -56,7 +56,9 @@ class RankedModel(TrainingModel):
         Returns:
             Images, and whether the rank has none. What is computed for it is then to be left out.
         """
-        is_idle = self.communicator.size > 1 and keras.tree.flatten(images)[0].shape[0] == 0
+        if self.communicator.size == 1:
+            return images, False
+        is_idle = keras.tree.flatten(images)[0].shape[0] == 0
         self.communicator.is_idle = is_idle
         if is_idle:
             images = keras.tree.map_structure(
