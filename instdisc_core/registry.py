@@ -5,7 +5,8 @@ from importlib.metadata import EntryPoint, entry_points
 
 import keras
 
-from instdisc_core.bank_ops import BankOps
+from instdisc_core.bank_ops import Bank, BankOps
+from instdisc_core.sharded_rows import ShardedRows
 
 GROUP = "instdisc_core.backends"
 
@@ -64,6 +65,19 @@ def get_bank_ops(backend: str | BankOps | None = None) -> BankOps:
             "environment before keras is imported for the first time."
         )
     return loaded
+
+
+def bank_ops_for(rows: Bank | ShardedRows, backend: str | BankOps | None = None) -> BankOps:
+    """The BankOps that reads these rows: that of a sharded bank, or see ``get_bank_ops``.
+
+    Example:
+    ```python
+    from instdisc_core.registry import bank_ops_for
+
+    scores, neighbors = bank_ops_for(bank.rows).top_k(features, bank.rows, k=3)
+    ```
+    """
+    return rows.bank_ops if isinstance(rows, ShardedRows) else get_bank_ops(backend)
 
 
 @cache

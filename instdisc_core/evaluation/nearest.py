@@ -4,7 +4,7 @@ import numpy as np
 from keras import ops
 
 from instdisc_core.bank_ops import Bank, BankOps
-from instdisc_core.registry import get_bank_ops
+from instdisc_core.registry import bank_ops_for
 from instdisc_core.sharded_rows import whole_shape
 from instdisc_core.types import SearchResult, Tensor
 from instdisc_core.validation import require, require_count
@@ -43,7 +43,7 @@ def nearest(
     itself, n = bool(np.any(own >= 0)), whole_shape(rows)[0]
     require_count("k", k)
     require(k + itself <= n, f"k={k}", f"at most {n - itself}")
-    found = get_bank_ops(backend).top_k(features, rows, k + itself)
+    found = bank_ops_for(rows, backend).top_k(features, rows, k + itself)
     scores, neighbors = (ops.convert_to_numpy(part) for part in found)
     if itself:
         other = neighbors != own[:, None]

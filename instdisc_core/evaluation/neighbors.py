@@ -7,8 +7,8 @@ from numpy.typing import ArrayLike
 
 from instdisc_core.bank_ops import BankOps
 from instdisc_core.quantized_rows import QuantizedRows
-from instdisc_core.registry import get_bank_ops
-from instdisc_core.sharded_rows import whole_shape
+from instdisc_core.registry import bank_ops_for
+from instdisc_core.sharded_rows import ShardedRows, whole_shape
 from instdisc_core.types import Tensor
 from instdisc_core.validation import (
     check_features,
@@ -61,7 +61,9 @@ def weighted_knn(
     ```
     """
     train_labels = np.asarray(train_labels)
-    if not isinstance(train_features, (QuantizedRows, keras.Variable)):  # a bank's rows are finite
+    if not isinstance(
+        train_features, (QuantizedRows, ShardedRows, keras.Variable)
+    ):  # a bank's rows are finite
         train_features = ops.convert_to_tensor(train_features)
         require_finite("train_features", ops.convert_to_numpy(train_features))
     shape = whole_shape(train_features)
@@ -81,7 +83,7 @@ def weighted_knn(
     require_finite("features", ops.convert_to_numpy(features))
 
     classes, train_classes = np.unique(train_labels, return_inverse=True)
-    bank_ops = get_bank_ops(backend)
+    bank_ops = bank_ops_for(train_features, backend)
     predicted = np.empty(len(features), train_labels.dtype)
     for start in range(0, len(features), batch_size):
         queries = features[start : start + batch_size]

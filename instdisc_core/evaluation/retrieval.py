@@ -21,7 +21,7 @@ from instdisc_core.evaluation.pictures import Tile, draw_neighbors
 from instdisc_core.evaluation.positions import positions_in
 from instdisc_core.memory_bank import MemoryBank
 from instdisc_core.quantized_rows import QuantizedRows
-from instdisc_core.sharded_rows import whole_shape
+from instdisc_core.sharded_rows import ShardedRows, whole_shape
 from instdisc_core.types import Tensor
 from instdisc_core.validation import (
     check_features,
@@ -198,7 +198,7 @@ def retrieve(
     features = check_features(features, gallery_features.shape[1])
     chosen = ops.take(ops.convert_to_tensor(features, "float32"), indices, axis=0)
     require_finite("features", ops.convert_to_numpy(chosen), indices)
-    if not isinstance(gallery_features, (QuantizedRows, keras.Variable)):
+    if not isinstance(gallery_features, (QuantizedRows, ShardedRows, keras.Variable)):
         require_finite("gallery_features", ops.convert_to_numpy(gallery_features))
     similarities, neighbors = nearest(chosen, gallery_features, k, own, backend)
     return Retrieval(queries, gallery, indices, neighbors, similarities)

@@ -23,21 +23,23 @@ TESTS = Path(__file__).parent.parent
 RUNS = [(name, ranks) for ranks in (2, 3) for name, c in CASES.items() if ranks == 2 or c.sharded]
 
 
-def run(*command, seconds=300):
+def run(*command, seconds=600):
     """Run a script of the tests; raise with what it printed if it fails or takes too long."""
     path = [*filter(None, [os.environ.get("PYTHONPATH")]), str(TESTS)]
     environment = {"OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(path)}
-    done = subprocess.run(
+    process = subprocess.Popen(
         [sys.executable, *map(str, command)],
         env={**os.environ, **environment},
         cwd=TESTS.parent,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
-        timeout=seconds,
     )
-    assert done.returncode == 0, done.stdout[-6000:]
-    return done.stdout
+    try:
+        said, _ = process.communicate(timeout=seconds)
+    finally:
+        process.terminate()  # torchrun then ends its ranks
+    assert process.returncode == 0, said[-6000:]
 
 
 @pytest.fixture(scope="module")

@@ -6,8 +6,9 @@ import pytest
 from devices.threads import OnRanks, on_all, ranks
 from hypothesis import settings
 
-from instdisc_core import MemoryBank
+from instdisc_core import MemoryBank, get_bank_ops, row_storage
 from instdisc_core.devices import ShardedBankOps, SplitBankOps, require_equal
+from instdisc_core.evaluation import weighted_knn
 from instdisc_core.testing import BankOpsConformance
 
 
@@ -38,6 +39,8 @@ def test_a_sharded_bank_starts_with_the_rows_of_one_device(n, dtype):
     def of_rank(rank):
         bank = MemoryBank(n, 4, dtype=dtype, seed=2, communicator=own[rank], sharded=True)
         assert bank.rows.shape == (n, 4)
+        labels = weighted_knn(np.eye(4, dtype="float32"), bank.rows, np.arange(n), k=n)
+        assert len(labels) == 4
         assert bank.rows.local.shape[0] in (n // 3, -(-n // 3))
         return bank.bank_ops.dump(bank.rows), keras.ops.convert_to_numpy(bank.lookup([0, n - 1]))
 
@@ -48,9 +51,18 @@ def test_a_sharded_bank_starts_with_the_rows_of_one_device(n, dtype):
 
 
 @pytest.mark.framework_independent
+def test_the_rows_of_a_rank_are_those_of_the_whole_start(monkeypatch):
+    whole = row_storage.random_unit_rows((11, 3), 4, slice(0, 11))
+    monkeypatch.setattr(row_storage, "BLOCK", 4)
+    for part in (slice(0, 11), slice(0, 2), slice(3, 5), slice(3, 9), slice(9, 11)):
+        rows = row_storage.random_unit_rows((11, 3), 4, part)
+        np.testing.assert_array_equal(rows, whole[part])
+
+
+@pytest.mark.framework_independent
 def test_fewer_rows_than_ranks_cannot_be_sharded():
     with pytest.raises(ValueError, match=r"a sharded bank of 2 rows on 3 ranks.*sharded=False"):
-        ShardedBankOps(None or MemoryBank(2, 2).bank_ops, ranks(3)[0]).bounds(2)
+        ShardedBankOps(get_bank_ops(), ranks(3)[0]).bounds(2)
 
 
 @pytest.mark.framework_independent

@@ -10,7 +10,7 @@ from keras import ops
 from instdisc_core import BankOps, Communicator, get_bank_ops
 from instdisc_core.sharded_rows import ShardedRows, parts
 
-SECONDS = 60  # that a rank waits for the others
+SECONDS = 180  # that a rank waits for the others
 
 
 class Thread(Communicator):

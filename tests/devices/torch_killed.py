@@ -40,7 +40,7 @@ class Ends(keras.callbacks.Callback):
 
 
 def main(folder):
-    dist.init_process_group("gloo", timeout=timedelta(seconds=60))
+    dist.init_process_group("gloo", timeout=timedelta(seconds=180))
     for name in ("whole", "sharded"):
         case = Case("nce", sharded=name == "sharded")
         model = build(case)

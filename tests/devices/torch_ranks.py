@@ -29,7 +29,7 @@ from instdisc_core.devices import require_same_values
 from instdisc_core.fitting import start_ranks
 from instdisc_torch.joined_gradients import leave_out_sharded_rows
 
-SECONDS = 60  # for a message of the other ranks
+SECONDS = 180  # for a message of the other ranks
 
 
 def error_of(function, *arguments, **keywords):
