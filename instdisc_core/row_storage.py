@@ -27,6 +27,15 @@ def for_ranks(bank_ops: BankOps, communicator: Communicator, sharded: bool) -> B
         "a whole bank on each of them: it keeps equal copies of every variable",
         "Set sharded=False, or train on PyTorch or JAX.",
     )
+    distribution = keras.distribution.distribution()
+    require(
+        not sharded
+        or distribution is None
+        or isinstance(distribution, keras.distribution.ModelParallel),
+        f"sharded=True with {type(distribution).__name__}, which divides no variable",
+        "ModelParallel",
+        "Set ModelParallel(layout_map=layout_map(device_mesh)), with instdisc_core.layout_map.",
+    )
     if communicator.size == 1 or isinstance(bank_ops, (ShardedBankOps, SplitBankOps)):
         return bank_ops
     return (ShardedBankOps if sharded else SplitBankOps)(bank_ops, communicator)

@@ -13,6 +13,8 @@ import numpy as np
 import pytest
 from devices.trainings import CASES, build
 
+from instdisc_core import MemoryBank
+
 if keras.backend.backend() != "jax":
     pytest.skip("devices of keras.distribution", allow_module_level=True)
 
@@ -136,6 +138,14 @@ def test_a_device_without_rows(folder, axes):
         np.testing.assert_allclose(
             found[f"divided-{axes}-{what}"], found[f"one-{axes}-{what}"], 0, 1e-5, err_msg=what
         )
+
+
+def test_a_distribution_that_divides_no_variable_is_an_error_for_a_sharded_bank():
+    devices = keras.distribution.list_devices()[:1]
+    with keras.distribution.DataParallel(devices=devices).scope():
+        MemoryBank(10, 4)
+        with pytest.raises(ValueError, match=r"sharded=True with DataParallel.*layout_map"):
+            MemoryBank(10, 4, sharded=True)
 
 
 @pytest.mark.parametrize("name", ["exact-whole", "nce-whole", "shared_nce-whole"])
