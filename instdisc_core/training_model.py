@@ -75,9 +75,10 @@ class TrainingModel(PersistentModel):
         """The loss; see ``keras.Model.evaluate``. Nothing moves."""
         if isinstance(x, ImageBatches):
             self.check_data(x.manifest)
-        x, y = with_narrow_indices(x), self.checked_targets(y)
+        y = self.checked_targets(y)
         with divided(x, y, kwargs.get("sample_weight"), batch_size) as even:
             if even is None:
+                x = with_narrow_indices(x)
                 return super().evaluate(x, y, batch_size, verbose, **kwargs)
             kwargs |= {"sample_weight": None}
             return super().evaluate(even, None, None, verbose, **kwargs)
