@@ -14,8 +14,6 @@ from math import prod
 from pathlib import Path
 
 os.environ["KERAS_BACKEND"] = "jax"
-# On CPUs, what one process sends in two programs that run at a time may reach the wrong one.
-os.environ["JAX_CPU_ENABLE_ASYNC_DISPATCH"] = "false"
 os.environ["XLA_FLAGS"] = (
     f"{os.environ.get('XLA_FLAGS', '')} "
     f"--xla_force_host_platform_device_count={4 if len(sys.argv) == 2 else 1}"
