@@ -92,7 +92,8 @@ def _divide(arguments: dict[str, Any], stack: ExitStack) -> None:
     given = arguments.get("validation_data")
     parts = given if isinstance(given, (tuple, list)) else (given,)
     batch_size = arguments.get("validation_batch_size") or arguments["batch_size"]
-    even = stack.enter_context(divided(*parts, batch_size=batch_size))
+    x, y, weights = (*parts, None, None)[:3]
+    even = stack.enter_context(divided(x, y, weights, batch_size))
     arguments["validation_data"] = given if even is None else even
     if isinstance(arguments["x"], OrderedBatches):
         even = stack.enter_context(divided(arguments["x"]))
