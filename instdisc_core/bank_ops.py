@@ -203,6 +203,7 @@ class BankOps:
 
     def require_writable(self) -> None:
         """Raise a RuntimeError if what is assigned to a variable would be lost. Not a primitive."""
+        return None  # AutoGraph takes no function without a statement
 
     def divided_shape(self, path: str, shape: Sequence[int]) -> tuple[int, ...] | None:
         """The shape to store a table in that the framework divides among devices; else None."""
