@@ -23,13 +23,17 @@ TESTS = Path(__file__).parent.parent
 RUNS = [(name, ranks) for ranks in (2, 3) for name, c in CASES.items() if ranks == 2 or c.sharded]
 
 
+# Else torchrun's next attempt finds the addresses of the last one in its store.
+OWN_STORE = {"TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1"}
+
+
 def run(*command, seconds=600):
     """Run a script of the tests; raise with what it printed if it fails or takes too long."""
     path = [*filter(None, [os.environ.get("PYTHONPATH")]), str(TESTS)]
     environment = {"OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(path)}
     process = subprocess.Popen(
         [sys.executable, *map(str, command)],
-        env={**os.environ, **environment},
+        env={**os.environ, **environment, **OWN_STORE},
         cwd=TESTS.parent,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,

@@ -4,7 +4,6 @@ import keras
 import numpy as np
 import pytest
 from devices.threads import OnRanks, on_all, ranks
-from hypothesis import settings
 
 from instdisc_core import MemoryBank, get_bank_ops, row_storage
 from instdisc_core.devices import ShardedBankOps, SplitBankOps, require_equal
@@ -20,14 +19,6 @@ class TestSplit(BankOpsConformance):
 @pytest.mark.on_one_backend
 class TestSharded(BankOpsConformance):
     bank_ops = OnRanks(ShardedBankOps, 3)
-
-
-few = settings(settings.get_profile("ci"), max_examples=4)
-for suite in (TestSplit, TestSharded):
-    for name in [name for name in dir(BankOpsConformance) if name.startswith("test_")]:
-        test = getattr(BankOpsConformance, name)
-        if hasattr(test, "hypothesis"):
-            setattr(suite, name, few(test))
 
 
 @pytest.mark.parametrize("dtype", ["float32", "int8"])
