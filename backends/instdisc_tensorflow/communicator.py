@@ -25,6 +25,8 @@ class TensorflowCommunicator(Communicator):
 
     Example:
     ```python
+    import tensorflow as tf
+
     with tf.distribute.MirroredStrategy().scope():
         bank = MemoryBank(50_000, 128)  # it finds the replicas by itself
     ```
