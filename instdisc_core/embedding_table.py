@@ -12,7 +12,7 @@ from instdisc_core.bank_ops import BankOps
 from instdisc_core.communicator import Communicator, get_communicator
 from instdisc_core.gradients import stopped
 from instdisc_core.registry import get_bank_ops
-from instdisc_core.row_storage import create_rows, for_ranks, padded
+from instdisc_core.row_storage import create_rows, for_ranks
 from instdisc_core.sharded_rows import parts, whole_shape
 from instdisc_core.types import SearchResult, StorageDtype, Tensor
 from instdisc_core.validation import (
@@ -235,15 +235,16 @@ class EmbeddingTable(keras.layers.Layer):
             self.bank_ops.load(variable, [value])
 
     def _storage(self, name: str, start: Tensor, dtype: str) -> keras.Variable:
-        start, whole_shape = padded(self.bank_ops, f"{self.name}/{name}", start)
-        variable = self.add_weight(
-            name=name,
-            shape=start.shape,
-            dtype=dtype,
-            initializer=lambda shape, dtype: ops.convert_to_tensor(start, dtype=dtype),
-            trainable=False,
-            autocast=False,
+        shape = self.bank_ops.divided_shape(f"{self.name}/{name}", start.shape)
+        if shape is not None:  # no device must hold all of it
+            variable = self._variable(name, shape, dtype, "zeros")
+            variable.whole_shape = tuple(start.shape)
+            self.bank_ops.load(variable, [ops.convert_to_numpy(start)])
+            return variable
+        return self._variable(
+            name, start.shape, dtype, lambda shape, dtype: ops.convert_to_tensor(start, dtype=dtype)
         )
-        if whole_shape is not None:
-            variable.whole_shape = whole_shape
-        return variable
+
+    def _variable(self, name: str, shape: Any, dtype: str, start: Any) -> keras.Variable:
+        given = {"name": name, "shape": shape, "dtype": dtype, "initializer": start}
+        return self.add_weight(**given, trainable=False, autocast=False)

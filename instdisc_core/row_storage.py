@@ -4,7 +4,6 @@ from collections.abc import Callable
 
 import keras
 import numpy as np
-from keras import ops
 
 from instdisc_core.bank_ops import Bank, BankOps
 from instdisc_core.communicator import Communicator
@@ -39,23 +38,6 @@ def for_ranks(bank_ops: BankOps, communicator: Communicator, sharded: bool) -> B
     if communicator.size == 1 or isinstance(bank_ops, (ShardedBankOps, SplitBankOps)):
         return bank_ops
     return (ShardedBankOps if sharded else SplitBankOps)(bank_ops, communicator)
-
-
-def padded(bank_ops: BankOps, path: str, start: Tensor) -> tuple[Tensor, tuple[int, ...] | None]:
-    """The start of a new variable, with rows at its end if the framework divides it otherwise.
-
-    Args:
-        bank_ops: knows what is divided.
-        path: of the variable.
-        start: without them.
-
-    Returns:
-        The start, and its shape without them, or None if the variable is not divided.
-    """
-    shape, whole = bank_ops.divided_shape(path, start.shape), tuple(start.shape)
-    if shape is None:
-        return start, None
-    return ops.pad(start, [(0, more) for more in np.subtract(shape, whole).tolist()]), whole
 
 
 def create_rows(

@@ -11,7 +11,14 @@ import numpy as np
 from keras.src.backend.common.stateless_scope import in_stateless_scope  # has no public name
 
 from instdisc_core import BankOps, QuantizedRows
-from instdisc_jax.divided import Division, divided_shape, division_of, host_copy, on_own_rows
+from instdisc_jax.divided import (
+    Division,
+    divided_array,
+    divided_shape,
+    division_of,
+    host_copy,
+    on_own_rows,
+)
 
 Bank: TypeAlias = keras.Variable | jax.Array | QuantizedRows
 
@@ -134,9 +141,8 @@ class JaxBankOps(BankOps):
     def load(self, bank: Bank, arrays: Sequence[np.ndarray]) -> None:
         """See ``BankOps.load``."""
         for table, array in zip(keras.tree.flatten(bank), arrays, strict=True):
-            shapes = zip(table.shape, array.shape, strict=True)
-            more = [(0, stored - given) for stored, given in shapes]
-            table.assign(np.pad(array, more) if any(map(any, more)) else array)
+            divided = division_of(table) is not None
+            table.assign(divided_array(table, array) if divided else array)
 
 
 def _is_the_caller_s(variable: keras.Variable) -> bool:

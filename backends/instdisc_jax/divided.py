@@ -84,10 +84,9 @@ def devices_along(mesh: Mesh, axes: tuple[str, ...]) -> int:
 
 
 def division_of(bank: Any) -> Division | None:
-    """How a bank is divided; None if every device has all of it.
+    """How a bank is divided; None if every device has all of it, and for arrays that are traced.
 
-    The layout of a variable is known also while a step is traced. That of a traced array is not:
-    such an array counts as not divided.
+    The layout of a variable is known also while a step is traced.
     """
     table = keras.tree.flatten(bank)[0]
     layout = table._layout if isinstance(table, keras.Variable) else _sharding(table)
@@ -230,15 +229,22 @@ def divided_shape(path: str, shape: Sequence[int]) -> tuple[int, ...] | None:
     return None if devices == 1 else (-(-shape[0] // devices) * devices, *shape[1:])
 
 
+def divided_array(table: keras.Variable, rows: np.ndarray) -> jax.Array:
+    """Rows in the layout of a table, with zeros as padding. No device gets more than its part."""
+    more = [(0, have - given) for have, given in zip(table.shape, rows.shape, strict=True)]
+    stored = np.pad(rows, more).astype(table.dtype)
+    layout = getattr(table._layout, "backend_layout", table._layout)
+    return jax.make_array_from_callback(stored.shape, layout, lambda part: stored[part])
+
+
 def host_copy(table: Any) -> np.ndarray:
-    """A table of a bank without its padding, on every process."""
+    """A table of a bank without its padding, read part by part in each of several processes."""
     division = division_of(table)
     value = table.value if isinstance(table, keras.Variable) else table
     if division is None:
         return keras.ops.convert_to_numpy(value)
     if value.is_fully_addressable:
         return keras.ops.convert_to_numpy(value)[: division.num_rows]
-    # One part at a time: no device holds more than another part besides its own.
     starts = range(0, division.num_rows, division.held)
     parts = [np.arange(s, min(s + division.held, division.num_rows)) for s in starts]
     read = jax.jit(lambda bank, i: on_own_rows(division, BankOps(), "rows", bank, indices=i))
