@@ -1,8 +1,7 @@
 """The primitives over a bank whose rows are divided among devices: each works on its own rows.
 
 Left to itself, XLA moves the bank: it gathers it whole before it takes rows, and adds every block
-of ``attend`` up over all devices. Here a device reads and writes the rows that it holds, and what
-devices exchange has the size of the arguments and of the result.
+of ``attend`` up over all devices. Here what devices exchange has the size of arguments and results.
 """
 
 import math
