@@ -2,10 +2,14 @@
 
     python examples/train_jax.py
     python examples/train_jax.py --data path/to/images --objective nce --epochs 100
+    XLA_FLAGS=--xla_force_host_platform_device_count=4 python examples/train_jax.py   # four devices
 
 A JAX step takes its state as an argument and returns it. `keras.StatelessScope` makes that of Keras
 layers, the memory bank among them: inside it, reading a variable gives the value that was passed
 in, and assigning to one is noted down instead of done.
+
+Where there are several devices, each holds a part of the memory bank's rows, and gets a part of
+each batch. The step is the same: JAX computes with arrays that are divided as with others.
 """
 
 import os
@@ -20,7 +24,24 @@ import keras
 from keras import layers
 from tqdm import trange
 
-from instdisc_core import MemoryBank
+from instdisc_core import MemoryBank, layout_map
+
+
+def divide_the_bank():
+    """Let all devices share the rows of the memory bank that is built next."""
+    devices = keras.distribution.list_devices()
+    if len(devices) > 1:
+        layouts = layout_map(keras.distribution.DeviceMesh((len(devices),), ["batch"], devices))
+        distribution = keras.distribution.ModelParallel(layout_map=layouts, batch_dim_name="batch")
+        keras.distribution.set_distribution(distribution)
+
+
+def divided(batch):
+    """A batch of which each device has a part; as it is, if they do not divide it."""
+    distribution = keras.distribution.distribution()
+    if distribution is None or len(batch) % distribution.device_mesh.shape[0]:
+        return batch
+    return keras.distribution.distribute_tensor(batch, distribution.get_data_layout(batch.shape))
 
 
 def main():
@@ -28,6 +49,7 @@ def main():
     args = common.parse_arguments(__doc__)
     keras.utils.set_random_seed(args.seed)
     images = common.load_images(args.data, args.image_size, args.seed)
+    divide_the_bank()
 
     bank = MemoryBank(len(images.train), args.embedding_dim, seed=args.seed)
     objective = common.build_objective(args.objective, args.temperature, args.seed)
@@ -72,7 +94,7 @@ def main():
     for epoch in (bar := trange(args.epochs, unit="epoch")):
         batches.epoch = epoch
         for pixels, indices in batches:
-            state, loss = train_step(state, pixels, indices)
+            state, loss = train_step(state, divided(pixels), divided(indices))
         bar.set_postfix(loss=f"{float(loss):.3f}")
 
     for part, values in zip(parts, state, strict=True):  # the step donated what they held

@@ -5,6 +5,9 @@
 
 The memory bank and the objective are called in the step, like any other layer. The bank's rows are
 a `tf.Variable`, and the graph writes into it.
+
+Where there are several GPUs, each gets a part of each batch and has a whole memory bank. With
+`TF_CONFIG` in the environment, several machines train one bank: start the script on each.
 """
 
 import os
@@ -13,6 +16,7 @@ os.environ["KERAS_BACKEND"] = "tensorflow"  # before anything imports Keras
 
 import common
 import keras
+import numpy as np
 import tensorflow as tf
 from keras import layers
 from tqdm import trange
@@ -20,9 +24,26 @@ from tqdm import trange
 from instdisc_core import MemoryBank
 
 
+def choose_strategy():
+    """A replica on each device, if there are several."""
+    if "TF_CONFIG" in os.environ:
+        return tf.distribute.MultiWorkerMirroredStrategy()
+    devices = tf.config.list_logical_devices("GPU") or tf.config.list_logical_devices("CPU")
+    if len(devices) == 1:
+        return tf.distribute.get_strategy()
+    return tf.distribute.MirroredStrategy([device.name for device in devices])
+
+
 def main():
     """Train, then report."""
     args = common.parse_arguments(__doc__)
+    strategy = choose_strategy()
+    with strategy.scope():
+        train(args, strategy)
+
+
+def train(args, strategy):
+    """Train on all replicas of a strategy, then report."""
     keras.utils.set_random_seed(args.seed)
     images = common.load_images(args.data, args.image_size, args.seed)
 
@@ -41,21 +62,37 @@ def main():
     optimizer = keras.optimizers.Adam(args.learning_rate)
     optimizer.build(weights)
 
-    @tf.function
-    def train_step(batch, indices):
+    ranks = bank.communicator  # one device has one, too
+
+    def step_of_a_replica(batch, indices):
         with tf.GradientTape() as tape:
             features = encoder(augmenter(batch), training=True)
-            losses = objective(features, indices, bank)
-            loss = tf.reduce_mean(losses)
+            features, indices = ranks.whole_batch(features, indices)
+            with bank.bank_ops.divided():  # the replicas share the work on the whole batch
+                losses = objective(features, indices, bank)
+            loss = ranks.whole_loss(tf.reduce_mean(losses))
         optimizer.apply(tape.gradient(loss, weights), weights)
         bank.update(indices, features, after=losses)  # only now: the loss has read the old rows
-        return loss
+        return tf.reduce_mean(losses)
+
+    @tf.function
+    def train_step(batch, indices):
+        return strategy.run(step_of_a_replica, args=(batch, indices))
+
+    def divided(batch):
+        """A part of the batch of this process for each of its replicas."""
+        parts = np.array_split(batch, ranks.size // ranks.processes)
+        first = ranks.process * len(parts)
+        return strategy.experimental_distribute_values_from_function(
+            lambda replica: tf.constant(parts[replica.replica_id_in_sync_group - first])
+        )
 
     batches = common.training_batches(images, args)
     for epoch in (bar := trange(args.epochs, unit="epoch")):
         batches.epoch = epoch
         for pixels, indices in batches:
-            loss = train_step(tf.constant(pixels), tf.constant(indices))
+            losses = train_step(divided(pixels), divided(indices))
+        loss = strategy.experimental_local_results(losses)[0]
         bar.set_postfix(loss=f"{float(loss):.3f}")
 
     common.report(lambda batch: encoder(batch, training=False), images, bank)

@@ -9,6 +9,8 @@ from instdisc_core import pretrained as pretrained
 from instdisc_core.bank_ops import BankOps
 from instdisc_core.checkpoints import Checkpoints
 from instdisc_core.class_weights import ClassWeights
+from instdisc_core.communicator import Communicator, get_communicator
+from instdisc_core.layouts import layout_map
 from instdisc_core.memory_bank import MemoryBank
 from instdisc_core.model import InstanceDiscrimination
 from instdisc_core.negative_sampler import AliasSampler, UniformSampler
@@ -36,6 +38,7 @@ __all__ = [
     "BankOps",
     "Checkpoints",
     "ClassWeights",
+    "Communicator",
     "FeatureDecorrelation",
     "InfoNCE",
     "InstanceDiscrimination",
@@ -48,4 +51,6 @@ __all__ = [
     "UniformSampler",
     "available_backends",
     "get_bank_ops",
+    "get_communicator",
+    "layout_map",
 ]

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, TypeAlias
 
 import keras
@@ -11,6 +12,7 @@ from keras import ops
 
 from instdisc_core.host_calls import HostCalls
 from instdisc_core.quantized_rows import QuantizedRows
+from instdisc_core.sharded_rows import parts
 from instdisc_core.two_stage_search import chunk_rows, top_k
 from instdisc_core.types import Tensor
 
@@ -195,11 +197,17 @@ class BankOps(HostCalls):
         where = rearrange(indices, "row -> row 1")
         variable.assign(ops.scatter_update(variable, where, values))
 
-    def require_writable(self) -> None:
-        """Raise a RuntimeError if a variable that is assigned to now would not keep its value.
+    def divided(self) -> AbstractContextManager[None]:
+        """Inside, ranks may share the work of a step; see ``SplitBankOps``. Not a primitive."""
+        return nullcontext()
 
-        Not a primitive: a framework whose compiled steps are pure functions overrides it.
-        """
+    def require_writable(self) -> None:
+        """Raise a RuntimeError if what is assigned to a variable would be lost. Not a primitive."""
+        return None  # AutoGraph takes no function without a statement
+
+    def divided_shape(self, path: str, shape: Sequence[int]) -> tuple[int, ...] | None:
+        """The shape to store a table in that the framework divides among devices; else None."""
+        return None
 
     def dump(self, bank: Bank) -> list[np.ndarray]:
         """All of the bank as it is stored, for a file; ``load`` restores it bit for bit."""
@@ -226,11 +234,6 @@ class BankOps(HostCalls):
             return step(state, self.rows(bank, positions), positions, positions < first)
 
         return ops.fori_loop(0, math.ceil(num_rows / size), body, state)
-
-
-def parts(bank: Bank) -> tuple[Any, ...]:
-    """The variables that a bank is stored in: one, or the two of ``QuantizedRows``."""
-    return tuple(bank) if isinstance(bank, QuantizedRows) else (bank,)
 
 
 def _table(bank: Tensor) -> Tensor:

@@ -11,14 +11,14 @@ from instdisc_core.data.checked import finite_images, without_non_finite
 from instdisc_core.encoders import TorchPreprocessing
 from instdisc_core.memory_bank import MemoryBank
 from instdisc_core.normalization import unit
+from instdisc_core.ranked_model import RankedModel
 from instdisc_core.sums import count
-from instdisc_core.training_model import TrainingModel
 from instdisc_core.types import Tensor
 from instdisc_core.validation import require, require_choice, require_count
 
 
 @keras.saving.register_keras_serializable(package="instdisc_core")
-class EmbeddingModel(TrainingModel):
+class EmbeddingModel(RankedModel):
     """An encoder with a head, trained without labels; subclasses implement ``compute_loss``.
 
     In training, each image is augmented ``views`` times: the model then returns the embeddings of
@@ -110,9 +110,13 @@ class EmbeddingModel(TrainingModel):
 
         In training ``(views * batch, embedding_dim)``.
         """
+        images, has_none = self.with_stand_in(images)
         if training:
             images = self.augmented(images)
-        return unit(self.project(self.encode(images, training), training))
+        embeddings = unit(self.project(self.encode(images, training), training))
+        if has_none is False:
+            return embeddings
+        return embeddings[: ops.shape(embeddings)[0] * (1 - has_none)]
 
     def augmented(self, images: Tensor) -> Tensor:
         """All views of a batch of training images."""
@@ -149,7 +153,7 @@ class EmbeddingModel(TrainingModel):
         if self.preprocessing is not None:
             images = self.preprocessing(images)
         try:
-            features = native_layers.call(self.encoder, images, training)
+            features = native_layers.call(self.encoder, images, training, self.communicator.layers)
         except RuntimeError as error:
             require(
                 type(error) is not RuntimeError  # out of memory, say
@@ -175,7 +179,9 @@ class EmbeddingModel(TrainingModel):
 
     def apply_head(self, name: str, rows: Tensor, training: bool | None) -> Tensor:
         """The output ``(batch, embedding_dim)``, in float32, of the part of this name."""
-        embeddings = native_layers.call(getattr(self, name), rows, training)
+        embeddings = native_layers.call(
+            getattr(self, name), rows, training, self.communicator.layers
+        )
         require(
             tuple(embeddings.shape[1:]) == (self.embedding_dim,),
             f"a {name} whose output has shape {tuple(embeddings.shape)}",
@@ -199,12 +205,13 @@ class EmbeddingModel(TrainingModel):
         )
 
     def usable(self, images: Tensor, training: bool) -> Tensor | None:
-        """Which images of a batch train the model, boolean ``(batch,)``; None is all of them.
+        """Which images of the whole batch train the model, boolean; None is all of them.
 
         In training those that are not finite do not, and are counted.
         """
         usable = finite_images(images) if training else None
         if usable is not None:
+            usable = self.communicator.all_gather(usable)
             self.rejected_images.assign_add(count(ops.logical_not(usable)))
         return usable
 
@@ -217,9 +224,7 @@ class EmbeddingModel(TrainingModel):
         else:
             images = ops.maximum(ops.cast(count(usable), losses.dtype), 1.0)
             loss = ops.sum(ops.where(usable, losses, 0.0)) / images
-        for regularizer in self.losses:
-            loss = loss + regularizer
-        return loss
+        return self.communicator.whole_loss(loss, self.losses)
 
     def get_config(self) -> dict[str, Any]:
         """The arguments that rebuild this model."""

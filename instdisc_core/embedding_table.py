@@ -8,13 +8,15 @@ import keras
 import numpy as np
 from keras import ops
 
-from instdisc_core.bank_ops import BankOps, parts
+from instdisc_core.bank_ops import BankOps
+from instdisc_core.communicator import Communicator, get_communicator
 from instdisc_core.gradients import stopped
 from instdisc_core.host_rows import HostRows, load_pieces
-from instdisc_core.host_storage import host_rows, random_unit_rows, require_sound, save_rows
-from instdisc_core.quantized_rows import QuantizedRows
+from instdisc_core.host_storage import require_sound, save_rows
 from instdisc_core.registry import get_bank_ops
-from instdisc_core.streamed_bank_ops import streamed
+from instdisc_core.row_storage import create_rows, for_ranks
+from instdisc_core.sharded_rows import parts, whole_shape
+from instdisc_core.streamed_bank_ops import bank_ops_for
 from instdisc_core.types import RowStorage, SearchResult, StorageDtype, Tensor
 from instdisc_core.validation import (
     check_features,
@@ -41,11 +43,15 @@ class EmbeddingTable(keras.layers.Layer):
         backend: which primitives to use, see ``registry.get_bank_ops``; not saved with the rows.
         storage: where the rows are: None for the device, ``"host"`` for the host's memory, or the
             path of a file, which is created if it is not there; see ``HostRows``. Not saved either.
+        communicator: of the ranks that train together, see ``get_communicator``; not saved either.
+        sharded: store on each rank a part of the rows, else all of them; not saved either. One
+            device has all rows in any case.
 
     Attributes:
-        rows: the variable ``(num_rows, embedding_dim)``, or ``QuantizedRows`` of two, or HostRows.
-            ``rows.assign(array)`` restores all of it; ``lookup`` reads some.
+        rows: the variable ``(num_rows, embedding_dim)``, ``QuantizedRows`` of two, ``ShardedRows``
+            or HostRows. ``rows.assign(array)`` restores all of it; ``lookup`` reads some.
         bank_ops: the BankOps through which they are read and written.
+        communicator: the Communicator.
 
     Raises:
         ValueError: an argument is out of its range.
@@ -62,6 +68,8 @@ class EmbeddingTable(keras.layers.Layer):
         seed: int | None = None,
         backend: str | BankOps | None = None,
         storage: RowStorage = None,
+        communicator: Communicator | None = None,
+        sharded: bool = False,
         **kwargs: Any,
     ):
         require_count("num_rows", num_rows)
@@ -71,10 +79,12 @@ class EmbeddingTable(keras.layers.Layer):
         self.num_rows = int(num_rows)
         self.embedding_dim = int(embedding_dim)
         self.seed = seed
-        bank_ops = get_bank_ops(backend)
-        self.rows = self._start(dtype, storage)
-        self.bank_ops = streamed(bank_ops, self.rows)
-        self.supports_jit = storage is None or bank_ops.calls_host_from_xla
+        self.given_communicator = communicator
+        self.communicator = get_communicator(communicator)
+        self.bank_ops = for_ranks(get_bank_ops(backend), self.communicator, sharded, storage)
+        self.supports_jit = storage is None or self.bank_ops.calls_host_from_xla
+        self.rows = create_rows(self._storage, self.shape, dtype, seed, self.bank_ops, storage)
+        self.bank_ops = bank_ops_for(self.rows, self.bank_ops)
         self._load_error: ValueError | None = None
 
     @property
@@ -151,18 +161,14 @@ class EmbeddingTable(keras.layers.Layer):
         return ops.logical_and(indices >= 0, indices < self.num_rows)
 
     def require_writable(self) -> None:
-        """Raise where an update would be lost; see ``BankOps.require_writable``.
-
-        Raises:
-            RuntimeError: a step compiled by JAX, outside a ``keras.StatelessScope``.
-        """
+        """Raise a RuntimeError where an update would be lost; see ``BankOps.require_writable``."""
         self.bank_ops.require_writable()
 
     def save_own_variables(self, store: MutableMapping[str, Any]) -> None:
         """Save the rows and what else the owner has."""
         count = save_rows(store, self.bank_ops, self.rows)
         for i, variable in enumerate(self._other_variables(), start=count):
-            store[str(i)] = ops.convert_to_numpy(variable)
+            store[str(i)] = self.bank_ops.dump(variable)[0]
 
     def load_own_variables(self, store: MutableMapping[str, Any]) -> None:
         """Restore what ``save_own_variables`` saved, all of it or nothing.
@@ -204,7 +210,7 @@ class EmbeddingTable(keras.layers.Layer):
         """The arrays of a file in their order; raise unless they fit and the rows are sound."""
         stored = self._stored()
         variables = [*stored, *self._other_variables()]
-        shapes = {str(i): tuple(variable.shape) for i, variable in enumerate(variables)}
+        shapes = {str(i): whole_shape(variable) for i, variable in enumerate(variables)}
         found = {name: array.shape for name, array in arrays.items() if name in shapes}
         require(
             found == shapes,
@@ -221,29 +227,23 @@ class EmbeddingTable(keras.layers.Layer):
         stored = len(self._stored())
         self.bank_ops.load(self.rows, values[:stored])
         for variable, value in zip(self._other_variables(), values[stored:], strict=True):
-            variable.assign(value)
+            self.bank_ops.load(variable, [value])
 
     def _stored(self) -> tuple[Any, ...]:
         """The variables or arrays that the rows are stored in."""
         return tuple(self.rows.arrays) if isinstance(self.rows, HostRows) else parts(self.rows)
 
-    def _start(self, dtype: StorageDtype, storage: RowStorage) -> Any:
-        if storage is not None:
-            return host_rows(storage, self.seed, self.shape, dtype)
-        (rows,) = random_unit_rows(self.seed, self.shape, self.num_rows)
-        if dtype != "int8":
-            return self._storage("rows", rows, dtype)
-        values, scale = QuantizedRows.of(rows)
-        return QuantizedRows(
-            self._storage("values", values, "int8"), self._storage("scale", scale, "float32")
+    def _storage(self, name: str, start: Tensor, dtype: str) -> keras.Variable:
+        shape = self.bank_ops.divided_shape(f"{self.name}/{name}", start.shape)
+        if shape is not None:  # no device must hold all of it
+            variable = self._variable(name, shape, dtype, "zeros")
+            variable.whole_shape = tuple(start.shape)
+            self.bank_ops.load(variable, [ops.convert_to_numpy(start)])
+            return variable
+        return self._variable(
+            name, start.shape, dtype, lambda shape, dtype: ops.convert_to_tensor(start, dtype=dtype)
         )
 
-    def _storage(self, name: str, start: Tensor, dtype: str) -> keras.Variable:
-        return self.add_weight(
-            name=name,
-            shape=start.shape,
-            dtype=dtype,
-            initializer=lambda shape, dtype: ops.convert_to_tensor(start, dtype=dtype),
-            trainable=False,
-            autocast=False,
-        )
+    def _variable(self, name: str, shape: Any, dtype: str, start: Any) -> keras.Variable:
+        given = {"name": name, "shape": shape, "dtype": dtype, "initializer": start}
+        return self.add_weight(**given, trainable=False, autocast=False)

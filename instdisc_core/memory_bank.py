@@ -9,6 +9,7 @@ import numpy as np
 from keras import ops
 
 from instdisc_core.bank_ops import BankOps
+from instdisc_core.communicator import Communicator
 from instdisc_core.data.manifest import Manifest
 from instdisc_core.embedding_table import EmbeddingTable
 from instdisc_core.gradients import false_after, stopped
@@ -46,7 +47,7 @@ class MemoryBank(EmbeddingTable):
         momentum: weight of the old row, in ``[0, 1)``; 0 replaces it, as the paper's text does.
         dtype: storage of the rows, see ``EmbeddingTable``. Coarse storage can lose small moves:
             see ``docs/performance.md`` for what each costs in accuracy.
-        seed, backend: see ``EmbeddingTable``.
+        seed, backend, communicator, sharded: see ``EmbeddingTable``.
         storage: where the rows are, for a bank that is larger than the device: ``"host"`` or the
             path of a file; see ``EmbeddingTable``.
 
@@ -81,13 +82,17 @@ class MemoryBank(EmbeddingTable):
         seed: int | None = None,
         backend: str | BankOps | None = None,
         storage: RowStorage = None,
+        communicator: Communicator | None = None,
+        sharded: bool = False,
         **kwargs: Any,
     ):
         require_count("num_instances", num_instances)
         require_number("momentum", momentum, 0, 1)
         fixed = {"name": "memory_bank"}  # so that one bank's state_dict fits the next
-        named = {**fixed, **kwargs}
-        super().__init__(num_instances, embedding_dim, dtype, seed, backend, storage, **named)
+        own = {"storage": storage, "communicator": communicator, "sharded": sharded}
+        super().__init__(
+            num_instances, embedding_dim, dtype, seed, backend, **{**own, **fixed, **kwargs}
+        )
         self.momentum = float(momentum)
         self.rejected_embeddings = self._counter("rejected_embeddings")
         self.rejected_indices = self._counter("rejected_indices")

@@ -8,6 +8,7 @@ from keras import ops
 
 from instdisc_core import objectives
 from instdisc_core.bank_ops import BankOps
+from instdisc_core.communicator import Communicator
 from instdisc_core.data import Manifest
 from instdisc_core.instance_model import InstanceModel
 from instdisc_core.memory_bank import MemoryBank
@@ -35,6 +36,7 @@ class InstanceDiscrimination(InstanceModel):
         bank_dtype: storage of the memory bank, see ``MemoryBank``.
         seed: of the memory bank's start, and of the negatives of an objective given by name.
         backend: see ``registry.get_bank_ops``; not saved with the model.
+        communicator, sharded: see ``EmbeddingTable``; how several devices train it together.
         views: how many times each image is augmented in a training step. Every view is the
             image's own: the loss is the mean over views, and the row of the bank moves once,
             toward the mean of them.
@@ -86,6 +88,8 @@ class InstanceDiscrimination(InstanceModel):
         non_finite: Literal["raise", "skip"] = "raise",
         views: int = 1,
         bank_storage: RowStorage = None,
+        communicator: Communicator | None = None,
+        sharded: bool = False,
         **kwargs: Any,
     ):
         super().__init__(
@@ -99,8 +103,17 @@ class InstanceDiscrimination(InstanceModel):
             **kwargs,
         )
         self.memory_bank = MemoryBank(
-            num_instances, embedding_dim, momentum, bank_dtype, seed, backend, bank_storage
+            num_instances,
+            embedding_dim,
+            momentum,
+            bank_dtype,
+            seed,
+            backend,
+            bank_storage,
+            communicator,
+            sharded,
         )
+        self.communicator = self.memory_bank.communicator
         self.objective = objectives.get(objective, seed=seed)
         if not self.objective.built:
             self.objective.build(self.memory_bank.shape)
@@ -132,15 +145,20 @@ class InstanceDiscrimination(InstanceModel):
         self.require_no_loss()
         self.require_targets(y)
         usable = self.usable(x, training)
+        y_pred, y, sample_weight = self.whole_batch(
+            y_pred, y, sample_weight, self.views if training else 1
+        )
         if training:
             y, sample_weight, usable = self.repeated((y, sample_weight, usable))
         y_pred = self.counted_rows(y_pred, usable)
-        losses = self.objective(y_pred, y, self.memory_bank, training=training, counted=usable)
+        bank = self.memory_bank
+        with self.divided(bank):
+            losses = self.objective(y_pred, y, bank, training=training, counted=usable)
         loss = self.total(losses, sample_weight, usable)
         if usable is not None:
             y_pred = ops.where(usable[:, None], y_pred, math.nan)  # moves no row
         if training:
-            self.memory_bank.update(y, y_pred, after=losses)
+            bank.update(y, y_pred, after=losses)
         self.report(self.objective.report())
         return loss
 

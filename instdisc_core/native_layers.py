@@ -23,12 +23,19 @@ GROUP = "instdisc_core.layers"
 NativeLayer = Callable[[Any, Any, bool], Any]
 
 
-def call(network: Any, x: Tensor, training: bool | None = None) -> Tensor:
+def call(
+    network: Any,
+    x: Tensor,
+    training: bool | None = None,
+    on_ranks: Mapping[type, NativeLayer] | None = None,
+) -> Tensor:
     """The output of a network, of any kind.
 
     Layers without a native function, and networks that are not graphs of layers, run as in Keras.
+    Functions in ``on_ranks`` take the place of native ones; see ``Communicator.layers``.
     """
     native = native_layers(keras.backend.backend())
+    native = {**native, **on_ranks} if on_ranks else native
     graph = _graph(network)
     if training is None or not native or graph is None or isinstance(x, keras.KerasTensor):
         return network(x, training=training)

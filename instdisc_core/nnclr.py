@@ -8,6 +8,7 @@ import numpy as np
 from keras import ops
 
 from instdisc_core.bank_ops import BankOps
+from instdisc_core.communicator import require_one_device
 from instdisc_core.embedding_model import EmbeddingModel
 from instdisc_core.heads import prediction_head, projection_head
 from instdisc_core.objectives import in_batch_accuracy, in_batch_softmax
@@ -113,6 +114,7 @@ class NNCLR(EmbeddingModel):
         backend: str | BankOps | None = None,
         **kwargs: Any,
     ):
+        require_one_device("NNCLR")
         require_temperature(temperature)
         require_count("top_k", top_k)
         require_choice("enqueue", enqueue, ("first", "both"))

@@ -16,6 +16,7 @@ import numpy as np
 from instdisc_core.checkpoints import check_seal, seal
 from instdisc_core.files import replacing
 from instdisc_core.host_rows import HostRows
+from instdisc_core.registry import get_bank_ops
 from instdisc_core.validation import require
 
 # What zipfile raises for a damaged archive; RuntimeError if a part seems to be encrypted.
@@ -155,7 +156,8 @@ class PersistentModel(keras.Model):
         if optimizer is not None and self.built and not optimizer.built:
             optimizer.build(self.trainable_variables)  # else Keras would leave its state out
         variables = [*self.variables, *(optimizer.variables if optimizer is not None else ())]
-        before = [(variable, variable.numpy()) for variable in variables]
+        bank_ops = get_bank_ops()  # which reads and writes what several devices divide
+        before = [(variable, bank_ops.dump(variable)) for variable in variables]
         modules = [layer.module for layer in self._flatten_layers() if _holds_torch_module(layer)]
         states = [copy.deepcopy(module.state_dict()) for module in modules]  # with their buffers
         tables = [getattr(layer, "rows", None) for layer in self._flatten_layers()]
@@ -164,7 +166,7 @@ class PersistentModel(keras.Model):
             super().load_weights(filepath, skip_mismatch=skip_mismatch, **kwargs)
         except Exception:
             for variable, value in before:
-                variable.assign(value)
+                bank_ops.load(variable, value)
             for module, state in zip(modules, states, strict=True):
                 module.load_state_dict(state)
             for rows, loads in host_rows:

@@ -8,6 +8,7 @@ from keras import ops
 
 from instdisc_core.bank_ops import BankOps
 from instdisc_core.class_weights import ClassWeights
+from instdisc_core.communicator import require_one_device
 from instdisc_core.fitting import RejectedGradients
 from instdisc_core.heads import projection_head
 from instdisc_core.instance_model import InstanceModel
@@ -98,6 +99,7 @@ class PIC(InstanceModel):
         **kwargs: Any,
     ):
         require_count("recent_negatives", recent_negatives)
+        require_one_device("PIC")
         require_temperature(temperature)
         require_number("rate_factor", rate_factor, 0)
         super().__init__(

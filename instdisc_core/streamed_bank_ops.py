@@ -12,6 +12,7 @@ from instdisc_core.bank_ops import GATHER_ELEMENTS, BankOps
 from instdisc_core.host_rows import HostRows, stored_form
 from instdisc_core.quantized_rows import QuantizedRows
 from instdisc_core.registry import get_bank_ops
+from instdisc_core.sharded_rows import ShardedRows
 from instdisc_core.types import Tensor
 
 
@@ -172,22 +173,24 @@ class StreamedBankOps(BankOps):
         return results[0] if len(results) == 1 else ops.concatenate(results)
 
 
-def streamed(backend: str | BankOps | None, bank: Any) -> BankOps:
-    """The BankOps for this bank: see ``registry.get_bank_ops``, and for HostRows around it.
+def bank_ops_for(rows: Any, backend: str | BankOps | None = None) -> BankOps:
+    """The BankOps that reads these rows: see ``registry.get_bank_ops``; around it for HostRows.
 
     Args:
+        rows: in any form; ``ShardedRows`` know their own.
         backend: see ``registry.get_bank_ops``.
-        bank: rows in any form.
 
     Example:
     ```python
-    from instdisc_core.streamed_bank_ops import streamed
+    from instdisc_core.streamed_bank_ops import bank_ops_for
 
-    bank_ops = streamed(None, bank.rows)
+    scores, neighbors = bank_ops_for(bank.rows).top_k(features, bank.rows, k=3)
     ```
     """
+    if isinstance(rows, ShardedRows):
+        return rows.bank_ops
     bank_ops = get_bank_ops(backend)
-    plain = not isinstance(bank, HostRows) or isinstance(bank_ops, StreamedBankOps)
+    plain = not isinstance(rows, HostRows) or isinstance(bank_ops, StreamedBankOps)
     return bank_ops if plain else StreamedBankOps(bank_ops)
 
 

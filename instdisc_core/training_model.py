@@ -8,7 +8,7 @@ import numpy as np
 
 from instdisc_core.data import ImageBatches, Manifest
 from instdisc_core.data.checked import with_narrow_indices
-from instdisc_core.fitting import NonFiniteImages, calls
+from instdisc_core.fitting import NonFiniteImages, calls, divided, whole_batch, without_padding
 from instdisc_core.persistent_model import PersistentModel
 from instdisc_core.types import Tensor
 from instdisc_core.validation import require
@@ -75,10 +75,17 @@ class TrainingModel(PersistentModel):
         """The loss; see ``keras.Model.evaluate``. Nothing moves."""
         if isinstance(x, ImageBatches):
             self.check_data(x.manifest)
-        x = with_narrow_indices(x)
-        return super().evaluate(x, self.checked_targets(y), batch_size, verbose, **kwargs)
+        y = self.checked_targets(y)
+        with divided(x, y, kwargs.get("sample_weight"), batch_size) as even:
+            if even is None:
+                x = with_narrow_indices(x)
+                return super().evaluate(x, y, batch_size, verbose, **kwargs)
+            kwargs |= {"sample_weight": None}
+            return super().evaluate(even, None, None, verbose, **kwargs)
 
-    def predict(self, x: Any, *args: Any, **kwargs: Any) -> np.ndarray:
+    def predict(
+        self, x: Any, batch_size: int | None = None, *args: Any, **kwargs: Any
+    ) -> np.ndarray:
         """Unit embeddings ``(n, embedding_dim)``; see ``keras.Model.predict``."""
         require(
             not isinstance(x, ImageBatches) or x.seed is None,
@@ -86,7 +93,26 @@ class TrainingModel(PersistentModel):
             "images in the order of their indices",
             "Give predict source.ordered().",
         )
-        return super().predict(x, *args, **kwargs)
+        with divided(x, batch_size=batch_size) as even:
+            if even is None:
+                return super().predict(x, batch_size, *args, **kwargs)
+            return super().predict(even, None, *args, **kwargs)
+
+    def train_step(self, *arguments: Any) -> Any:
+        """See ``keras.Model.train_step``; without what was added so that devices divide it."""
+        *state, data = arguments
+        return super().train_step(*state, without_padding(data))
+
+    def test_step(self, *arguments: Any) -> Any:
+        """See ``keras.Model.test_step``; as ``train_step``."""
+        *state, data = arguments
+        return super().test_step(*state, without_padding(data))
+
+    def predict_step(self, *arguments: Any) -> Any:
+        """See ``keras.Model.predict_step``; as ``train_step``."""
+        *state, data = arguments
+        found = super().predict_step(*state, without_padding(data))
+        return (whole_batch(found[0]), *found[1:]) if state else found
 
     def train_on_batch(self, x: Any, y: Any = None, *args: Any, **kwargs: Any) -> Any:
         """One step; see ``keras.Model.train_on_batch``."""

@@ -30,14 +30,16 @@ class TensorflowBankOps(BankOps):
         if indices.shape.rank == 1:
             return super().scores(features, bank, indices)
         body = super().scores
-        return _in_one(lambda f, i: body(f, bank, i), features, indices)
+        width = indices.shape[1]
+        return _unless_empty(width, lambda f, i: body(f, bank, i), features, indices)
 
     def combine(self, weights: tf.Tensor, bank: Bank, indices: tf.Tensor) -> tf.Tensor:
         """See ``BankOps.combine``."""
         if indices.shape.rank == 1:
             return super().combine(weights, bank, indices)
         body = super().combine
-        return _in_one(lambda w, i: body(w, bank, i), weights, indices)
+        width = bank.shape[1]
+        return _unless_empty(width, lambda w, i: body(w, bank, i), weights, indices)
 
     def attend(
         self, features: tf.Tensor, bank: Bank, temperature: float
@@ -72,7 +74,7 @@ class TensorflowBankOps(BankOps):
     def write(self, variable: keras.Variable, indices: tf.Tensor, values: tf.Tensor) -> None:
         """See ``BankOps.write``. Scatters into the variable, in eager mode, graph and XLA."""
         table = variable.value
-        if not isinstance(table, tf.Variable):  # a stateless scope: the tensor is the caller's
+        if not hasattr(table, "scatter_update"):  # a stateless scope: the tensor is the caller's
             return super().write(variable, indices, values)
         table.scatter_update(tf.IndexedSlices(values, indices))
         return None
@@ -113,6 +115,19 @@ def _programs_for(table: tf.Variable | tf.Tensor) -> Callable[..., Any]:
     return table.__dict__.setdefault("searches", _programs())
 
 
+def _unless_empty(width: int | None, body: Callable[..., Any], *tensors: tf.Tensor) -> Any:
+    """``_in_one``; nothing where a replica has no part of a batch, over which XLA cannot loop."""
+    context = tf.distribute.get_replica_context()
+    alone = context is None or context.num_replicas_in_sync == 1
+    if alone or width is None or tensors[0].shape[0] is not None:
+        return _in_one(body, *tensors)
+    return tf.cond(
+        tf.shape(tensors[0])[0] > 0,
+        lambda: _in_one(body, *tensors),
+        lambda: tf.zeros((0, width)),
+    )
+
+
 def _in_one(body: Callable[..., Any], *tensors: tf.Tensor) -> Any:
     """``body(*tensors)``, compiled by XLA as one program if in a graph."""
     if tf.executing_eagerly() or not _has_xla():
@@ -132,4 +147,8 @@ def _has_xla() -> bool:
 
 
 def _value(table: keras.Variable | tf.Tensor) -> tf.Variable | tf.Tensor:
-    return table.value if isinstance(table, keras.Variable) else table
+    """The variable, or that of the first replica."""
+    value = table.value if isinstance(table, keras.Variable) else table
+    if isinstance(value, tf.distribute.DistributedValues):
+        return tf.distribute.get_strategy().experimental_local_results(value)[0]
+    return value

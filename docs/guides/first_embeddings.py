@@ -78,9 +78,9 @@ index.save("found/index")
 ![The page of neighbors](page.png)
 
 The page (here of scikit-learn's digits, compared by their pixels) is one file that contains its
-pictures, and can be sent to anyone. Whitened features of the encoder are usually better for a search
-than the embedding that was trained. A page of all images, with near-duplicates, outliers, clusters
-and a map to zoom, is a folder:
+pictures, and can be sent to anyone. Whitened features of the encoder are usually better for a
+search than the embedding that was trained. A page of all images, with near-duplicates, outliers,
+clusters and a map to zoom, is a folder:
 """
 
 index.save_page("found/page", photos)
@@ -101,8 +101,8 @@ for name, row in zip(new.names, neighbors, strict=True):
 
 """
 The same without Python is `instdisc train photos`, `instdisc search new/cat.jpg`, `instdisc
-outliers` and `instdisc report`; each has `--help`. `instdisc serve` shows the page in a browser, and
-finds the neighbors of a picture that you drop on it.
+outliers` and `instdisc report`; each has `--help`. `instdisc serve` shows the page in a browser,
+and finds the neighbors of a picture that you drop on it.
 
 ## If you have labels for a few
 

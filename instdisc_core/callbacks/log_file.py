@@ -10,6 +10,7 @@ from typing import Any
 import keras
 import numpy as np
 
+from instdisc_core.communicator import writes_files
 from instdisc_core.files import remove_parts, replacing
 from instdisc_core.validation import require
 
@@ -40,7 +41,8 @@ class LogFile(keras.callbacks.Callback):
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
         """Forget the rows of an earlier ``fit``, and remove what a killed process left."""
         self._rows = None
-        remove_parts(self.path.parent, self.path.name)
+        if writes_files(self.model):
+            remove_parts(self.path.parent, self.path.name)
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """Read the file, unless a checkpoint has restored its rows."""
@@ -67,9 +69,9 @@ class LogFile(keras.callbacks.Callback):
         self._write(json.loads(str(state["rows"])))
 
     def _write(self, rows: list[dict[str, str]]) -> None:
-        """Replace the file, unless there is nothing to write."""
+        """Replace the file, unless there is nothing to write, or another process writes it."""
         self._rows = rows
-        if not rows:
+        if not rows or not writes_files(self.model):
             return
         with replacing(self.path) as part, open(part, "w", encoding="utf-8", newline="") as file:
             writer = csv.DictWriter(file, rows[0])

@@ -6,6 +6,8 @@ from typing import Any
 import keras
 import numpy as np
 
+from instdisc_core.communicator import writes_files
+
 
 class TensorBoardLogger(keras.callbacks.Callback):
     """Writes the logs of every epoch for TensorBoard, on every framework, without TensorFlow.
@@ -30,7 +32,7 @@ class TensorBoardLogger(keras.callbacks.Callback):
         """Open the file."""
         from tensorboardX import SummaryWriter
 
-        self._writer = SummaryWriter(self.folder)
+        self._writer = SummaryWriter(self.folder, write_to_disk=writes_files(self.model))
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """Write every number in the logs."""

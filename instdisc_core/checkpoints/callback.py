@@ -3,7 +3,7 @@
 import os
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any, Literal
 
@@ -26,6 +26,7 @@ from instdisc_core.checkpoints.state import (
     stateful,
     write_arrays,
 )
+from instdisc_core.communicator import Communicator, writes_files
 from instdisc_core.data.order import OrderedBatches
 from instdisc_core.files import remove_parts
 from instdisc_core.validation import require, require_count
@@ -47,7 +48,7 @@ class Checkpoints(keras.callbacks.Callback):
     A checkpoint is a folder that is written under another name, flushed to the disk, and renamed.
     It holds digests of its files. The folder is locked while ``fit`` runs. The state of another
     callback is saved if it has ``get_state()``, which returns a dict of NumPy arrays, and
-    ``set_state(state)``.
+    ``set_state(state)``. Of several processes the first one writes, and all restore.
 
     Args:
         folder: to write to, one for each run.
@@ -123,9 +124,8 @@ class Checkpoints(keras.callbacks.Callback):
         self._identity = identity(model, batches)
         self._restored: dict[str, np.ndarray] = {}
         self._first_iteration = iterations(model.optimizer) - start.epoch * len(batches or ())
-        with self._lock:
-            remove_parts(self._folder.folder)
-            found = self._folder.newest()
+        with self._lock if writes_files(model) else nullcontext():
+            found = self._newest(model)
             self._position = start if found is None else self._restore(model, *found)
             yield self._position
 
@@ -182,8 +182,20 @@ class Checkpoints(keras.callbacks.Callback):
             return not self._is_stopped
         return self._done >= len(self._batches)
 
+    def _newest(self, model: keras.Model) -> tuple[Path, dict[str, Any]] | None:
+        """The newest undamaged checkpoint, which the first of several processes chooses."""
+        found = None
+        if writes_files(model):
+            remove_parts(self._folder.folder)
+            found = self._folder.newest()
+        name = "" if found is None else found[0].name
+        chosen = getattr(model, "communicator", Communicator()).exchange(name.encode())[0].decode()
+        return self._folder.at(chosen) if chosen else None
+
     def _save(self, position: Position) -> None:
         model = self.model
+        if not writes_files(model):
+            return model.help_to_save()
 
         def fill(folder: Path) -> dict[str, Any]:
             model.save_weights(folder / WEIGHTS)
@@ -196,6 +208,7 @@ class Checkpoints(keras.callbacks.Callback):
             }
 
         self._folder.write(position, fill)
+        return None
 
     def _restore(self, model: keras.Model, path: Path, about: dict[str, Any]) -> Position:
         """Load a verified checkpoint into the model, and return its position."""

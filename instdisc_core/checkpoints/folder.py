@@ -109,6 +109,15 @@ class CheckpointFolder:
         )
         return None
 
+    def at(self, name: str) -> tuple[Path, dict[str, Any]]:
+        """The path of the checkpoint of this name, and the content of its ``checkpoint.json``.
+
+        Raises:
+            ValueError: it is damaged.
+            OSError: it is not there; several processes need one file system.
+        """
+        return self.folder / name, read_record(self.folder / name / ABOUT)
+
     def paths(self) -> list[Path]:
         """The folders of all checkpoints, the oldest first."""
         found = self.folder.iterdir() if self.folder.is_dir() else ()

@@ -8,6 +8,7 @@ import keras
 from keras import ops
 
 from instdisc_core.data.order import OrderedBatches
+from instdisc_core.sharded_rows import whole_shape
 from instdisc_core.validation import require
 
 
@@ -76,8 +77,10 @@ def without_scaling(optimizer: keras.Optimizer) -> keras.Optimizer:
 
 
 def _shapes(owner: keras.Model | keras.Optimizer) -> list[list[Any]]:
-    """Shape and type of each variable of a model or an optimizer."""
-    return [[list(v.shape), keras.backend.standardize_dtype(v.dtype)] for v in owner.variables]
+    """Shape and type of each variable of a model or an optimizer, as one device has them."""
+    return [
+        [list(whole_shape(v)), keras.backend.standardize_dtype(v.dtype)] for v in owner.variables
+    ]
 
 
 def _shortened(value: Any) -> str:

@@ -71,7 +71,8 @@ class ImageBatches(OrderedBatches):
         on_device: bool = False,
         sliding_window: SlidingWindow | None = None,
     ) -> None:
-        super().__init__(len(source), batch_size, seed, drop_remainder, sliding_window)
+        whole = (0, 1) if seed is None else None  # for predict, in which processes work alone
+        super().__init__(len(source), batch_size, seed, drop_remainder, sliding_window, whole)
         require_number("prefetch", prefetch, 0)
         self.source, self.prefetch = source, prefetch
         self._resident = keras.ops.convert_to_tensor(source.images()) if on_device else None
@@ -91,7 +92,7 @@ class ImageBatches(OrderedBatches):
     def __getitem__(self, number: int) -> tuple[Tensor, ...]:
         """``(images, indices)`` of one batch of this epoch; ``(images,)`` without a seed."""
         step = self._step(number)
-        indices = self.indices(self.epoch, step)
+        indices = self.own_indices(self.epoch, step)
         images = self._decoded(step) if self._resident is None else self._gathered(indices)
         return (images,) if self.seed is None else (images, indices)
 
@@ -106,7 +107,7 @@ class ImageBatches(OrderedBatches):
                 del self._ahead[key]
             for key in wanted:
                 if key not in self._ahead:
-                    self._ahead[key] = self.source.start(self.indices(*key))
+                    self._ahead[key] = self.source.start(self.own_indices(*key))
             wait = self._ahead.pop(wanted[0])
         start = time.perf_counter()
         images = wait()
@@ -133,7 +134,7 @@ class ArrayBatches(OrderedBatches):
         sample_weight: ``(n,)``, or None.
         batch_size: images per batch; the last batch of an epoch holds the rest.
         seed: of the order, an integer; None keeps the order of the arrays in every epoch.
-        sliding_window: see ``OrderedBatches``.
+        sliding_window, part: see ``OrderedBatches``.
 
     Attributes:
         epoch: the epoch of the batches, from 0; a training loop of your own sets it.
@@ -159,9 +160,10 @@ class ArrayBatches(OrderedBatches):
         batch_size: int = 32,
         seed: int | None = None,
         sliding_window: SlidingWindow | None = None,
+        part: tuple[int, int] | None = None,
     ) -> None:
         parts = [x, np.asarray(y)] + ([] if sample_weight is None else [np.asarray(sample_weight)])
-        super().__init__(len(parts[1]), batch_size, seed, sliding_window=sliding_window)
+        super().__init__(len(parts[1]), batch_size, seed, False, sliding_window, part)
         self._arrays = tuple(keras.tree.map_structure(_on_host, part) for part in parts)
         lengths = {len(array) for array in keras.tree.flatten(self._arrays)}
         require(
@@ -172,7 +174,7 @@ class ArrayBatches(OrderedBatches):
 
     def __getitem__(self, number: int) -> tuple[Any, ...]:
         """``(x, y)`` or ``(x, y, sample_weight)`` of one batch of this epoch."""
-        indices = self.indices(self.epoch, self._step(number))
+        indices = self.own_indices(self.epoch, self._step(number))
         return keras.tree.map_structure(lambda array: array[indices], self._arrays)
 
     @property

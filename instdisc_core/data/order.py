@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import keras
 import numpy as np
 
+from instdisc_core.communicator import get_communicator
 from instdisc_core.data.manifest import Manifest
 from instdisc_core.validation import require, require_count
 
@@ -97,6 +98,9 @@ class SlidingWindow:
 class OrderedBatches(keras.utils.PyDataset):
     """Batches in an order that is a pure function of the seed and the epoch.
 
+    Where several processes train together, ``batch_size`` is that of all of them, and each yields
+    its own part of every batch. Of a small last batch it may be no image.
+
     Args:
         num_images: the number of images.
         batch_size: images per batch; the last batch of an epoch holds the rest.
@@ -121,6 +125,7 @@ class OrderedBatches(keras.utils.PyDataset):
         seed: int | None,
         drop_remainder: bool = False,
         sliding_window: SlidingWindow | None = None,
+        part: tuple[int, int] | None = None,
     ) -> None:
         super().__init__()
         require_count("batch_size", batch_size)
@@ -136,6 +141,10 @@ class OrderedBatches(keras.utils.PyDataset):
         self.num_images, self.batch_size, self.seed = num_images, batch_size, seed
         self.drop_remainder = drop_remainder
         self.epoch, self.start, self.seconds_waited = 0, 0, 0.0
+        if part is None:
+            own = get_communicator()
+            part = own.process, own.processes
+        self.part, self.devices = part, 1
         self._order: tuple[int | None, np.ndarray] = (None, np.arange(0))
 
     def __len__(self) -> int:
@@ -171,12 +180,23 @@ class OrderedBatches(keras.utils.PyDataset):
         return rng.permutation(self.num_images).astype("int32")
 
     def indices(self, epoch: int, step: int) -> np.ndarray:
-        """The instance indices of one batch of a whole epoch."""
+        """The instance indices of one batch of a whole epoch, in all processes."""
         known, order = self._order
         if known != epoch:
             order = self.order(epoch)
             self._order = epoch, order
         return order[step * self.batch_size : (step + 1) * self.batch_size]
+
+    def own_indices(self, epoch: int, step: int) -> np.ndarray:
+        """The part of ``indices`` that this process yields.
+
+        If ``devices`` must divide the batch equally, the last index fills it up.
+        """
+        indices, (part, parts) = self.indices(epoch, step), self.part
+        if self.devices == 1:
+            return indices[len(indices) * part // parts : len(indices) * (part + 1) // parts]
+        held = -(-len(indices) // self.devices) * (self.devices // parts)
+        return indices[np.minimum(np.arange(held) + part * held, len(indices) - 1)]
 
     def _step(self, number: int) -> int:
         """The step of the epoch in which batch ``number`` is trained on."""

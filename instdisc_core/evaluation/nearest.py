@@ -4,7 +4,8 @@ import numpy as np
 from keras import ops
 
 from instdisc_core.bank_ops import Bank, BankOps
-from instdisc_core.streamed_bank_ops import streamed
+from instdisc_core.sharded_rows import whole_shape
+from instdisc_core.streamed_bank_ops import bank_ops_for
 from instdisc_core.types import SearchResult, Tensor
 from instdisc_core.validation import require, require_count
 
@@ -39,10 +40,10 @@ def nearest(
     scores, neighbors = nearest(rows[:2], rows, k=3, own=np.arange(2))
     ```
     """
-    itself, n = bool(np.any(own >= 0)), rows.shape[0]
+    itself, n = bool(np.any(own >= 0)), whole_shape(rows)[0]
     require_count("k", k)
     require(k + itself <= n, f"k={k}", f"at most {n - itself}")
-    found = streamed(backend, rows).top_k(features, rows, k + itself)
+    found = bank_ops_for(rows, backend).top_k(features, rows, k + itself)
     scores, neighbors = (ops.convert_to_numpy(part) for part in found)
     if itself:
         other = neighbors != own[:, None]

@@ -8,7 +8,8 @@ from numpy.typing import ArrayLike
 from instdisc_core.bank_ops import BankOps
 from instdisc_core.host_rows import HostRows
 from instdisc_core.quantized_rows import QuantizedRows
-from instdisc_core.streamed_bank_ops import streamed
+from instdisc_core.sharded_rows import ShardedRows, whole_shape
+from instdisc_core.streamed_bank_ops import bank_ops_for
 from instdisc_core.types import Tensor
 from instdisc_core.validation import (
     check_features,
@@ -62,17 +63,17 @@ def weighted_knn(
     """
     train_labels = np.asarray(train_labels)
     if not isinstance(
-        train_features, (QuantizedRows, keras.Variable, HostRows)
+        train_features, (QuantizedRows, ShardedRows, HostRows, keras.Variable)
     ):  # a bank's rows are finite
         train_features = ops.convert_to_tensor(train_features)
         require_finite("train_features", ops.convert_to_numpy(train_features))
+    shape = whole_shape(train_features)
     require(
-        len(train_features.shape) == 2 and train_labels.shape == (train_features.shape[0],),
-        f"train_features of shape {tuple(train_features.shape)} and train_labels of shape "
-        f"{train_labels.shape}",
+        len(shape) == 2 and train_labels.shape == shape[:1],
+        f"train_features of shape {shape} and train_labels of shape {train_labels.shape}",
         "shapes (n, embedding_dim) and (n,)",
     )
-    n, embedding_dim = train_features.shape
+    n, embedding_dim = shape
     require(n > 0, "no training embeddings", "at least one")
     k = min(DEFAULT_K, n) if k is None else k
     require_count("k", k)
@@ -83,7 +84,7 @@ def weighted_knn(
     require_finite("features", ops.convert_to_numpy(features))
 
     classes, train_classes = np.unique(train_labels, return_inverse=True)
-    bank_ops = streamed(backend, train_features)
+    bank_ops = bank_ops_for(train_features, backend)
     predicted = np.empty(len(features), train_labels.dtype)
     for start in range(0, len(features), batch_size):
         queries = features[start : start + batch_size]

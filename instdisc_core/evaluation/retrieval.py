@@ -22,6 +22,7 @@ from instdisc_core.evaluation.positions import positions_in
 from instdisc_core.host_rows import HostRows
 from instdisc_core.memory_bank import MemoryBank
 from instdisc_core.quantized_rows import QuantizedRows
+from instdisc_core.sharded_rows import ShardedRows, whole_shape
 from instdisc_core.types import Tensor
 from instdisc_core.validation import (
     check_features,
@@ -193,8 +194,8 @@ def retrieve(
         ("gallery_features", gallery_features, gallery),
     ):
         require(
-            len(rows.shape) == 2 and rows.shape[0] == len(source),
-            f"{name} of shape {tuple(rows.shape)} for {len(source)} images",
+            len(rows.shape) == 2 and whole_shape(rows)[0] == len(source),
+            f"{name} of shape {whole_shape(rows)} for {len(source)} images",
             "one embedding for each image",
         )
     indices = np.arange(len(queries)) if indices is None else indices
@@ -203,7 +204,8 @@ def retrieve(
     features = check_features(features, gallery_features.shape[1])
     chosen = ops.take(ops.convert_to_tensor(features, "float32"), indices, axis=0)
     require_finite("features", ops.convert_to_numpy(chosen), indices)
-    if not isinstance(gallery_features, (QuantizedRows, keras.Variable, HostRows)):
+    stored = (QuantizedRows, ShardedRows, HostRows, keras.Variable)
+    if not isinstance(gallery_features, stored):  # a bank's rows are finite
         require_finite("gallery_features", ops.convert_to_numpy(gallery_features))
     similarities, neighbors = nearest(chosen, gallery_features, k, own, backend)
     return Retrieval(queries, gallery, indices, neighbors, similarities)

@@ -11,6 +11,8 @@ from instdisc_core.data.batches import ArrayBatches
 from instdisc_core.data.checked import require_finite_images, require_images, with_narrow_indices
 from instdisc_core.data.order import OrderedBatches
 from instdisc_core.fitting.data_order import DataOrder
+from instdisc_core.fitting.even_batches import batches_to_divide, divided
+from instdisc_core.fitting.ranks import require_same_start, start_ranks
 from instdisc_core.fitting.resuming import resumed
 from instdisc_core.fitting.waiting import Waiting
 from instdisc_core.validation import require
@@ -20,10 +22,10 @@ from instdisc_core.validation import require
 def calls(model: Any, arguments: dict[str, Any]) -> Iterator[Iterable[dict[str, Any]]]:
     """The arguments of each call of Keras's ``fit`` that a training needs: usually one.
 
-    Data are checked. The callbacks that every training needs are added. With ``Checkpoints`` among
-    the callbacks, arrays get an order that can be resumed, and the newest checkpoint is loaded into
-    the model. If that checkpoint is in the middle of an epoch, the rest of the epoch is a call of
-    its own.
+    Data are checked, and several processes agree on them. The callbacks that every training needs
+    are added. With ``Checkpoints`` among the callbacks, or in several processes, arrays get an
+    order that can be resumed and shared, and the newest checkpoint is loaded into the model. If
+    that checkpoint is in the middle of an epoch, the rest of the epoch is a call of its own.
 
     Args:
         model: the EmbeddingModel.
@@ -42,7 +44,7 @@ def calls(model: Any, arguments: dict[str, Any]) -> Iterator[Iterable[dict[str, 
     listed = keras.tree.flatten(getattr(given, "callbacks", given) or [])
     savers = [callback for callback in listed if isinstance(callback, Checkpoints)]
     require(len(savers) < 2, f"{len(savers)} Checkpoints", "one")
-    if savers and arguments["y"] is not None:
+    if arguments["y"] is not None and (savers or _is_uneven(model, arguments)):
         _batch_arrays(arguments, model.seed or 0)
     others = [*model.own_callbacks(), *(c for c in listed if c not in savers)]
     ordered = arguments["x"] if isinstance(arguments["x"], OrderedBatches) else None
@@ -52,11 +54,18 @@ def calls(model: Any, arguments: dict[str, Any]) -> Iterator[Iterable[dict[str, 
         _require_whole_epochs(arguments)
         others[:0] = [DataOrder(ordered), Waiting(ordered)]
         arguments["shuffle"] = False  # the batches have an order of their own
-    build_for(model, arguments["x"])
+    with model.communicator.scope():
+        build_for(model, arguments["x"])
+    if model.communicator.process:
+        arguments["verbose"] = 0
+    require_same_start(model, ordered)
     start = Position(arguments.get("initial_epoch", 0), 0)
     with ExitStack() as stack:
+        stack.enter_context(model.communicator.scope())
+        _divide(arguments, stack)
         for saver in savers:
             start = stack.enter_context(saver.running(model, ordered, others, start))
+        start_ranks(model)
         callbacks = [*others, *savers]
         if isinstance(given, keras.callbacks.CallbackList):
             for callback in callbacks:
@@ -71,12 +80,32 @@ def calls(model: Any, arguments: dict[str, Any]) -> Iterator[Iterable[dict[str, 
             yield [arguments]
 
 
+def _is_uneven(model: Any, arguments: dict[str, Any]) -> bool:
+    """Whether arrays must be batched so that processes and devices divide them."""
+    x, y, batch_size = (arguments[name] for name in ("x", "y", "batch_size"))
+    uneven = batches_to_divide(x, y, batch_size=batch_size) is not None
+    return uneven or model.communicator.processes > 1
+
+
+def _divide(arguments: dict[str, Any], stack: ExitStack) -> None:
+    """Replace data that the devices of ``keras.distribution`` do not divide, until the end."""
+    given = arguments.get("validation_data")
+    parts = given if isinstance(given, (tuple, list)) else (given,)
+    batch_size = arguments.get("validation_batch_size") or arguments["batch_size"]
+    x, y, weights = (*parts, None, None)[:3]
+    even = stack.enter_context(divided(x, y, weights, batch_size))
+    arguments["validation_data"] = given if even is None else even
+    if isinstance(arguments["x"], OrderedBatches):
+        even = stack.enter_context(divided(arguments["x"]))
+        arguments["x"] = arguments["x"] if even is None else even
+
+
 def _batch_arrays(arguments: dict[str, Any], seed: int) -> None:
-    """Replace arrays by batches of them, in an order that a checkpoint can resume."""
+    """Replace arrays by batches of them, in an order that all processes and a checkpoint know."""
     split = arguments.get("validation_split")
     require(
         not split,
-        f"validation_split={split} with Checkpoints",
+        f"validation_split={split} with Checkpoints, or on several devices",
         "validation_data",
         "Split the arrays before fit.",
     )

@@ -91,6 +91,13 @@ class Objective(keras.layers.Layer):
             indices = ops.where(counted, indices, -1)
         if not self.built:
             self.build(bank.shape)
+        ranks = bank.communicator.size
+        require(
+            ranks == 1 or not self.trainable_variables,
+            f"{type(self).__name__} on {ranks} ranks",
+            "an objective without weights of its own",
+            "Each rank would count its gradient for all images. Train it on one device.",
+        )
         return super().__call__(features, indices=indices, bank=bank, training=training, **kwargs)
 
     def call(

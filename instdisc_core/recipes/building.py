@@ -21,9 +21,12 @@ from instdisc_core.validation import require
 
 
 def build_model(
-    settings: Settings, num_instances: int, seed: int | None = None
+    settings: Settings, num_instances: int, seed: int | None = None, sharded: bool = False
 ) -> InstanceDiscrimination | NNCLR | PIC:
-    """The model, not compiled. The dtype policy holds for its encoder and heads."""
+    """The model, not compiled. The dtype policy holds for its encoder and heads.
+
+    ``sharded`` is for InstanceDiscrimination alone.
+    """
     objective = build_objective(settings, seed)
     augmenter, dim = build_augmenter(settings, seed), settings.embedding_dim
     before = keras.config.dtype_policy()
@@ -67,6 +70,7 @@ def build_model(
             augmenter=augmenter,
             seed=seed,
             views=settings.views,
+            sharded=sharded,
         )
     finally:
         keras.config.set_dtype_policy(before)

@@ -14,6 +14,7 @@ import keras
 
 from instdisc_core.callbacks import LogFile
 from instdisc_core.checkpoints import CheckpointFolder, Checkpoints
+from instdisc_core.communicator import writes_files
 from instdisc_core.data import ImageSource, SlidingWindow
 from instdisc_core.embedding_model import EmbeddingModel
 from instdisc_core.evaluation import PRETRAINED, UNTRAINED, Matching, judged
@@ -43,6 +44,7 @@ class Recipe(Settings):
         steps_per_epoch: int | None = None,
         seed: int | None = None,
         jit_compile: bool | Literal["auto"] = "auto",
+        sharded: bool = False,
     ) -> EmbeddingModel:
         """The model of this recipe, compiled.
 
@@ -54,6 +56,7 @@ class Recipe(Settings):
                 Keras's global seed.
             jit_compile: of ``compile``. ``"auto"`` does not compile on PyTorch; on a GPU compiling
                 takes about a minute and then saves time.
+            sharded: see ``InstanceDiscrimination``.
 
         Returns:
             An InstanceDiscrimination, an NNCLR or a PIC, for images of pixels in ``[0, 255]``,
@@ -66,7 +69,7 @@ class Recipe(Settings):
             keras.utils.set_random_seed(seed)
         full = num_instances // self.batch_size if self.drop_remainder else 0
         steps = steps_per_epoch or full or math.ceil(num_instances / self.batch_size)
-        model = build_model(self, num_instances, seed)
+        model = build_model(self, num_instances, seed, sharded)
         model.build((None, self.image_size, self.image_size, 3))
         model.compile(optimizer=build_optimizer(self, steps, model), jit_compile=jit_compile)
         return model
@@ -83,6 +86,7 @@ class Recipe(Settings):
         on_device: bool = False,
         save_freq: int | Literal["epoch"] = "epoch",
         judge: bool = True,
+        sharded: bool = False,
     ) -> EmbeddingModel:
         """Print the recipe, train on the images, say what it was worth, and keep the run.
 
@@ -105,6 +109,8 @@ class Recipe(Settings):
             save_freq: see ``Checkpoints``.
             judge: whether to close with the verdict, if it is printed or written. Without Pillow
                 it is left out, with a warning.
+            sharded: of several ranks, each stores a part of the memory bank's rows. The first one
+                prints, judges and writes.
 
         Returns:
             The trained model. ``model.history.history`` has the losses of the epochs that this
@@ -136,11 +142,14 @@ class Recipe(Settings):
         )
         folder = None if output is None else Path(output)
         recipe = self if folder is None else self._without_lost_file(folder)
-        model = recipe.build(len(source), len(batches), seed, jit_compile)
+        model = recipe.build(len(source), len(batches), seed, jit_compile, sharded)
+        first = writes_files(model)
+        verbose = verbose if first else 0
         if verbose:
             print(self)
-        with run_folder(folder, self, seed, source.manifest) if folder else nullcontext():
-            tasks = _tasks(source) if judge and (verbose or folder) else None
+        own = folder if first else None  # to write to
+        with run_folder(own, self, seed, source.manifest) if own else nullcontext():
+            tasks = _tasks(source) if judge and first and (verbose or folder) else None
             before = tasks.of_model(model) if tasks and recipe is self else None
             kept = _kept(folder, save_freq) if folder else []
             model.fit(
@@ -149,8 +158,10 @@ class Recipe(Settings):
                 callbacks=[*callbacks, *kept],
                 verbose=verbose,
             )
-            if folder:
-                model.save(folder / "model.keras")
+            if own:
+                model.save(own / "model.keras")
+            elif folder:
+                model.help_to_save()
             if tasks:
                 found = judged(tasks, model, before, PRETRAINED if self.weights else UNTRAINED)
                 if verbose:

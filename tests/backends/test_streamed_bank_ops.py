@@ -3,8 +3,8 @@
 from keras import ops
 
 from instdisc_core import get_bank_ops
-from instdisc_core.bank_ops import parts
 from instdisc_core.host_rows import HostRows
+from instdisc_core.sharded_rows import parts
 from instdisc_core.streamed_bank_ops import StreamedBankOps
 from instdisc_core.testing import BankOpsConformance
 
