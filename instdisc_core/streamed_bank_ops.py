@@ -184,7 +184,8 @@ def bank_ops_for(rows: Any, backend: str | BankOps | None = None) -> BankOps:
     ```python
     from instdisc_core.streamed_bank_ops import bank_ops_for
 
-    scores, neighbors = bank_ops_for(bank.rows).top_k(features, bank.rows, k=3)
+    queries = keras.ops.convert_to_tensor(features)
+    scores, neighbors = bank_ops_for(bank.rows).top_k(queries, bank.rows, k=3)
     ```
     """
     if isinstance(rows, ShardedRows):

@@ -1,6 +1,6 @@
 """What a page of an index shows."""
 
-from typing import TYPE_CHECKING
+from typing import Any
 
 import numpy as np
 
@@ -8,14 +8,11 @@ from instdisc_core.data import ImageSource
 from instdisc_core.evaluation import layout
 from instdisc_core.page import Contents
 
-if TYPE_CHECKING:
-    from instdisc_core.index.embedded_images import EmbeddedImages
-
 LEAST = 4  # images, for t-SNE
 
 
 def page_contents(
-    index: "EmbeddedImages",
+    index: Any,
     images: ImageSource,
     title: str,
     k: int,
@@ -25,7 +22,7 @@ def page_contents(
     positions: np.ndarray | None,
     seed: int,
 ) -> Contents:
-    """Everything that the page shows, computed; see ``EmbeddedImages.save_page``."""
+    """Everything that the page of an EmbeddedImages shows; see its ``save_page``."""
     n = len(index)
     found = index.neighbors(min(k, n - 1)) if n > 1 else None
     odd = index.outliers(min(num_outliers, n), min(5, n - 1)) if n > 1 else None
@@ -46,8 +43,8 @@ def page_contents(
     )
 
 
-def typical_first(index: "EmbeddedImages", num_clusters: int, seed: int = 0) -> list[np.ndarray]:
-    """The images of each cluster, those nearest to its mean first; no cluster is empty."""
+def typical_first(index: Any, num_clusters: int, seed: int = 0) -> list[np.ndarray]:
+    """The images of each cluster of an EmbeddedImages, the nearest to its mean first; none is empty."""
     rows = index.rows
     labels = index.clusters(min(num_clusters, len(rows)), seed).labels
     groups = [np.flatnonzero(labels == label) for label in range(int(labels.max()) + 1)]
