@@ -1,17 +1,14 @@
 """One HTML file that shows queries and their neighbors, images included."""
 
-from typing import TYPE_CHECKING
+from typing import Any
 
 import numpy as np
 
 from instdisc_core.page import Contents, NeighborRow, encoded, one_file
 
-if TYPE_CHECKING:
-    from instdisc_core.evaluation.retrieval import Retrieval
 
-
-def page_of_rows(found: "Retrieval", title: str) -> str:
-    """The text of a page with one row for each query; every image that it shows is in it once."""
+def page_of_rows(found: Any, title: str) -> str:
+    """The text of a page of a Retrieval, one row for each query; every image that it shows is in it once."""
     neighbors, asked = np.unique(found.neighbors), np.unique(found.indices)
     if found.queries is found.gallery:
         asked = np.setdiff1d(asked, neighbors)

@@ -44,7 +44,13 @@ def page_contents(
 
 
 def typical_first(index: Any, num_clusters: int, seed: int = 0) -> list[np.ndarray]:
-    """The images of each cluster of an EmbeddedImages, the nearest to its mean first; none is empty."""
+    """The images of each cluster, the nearest to its mean first; no cluster is empty.
+
+    Args:
+        index: an EmbeddedImages.
+        num_clusters: at most.
+        seed: of k-means.
+    """
     rows = index.rows
     labels = index.clusters(min(num_clusters, len(rows)), seed).labels
     groups = [np.flatnonzero(labels == label) for label in range(int(labels.max()) + 1)]

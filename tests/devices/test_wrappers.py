@@ -1,5 +1,6 @@
 """The wrappers of several ranks are BankOps like any other, and a sharded start is a whole one."""
 
+import functools
 import keras
 import numpy as np
 import pytest
@@ -44,7 +45,8 @@ def test_a_sharded_bank_starts_with_the_rows_of_one_device(n, dtype):
 @pytest.mark.framework_independent
 def test_the_rows_of_a_rank_are_those_of_the_whole_start(monkeypatch):
     whole = row_storage.random_part((11, 3), 4, slice(0, 11))
-    monkeypatch.setattr(row_storage, "BLOCK", 4)
+    by_four = functools.partial(row_storage.random_unit_rows, block_rows=4)
+    monkeypatch.setattr(row_storage, "random_unit_rows", by_four)
     for part in (slice(0, 11), slice(0, 2), slice(3, 5), slice(3, 9), slice(9, 11)):
         rows = row_storage.random_part((11, 3), 4, part)
         np.testing.assert_array_equal(rows, whole[part])
