@@ -74,7 +74,8 @@ def bank_ops_for(rows: Bank | ShardedRows, backend: str | BankOps | None = None)
     ```python
     from instdisc_core.registry import bank_ops_for
 
-    scores, neighbors = bank_ops_for(bank.rows).top_k(features, bank.rows, k=3)
+    queries = keras.ops.convert_to_tensor(features)
+    scores, neighbors = bank_ops_for(bank.rows).top_k(queries, bank.rows, k=3)
     ```
     """
     return rows.bank_ops if isinstance(rows, ShardedRows) else get_bank_ops(backend)

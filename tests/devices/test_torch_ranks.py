@@ -16,7 +16,7 @@ if keras.backend.backend() != "torch":
 from devices import torch_loops as loops
 from devices.trainings import CASES, Case, N, batches, build, images, outcome, trained
 
-from instdisc_core import Checkpoints
+from instdisc_core import Checkpoints, Communicator, MemoryBank, get_bank_ops
 from instdisc_core.data import ArrayBatches
 
 TESTS = Path(__file__).parent.parent
@@ -169,6 +169,14 @@ def test_what_a_step_sends_does_not_depend_on_the_number_of_images(objective, sh
         sizes = [size for _, size in step]
         assert sizes.count(gradients) == 1  # joined once, also in the second fit
         assert sum(sizes) < gradients + 4000
+
+
+def test_torchrun_without_a_process_group_builds_no_bank(monkeypatch):
+    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "a run")
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(ValueError, match=r"2 processes that do not know each other.*init_process"):
+        MemoryBank(4, 2)
+    assert MemoryBank(4, 2, communicator=Communicator()).bank_ops is get_bank_ops()
 
 
 def test_torchrun_starts_a_run_again_whose_rank_was_killed(tmp_path):
