@@ -1,7 +1,7 @@
 """The primitives over a bank whose rows are divided among devices: each works on its own rows.
 
-Left to itself, XLA moves the bank: it gathers it whole before it takes rows, and adds every block
-of ``attend`` up over all devices. Here what devices exchange has the size of arguments and results.
+Left to itself, XLA moves the bank: it adds every block that ``attend`` reads up over all devices.
+Here what devices exchange has the size of the arguments and of the result.
 """
 
 import math

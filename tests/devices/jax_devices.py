@@ -23,7 +23,6 @@ import jax
 import keras
 import models
 import numpy as np
-from devices import trainings
 from devices.trainings import BATCH, CASES, build, images, numpy, outcome
 from devices.trainings import batches as batches_of
 
@@ -116,9 +115,8 @@ def resumed(folder, how):
 
 def collectives(name, num_rows):
     """The sizes, in bytes, of what devices exchange in a compiled training step."""
-    trainings.N, before = num_rows, trainings.N
-    model = build(replace(CASES[name], sharded=False))
-    trainings.N = before
+    model = build(replace(CASES[name], sharded=False), num_rows)
+    assert model.memory_bank.num_instances == num_rows
     model.optimizer.build(model.trainable_variables)
     state = (
         model.trainable_variables,

@@ -148,9 +148,12 @@ def test_a_distribution_that_divides_no_variable_is_an_error_for_a_sharded_bank(
             MemoryBank(10, 4, sharded=True)
 
 
-@pytest.mark.parametrize("name", ["exact-whole", "nce-whole", "shared_nce-whole"])
-def test_what_devices_exchange_does_not_depend_on_the_number_of_images(folder, name):
+# About 3.5 kB are gradients. What each primitive adds without `shard_map` is above these limits:
+# 37 kB with the blocks of 1024 rows by which `attend` reads a bank, 11 kB, and 7 kB.
+@pytest.mark.parametrize(
+    ("name", "limit"), [("exact-whole", 8192), ("nce-whole", 8192), ("shared_nce-whole", 6144)]
+)
+def test_what_devices_exchange_does_not_depend_on_the_number_of_images(folder, name, limit):
     few, many = json.loads((folder / "collectives.json").read_text())[name]
     assert few == many
-    # 32 KiB: the block of 1024 rows by which ``attend`` reads a bank. No part of a bank is sent.
-    assert 0 < sum(few) < 1024 * 8 * 4
+    assert 0 < sum(few) < limit
