@@ -8,7 +8,7 @@ from instdisc_core.page import Contents, NeighborRow, encoded, one_file
 
 
 def page_of_rows(found: Any, title: str) -> str:
-    """The text of a page of a Retrieval, one row for each query; every image that it shows is in it once."""
+    """The page of a Retrieval: one row for each query, and every image that it shows once."""
     neighbors, asked = np.unique(found.neighbors), np.unique(found.indices)
     if found.queries is found.gallery:
         asked = np.setdiff1d(asked, neighbors)

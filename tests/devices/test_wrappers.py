@@ -1,6 +1,7 @@
 """The wrappers of several ranks are BankOps like any other, and a sharded start is a whole one."""
 
 import functools
+
 import keras
 import numpy as np
 import pytest
