@@ -5,6 +5,8 @@ from statistics import mean
 
 from performance_tables import RESULTS, markdown
 
+from benchmarks.agreement import agreement
+
 FOLDER_ROWS = {
     "pixels": "pixels, less their mean",
     "whitened": "pixels, whitened",
@@ -14,7 +16,11 @@ FOLDER_ROWS = {
     "lightly-simclr": "lightly, SimCLR",
     "lightly-nnclr": "lightly, NNCLR",
 }
-FOLDER_FEATURES = {"embedding": "", "encoder": ", encoder", "whitened": ", encoder, whitened"}
+FOLDER_FEATURES = {
+    "embedding": ": embedding",
+    "encoder": ": encoder's features",
+    "whitened": ": encoder's features, whitened",
+}
 FOLDER_MEASURES = {
     "knn": "kNN",
     "one_label": "one label per class",
@@ -35,19 +41,45 @@ SWEEP = {  # side of the images, side of the crops, and what is unlike `small-ci
 }
 
 
+def summary():
+    """The table of the README: kNN of what needs no training, and of ten minutes of it."""
+    columns = (
+        ("pixels", "embedding"),
+        ("hog", "embedding"),
+        ("untrained", "whitened"),
+        ("for-images", "embedding"),
+        ("for-images", "whitened"),
+    )
+    found = {}
+    for result in _results("folders"):
+        for kind, measured in result["scores"].items():
+            place = found.setdefault(result["set"], {}).setdefault((result["row"], kind), [])
+            place.append((result, measured["knn"]))
+    rows = []
+    for name, by_row in found.items():
+        if all(column in by_row for column in columns):
+            first = by_row[columns[0]][0][0]
+            about = f"{name}: {first['images']['train']:,} images, {first['classes']} classes"
+            values = [mean(knn for _, knn in by_row[column]) for column in columns]
+            rows.append((about, *(f"{value:.3f}" for value in values)))
+    names = ("raw pixels", "HOG", "untrained encoder", "trained", "trained, whitened")
+    return markdown(("", *names), rows)
+
+
 def folders():
     """Collections of images at equal time: kNN of each row, and what is best of each measure."""
     found = {}
     for result in _results("folders"):
         for kind, measured in result["scores"].items():
             name = FOLDER_ROWS.get(result["row"], f"`{result['row']}`")
-            name += FOLDER_FEATURES[kind]
+            name += FOLDER_FEATURES[kind] if len(result["scores"]) > 1 else ""
             found.setdefault(result["set"], {}).setdefault(name, []).append((result, measured))
     if not found:
         return "Not yet."
     rows, chosen = [], []
+    order = [*FOLDER_ROWS.values()]
     for name, by_row in found.items():
-        for row, results in by_row.items():
+        for row, results in sorted(by_row.items(), key=lambda x: order.index(x[0].split(": ")[0])):
             first = results[0][0]
             values = [
                 f"{100 * mean(measured[key] for _, measured in results):.1f}"
@@ -57,16 +89,34 @@ def folders():
             values[0] += f" ({each})" if len(results) > 1 else ""
             about = f"{first['images']['train']:,} in {first['classes']} classes"
             rows.append((f"{name}: {about}", row, *values))
-            if row == FOLDER_ROWS["for-images"]:
-                recipe, machine = first["recipe"], first["machine"]
+            if row == FOLDER_ROWS["for-images"] + FOLDER_FEATURES["embedding"]:
+                recipe, machine, minutes = (first[k] for k in ("recipe", "machine", "minutes"))
                 size, crop = recipe["image_size"], recipe["crop_size"]
                 chosen.append(f"{name} {recipe['epochs']} epochs, {size} pixels, crops of {crop}")
     how = (
-        f"In percent. A training has as many epochs as fit into {first['minutes']:g} minutes on "
+        f"In percent. A training has as many epochs as fit into {minutes:g} minutes on "
         f"two cores that do nothing else, measured before: {'; '.join(chosen)}. "
-        f"{machine['processor']}, {machine['date']}."
+        f"{machine['processor']}, {machine['date']}. {_agreement()}"
     )
     return f"{markdown(('images', 'rows', *FOLDER_MEASURES.values()), rows)}\n\n{how}"
+
+
+def _agreement():
+    """How the verdicts without labels rank pixels, the untrained and the trained encoder."""
+    results = {(r["set"], r["row"], r["seed"]): r for r in _results("folders")}
+    counts = []
+    for (name, row, seed), result in results.items():
+        rows = {"pixels": (name, "pixels", 0), "untrained encoder": (name, "untrained", seed)}
+        if row == "for-images" and all(key in results for key in rows.values()):
+            rows["embedding"] = (name, row, seed)
+            knn = {k: results[key]["scores"]["embedding"]["knn"] for k, key in rows.items()}
+            scores = {k: mean(tasks.values()) for k, tasks in result["verdict"].items()}
+            counts.append(agreement({k: (knn[k], scores[k]) for k in rows}))
+    same, pairs = map(sum, zip(*counts, strict=True))
+    return (
+        f"The verdict without labels ranks {same} of {pairs} pairs of pixels, untrained and "
+        "trained embedding as kNN does."
+    )
 
 
 def sizes():

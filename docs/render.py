@@ -51,6 +51,7 @@ TABLES = {
     "frameworks": experiment_tables.frameworks,
     "ablations": experiment_tables.ablations,
     "folders": folder_tables.folders,
+    "photos": folder_tables.summary,
     "fewlabels": folder_tables.few_labels,
     "sizes": folder_tables.sizes,
     "loader": experiment_tables.loader,
