@@ -24,7 +24,9 @@ AREAS = {  # title, and the modules and packages
     "models": ("Models", "model nnclr pic frozen_encoder embedding_model instance_model "
                "training_model persistent_model"),
     "rows": ("Memory bank and other rows", "memory_bank support_set class_weights embedding_table "
-             "quantized_rows negative_sampler partition"),
+             "quantized_rows negative_sampler partition row_storage host_storage host_rows "
+             "streamed_bank_ops"),
+    "devices": ("Several devices", "devices communicator layouts ranked_model sharded_rows"),
     "objectives": ("Objectives", "objectives gradients sums normalization"),
     "encoders": ("Encoders and heads", "encoders heads pretrained network_libraries"),
     "augmentation": ("Augmentation", "augmentation"),
@@ -34,9 +36,10 @@ AREAS = {  # title, and the modules and packages
     "checkpoints": ("Checkpoints and files", "checkpoints files"),
     "evaluation": ("Evaluation", "evaluation"),
     "image_index": ("Index", "index"),
+    "page": ("Page and server", "page server"),
     "exports": ("Exports", "exports"),
     "backends": ("Backends", "bank_ops registry native_layers keras_backend two_stage_search "
-                 "alias_tables types validation"),
+                 "alias_tables host_calls types validation"),
     "testing": ("Testing", "testing"),
 }  # fmt: skip
 

@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from instdisc_core.index import ImageIndex
 from instdisc_core.validation import require
 
 MAX_BYTES = 2**28
+DAMAGED = (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile)  # what np.load raises
 
 
 def check_outside(output: Path, photos: Path) -> None:
@@ -105,7 +107,7 @@ class Found:
             self.folder / "map.npz",
             digest(np.ascontiguousarray(index.rows).data.cast("B")),
         )
-        with contextlib.suppress(OSError, ValueError, KeyError), np.load(path) as stored:
+        with contextlib.suppress(*DAMAGED), np.load(path) as stored:
             if str(stored["rows"]) == rows and stored["positions"].shape == (len(index), 2):
                 return stored["positions"]
         positions = layout(index.rows)

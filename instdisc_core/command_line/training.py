@@ -15,6 +15,7 @@ from instdisc_core.data import ImageFolder, ImageSource
 from instdisc_core.data.names import printable
 from instdisc_core.embedding_model import EmbeddingModel
 from instdisc_core.evaluation import whitened
+from instdisc_core.exports.export import check_export
 from instdisc_core.exports.formats import TABLE_FORMATS, format_of
 from instdisc_core.exports.tables import write_table
 from instdisc_core.index import ImageIndex
@@ -155,7 +156,7 @@ def embed(folder: str, found: str, output: str, quiet: bool, as_json: bool) -> N
       instdisc embed new/ --output new.parquet
     """
     with working():
-        format_of(output, among=TABLE_FORMATS)
+        check_export(output, format_of(output, among=TABLE_FORMATS))
         known = Found(found).index()
         photos = _photos(Path(folder), Found(found).size(known))
         rows = known.embed(photos, verbose=shows_bars(quiet))

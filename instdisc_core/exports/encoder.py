@@ -12,6 +12,7 @@ import keras
 import numpy as np
 from keras import ops
 
+from instdisc_core.data.names import printable
 from instdisc_core.embedding_model import EmbeddingModel
 from instdisc_core.exports.formats import ENCODER_FORMATS, EncoderFormat, format_of
 from instdisc_core.exports.packages import require_packages
@@ -75,8 +76,9 @@ def export_encoder(
         mirror: embed the mirror image too, as ``ImageIndex.from_model`` does by default.
 
     Raises:
-        ValueError: a suffix of another format, or Keras runs on a framework that does not write
-            it: ONNX and torch.export need PyTorch, the others TensorFlow.
+        ValueError: a suffix of another format, a folder that holds something else, or Keras runs
+            on a framework that does not write it: ONNX and torch.export need PyTorch and
+            Keras 3.15, the others TensorFlow.
         ImportError: a package is missing; nothing has been computed then.
         RuntimeError: the tool cannot write this encoder, or the program computes other rows;
             ``path`` is as it was.
@@ -94,6 +96,13 @@ def export_encoder(
     whole = _Whole(embedder_of(model, size), mirror)
     images = keras.InputSpec(dtype="uint8", shape=(None, *size, 3), name="images")
     path = Path(path).resolve()
+    require(
+        not path.is_dir()
+        or not any(path.iterdir())
+        or (format == "saved-model" and (path / "saved_model.pb").is_file()),
+        f"{printable(str(path))}, a folder that holds something else",
+        "a path at which there is nothing, or an earlier export",
+    )
     part = path.with_name(f"{PART}{os.getpid()}-{path.name}")
     try:
         with _in_float32(whole):

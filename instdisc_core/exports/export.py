@@ -65,6 +65,7 @@ def export(
                 "Received: an index without an encoder. Expected one that embeds images. Build it "
                 "with ImageIndex.from_model, or load it with ImageIndex.load(folder, model=...)."
             )
+        index.check_weights()
         return export_encoder(index.model, path, index.size, format, index.mirror)
     if format == "faiss":
         return write_faiss(path, index.rows)

@@ -199,13 +199,23 @@ class EmbeddedImages:
             f"images of {images.size} pixels",
             f"images of {self.size} pixels, as those in the index",
         )
+        self.check_weights()
+        return mirrored_embeddings(model, images, self.mirror, batch_size, verbose)
+
+    def check_weights(self) -> None:
+        """Raise if the model was trained after the index was built; its rows are from before.
+
+        Raises:
+            ValueError: the weights have changed.
+
+        Example: ``ImageIndex.from_model(model, photos).check_weights()``
+        """
         require(
-            weights_digest(model) == self._weights,
+            self.model is None or weights_digest(self.model) == self._weights,
             "a model whose weights have changed since the index was built",
             "the weights that its rows are from",
             "Build a new index with ImageIndex.from_model.",
         )
-        return mirrored_embeddings(model, images, self.mirror, batch_size, verbose)
 
     def _nearest(self, features: Tensor, k: int, own: np.ndarray) -> SearchResult:
         """The rows nearest to unit embeddings; ``own`` as in ``nearest``."""

@@ -3,6 +3,7 @@
 import hashlib
 import io
 import os
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
@@ -57,7 +58,7 @@ class Thumbnails:
         if not self.exists(index):
             data = encoded(pixels(index, SIDE))
             path.parent.mkdir(parents=True, exist_ok=True)
-            part = path.with_name(f"{PART}{os.getpid()}-{index}-{path.name}")
+            part = path.with_name(f"{PART}{os.getpid()}-{threading.get_ident()}-{path.name}")
             part.write_bytes(data)  # not flushed to the disk, as ``replacing`` does: it is slow
             os.replace(part, path)
         return path

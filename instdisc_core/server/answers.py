@@ -136,12 +136,19 @@ class Answers:
             if what not in self._threads:
                 self._threads[what] = threading.Thread(target=work, daemon=True)
                 self._threads[what].start()
-        self._threads[what].join(0.2)  # small folders are answered at once
+            thread = self._threads[what]
+        thread.join(0.2)  # small folders are answered at once
         if what not in self._results:
             raise Computing(what)
-        if isinstance(self._results[what], Exception):
-            raise self._results[what]
-        return self._results[what]
+        with self._start:
+            result = self._results.get(what)
+            if isinstance(result, Exception):  # the next request tries again
+                del self._results[what], self._threads[what]
+        if result is None:  # another request was told of the error
+            raise Computing(what)
+        if isinstance(result, Exception):
+            raise result
+        return result
 
     def _item(self, index: int) -> Answer:
         label = None if self.labels is None else self.labels[index]

@@ -143,7 +143,12 @@ class _Pages:
     def _data(self) -> str:
         answers = self.answers
         page = {"server": True, "title": self.title, "total": len(answers.index)}
-        page |= {"classes": answers.classes, "tabs": answers.tabs, "maxBytes": MAX_BYTES}
+        page |= {
+            "version": answers.index.manifest.fingerprint,
+            "classes": answers.classes,
+            "tabs": answers.tabs,
+            "maxBytes": MAX_BYTES,
+        }
         return f"const PAGE = {json_for_html(page)};\n"
 
     def thumbnail(self, request: Request) -> Response:

@@ -67,6 +67,26 @@ def test_mixed_precision_becomes_float32(photos, tmp_path):
 
 
 @needs_exports
+def test_a_folder_that_holds_something_else_is_never_replaced(index, tmp_path):
+    place = tmp_path / OF[BACKEND][0]
+    place.mkdir()
+    (place / "mine.txt").write_text("mine")
+    with pytest.raises(ValueError, match="a folder that holds something else"):
+        export(index, place, format_of(place.name))
+    assert [p.name for p in place.iterdir()] == ["mine.txt"]
+
+
+@needs_exports
+def test_an_encoder_that_was_trained_further_is_not_exported(photos, tmp_path):
+    network = keras.Sequential([keras.Input((8, 8, 3)), keras.layers.Flatten()])
+    network.add(keras.layers.Dense(6))
+    index = ImageIndex.from_model(frozen(network), photos)
+    network.set_weights([2 * weight + 1 for weight in network.get_weights()])
+    with pytest.raises(ValueError, match="weights have changed since the index was built"):
+        export(index, tmp_path / OF[BACKEND][0], format_of(OF[BACKEND][0]))
+
+
+@needs_exports
 def test_what_a_tool_cannot_write_is_one_sentence(index, tmp_path, monkeypatch):
     path = OF[BACKEND][0]
     exporter = encoder.encoder_exporter(encoder.format_of(path, format_of(path)))

@@ -80,33 +80,36 @@ async function show() {
   const path = location.hash.slice(2) || home;
   if (shown.path !== null) places.set(shown.path, scrollY);
   shown.view?.close();
-  shown = { path, view: null };
+  const mine = { path, view: null };
+  shown = mine;
   drawTabs(path);
   const asked = new URLSearchParams(path.split("?")[1]).get("q") ?? "";
   if (document.activeElement !== box) box.value = asked;
   main.setAttribute("aria-busy", "true");
-  const slow = setTimeout(() => tell("Computing ..."), 300);
+  const slow = setTimeout(() => {
+    if (shown === mine) tell("Computing ...");
+  }, 300);
   try {
     const isMap = path === "map";
     const found = isMap ? await store.map() : await store.load(path, 0, BATCH);
-    if (shown.path !== path) return;
+    if (shown !== mine) return;
     const view = isMap
       ? new MapView(store, found)
       : new (found.groups ? Groups : Grid)(store, path, found);
-    shown.view = view;
+    mine.view = view;
     main.replaceChildren(...(found.query ? [queryBox(found.query)] : []), view.host);
     if (path === "rows" && PAGE.classes.length) main.prepend(legend());
     view.layout?.();
     tell(isMap ? view.text() : told(path, found));
     scrollTo(0, places.get(path) ?? 0);
   } catch (error) {
-    if (shown.path === path) {
+    if (shown === mine) {
       main.replaceChildren();
       tell(error.message, true);
     }
   } finally {
     clearTimeout(slow);
-    main.removeAttribute("aria-busy");
+    if (shown === mine) main.removeAttribute("aria-busy");
   }
 }
 
@@ -160,8 +163,10 @@ addEventListener("keydown", (event) => {
     box.select();
     box.focus();
   } else if (event.key === "Escape" && typing) {
-    box.value = "";
-    searchNames();
+    if (box.value) {
+      box.value = "";
+      searchNames();
+    }
     box.blur();
   } else if (event.key === "Escape") {
     if (/^(image|upload|cluster|duplicate)\//.test(shown.path)) back();

@@ -123,11 +123,11 @@ class RemoteStore {
   }
 
   thumbnail(id) {
-    return `thumbnail/${id}`;
+    return `thumbnail/${id}?${this.page.version}`;
   }
 
   original(id) {
-    return `original/${id}`;
+    return `original/${id}?${this.page.version}`;
   }
 
   opens() {
