@@ -110,7 +110,9 @@ def use(args, path):
     bank = MemoryBank(args.large, args.embedding_dim, dtype=args.dtype, seed=0, storage=path)
     clock.stop("open")
     rng = np.random.default_rng(1)
-    features = keras.ops.convert_to_tensor(strategies.unit_rows(rng, args.batch_size, 128))
+    features = keras.ops.convert_to_tensor(
+        strategies.unit_rows(rng, args.batch_size, args.embedding_dim)
+    )
     indices = rng.integers(0, args.large, (2, args.batch_size))
     shape = 2, args.batch_size, args.num_negatives
     negatives = rng.integers(0, args.large, shape).astype("int32")

@@ -79,6 +79,9 @@ class Communicator:
     def prepare(self, model: keras.Model) -> None:
         """What a framework needs once before ``fit`` trains on several ranks: joined gradients."""
 
+    def release(self, model: keras.Model) -> None:
+        """Take back ``prepare`` when ``fit`` has ended: one rank may then use the model alone."""
+
     def sizes(self, x: Tensor) -> Sequence[int]:
         """How many rows ``x`` has on each rank."""
         return [x.shape[0]]

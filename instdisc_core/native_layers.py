@@ -15,6 +15,7 @@ from typing import Any
 import keras
 
 from instdisc_core.types import Tensor
+from instdisc_core.validation import require
 
 GROUP = "instdisc_core.layers"
 
@@ -37,9 +38,27 @@ def call(
     native = native_layers(keras.backend.backend())
     native = {**native, **on_ranks} if on_ranks else native
     graph = _graph(network)
+    if training and on_ranks and graph is None:
+        require_graph(network, on_ranks)
     if training is None or not native or graph is None or isinstance(x, keras.KerasTensor):
         return network(x, training=training)
     return _run(graph, native, training, x)
+
+
+def require_graph(network: Any, on_ranks: Mapping[type, NativeLayer]) -> None:
+    """Raise if layers of a network that is no graph should read the images of all ranks.
+
+    Raises:
+        ValueError: it names the first of them.
+    """
+    layers = network._flatten_layers() if hasattr(network, "_flatten_layers") else ()
+    alone = [layer.name for layer in layers if type(layer) in on_ranks]
+    require(
+        not alone,
+        f"{alone[:1]} in a {type(network).__name__} on several ranks",
+        "a Sequential or functional network",
+        "The layers of any other would see the images of one rank alone.",
+    )
 
 
 def native_layers(backend: str) -> Mapping[type, NativeLayer]:

@@ -34,9 +34,9 @@ FLOORS = {
     for floor, names in enumerate(
         (
             "types",
-            "validation files alias_tables gradients host_calls keras_backend native_layers "
+            "validation files alias_tables gradients host_calls keras_backend "
             "normalization quantized_rows sums two_stage_search",
-            "communicator sharded_rows",
+            "communicator sharded_rows native_layers",
             "bank_ops data layouts host_rows",
             "registry negative_sampler partition checkpoints devices",
             "streamed_bank_ops",

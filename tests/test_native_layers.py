@@ -171,6 +171,24 @@ def test_a_subclass_computes_what_it_says():
     np.testing.assert_array_equal(numpy(native_layers.call(network, x, training=True)), 2 * x)
 
 
+def test_a_network_that_is_no_graph_cannot_normalize_by_the_images_of_all_ranks():
+    class Own(keras.Model):
+        def __init__(self):
+            super().__init__()
+            self.normalize = layers.BatchNormalization(name="normalize")
+
+        def call(self, x, training=None):
+            return self.normalize(x, training=training)
+
+    x = np.ones((2, *ROWS), "float32")
+    on_ranks = {layers.BatchNormalization: lambda layer, x, training: 0 * x}
+    with pytest.raises(ValueError, match=r"\['normalize'\] in a Own on several ranks"):
+        native_layers.call(Own(), x, True, on_ranks)
+    native_layers.call(Own(), x, False, on_ranks)
+    network = keras.Sequential([keras.Input(ROWS), layers.BatchNormalization()])
+    assert not numpy(native_layers.call(network, x, True, on_ranks)).any()
+
+
 @pytest.mark.skipif(WITHOUT, reason="this backend states no layers")
 def test_a_layer_in_float32_keeps_its_weights_in_a_mixed_model():
     x = np.random.default_rng(0).standard_normal((4, *ROWS)).astype("float32")

@@ -11,7 +11,11 @@ import torch.distributed as dist
 from torch.nn.parallel import DistributedDataParallel as DDP
 
 from instdisc_core import Communicator
-from instdisc_torch.joined_gradients import join_gradients, leave_out_sharded_rows
+from instdisc_torch.joined_gradients import (
+    join_gradients,
+    leave_out_sharded_rows,
+    part_gradients,
+)
 from instdisc_torch.synchronized import batch_normalization, warn_of_batch_norms
 
 
@@ -28,7 +32,7 @@ class TorchCommunicator(Communicator):
     def sizes(self, x: torch.Tensor) -> list[int]:
         """See ``Communicator.sizes``."""
         own = torch.tensor([x.shape[0]], device=x.device)
-        return [int(n) for n in self._gathered(own)]
+        return self._gathered(own).tolist()
 
     def all_gather(self, x: torch.Tensor, sizes: Sequence[int] | None = None) -> torch.Tensor:
         """See ``Communicator.all_gather``. Shorter tensors are sent with zeros at their end."""
@@ -84,6 +88,10 @@ class TorchCommunicator(Communicator):
         else:
             join_gradients([v.value for v in model.trainable_variables], self.size)
 
+    def release(self, model: keras.Model) -> None:
+        """See ``Communicator.release``."""
+        part_gradients([v.value for v in model.trainable_variables])
+
     def _gathered(self, x: torch.Tensor) -> torch.Tensor:
         """The tensors of all ranks, which have one shape."""
         gathered = x.new_empty(self.size * len(x), *x.shape[1:])
@@ -92,13 +100,16 @@ class TorchCommunicator(Communicator):
         return gathered
 
 
-_all_gather = getattr(dist, "all_gather_single", None) or dist.all_gather_into_tensor  # before 2.13
+# Before 2.13; a PyTorch without torch.distributed has neither.
+_all_gather: Any = getattr(dist, "all_gather_single", getattr(dist, "all_gather_into_tensor", None))
 
 
 def communicator() -> Communicator:
     """The ranks of this process, one device if ``torch.distributed`` was not initialized."""
     _require_no_ignored_distribution()
-    if dist.is_available() and dist.is_initialized():
+    if not dist.is_available():
+        return Communicator()
+    if dist.is_initialized():
         return TorchCommunicator() if dist.get_world_size() > 1 else Communicator()
     if dist.is_torchelastic_launched() and int(os.environ.get("WORLD_SIZE", "1")) > 1:
         raise ValueError(

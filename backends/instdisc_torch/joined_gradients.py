@@ -47,6 +47,14 @@ def join_gradients(parameters: Sequence[torch.Tensor], ranks: int) -> None:
 HOOK = "joins_gradients"
 
 
+def part_gradients(parameters: Sequence[torch.Tensor]) -> None:
+    """Take back ``join_gradients``: each rank's gradients are its own again."""
+    for parameter in parameters:
+        hook = parameter.__dict__.pop(HOOK, None)
+        if hook is not None:
+            hook.remove()
+
+
 def leave_out_sharded_rows(module: torch.nn.Module) -> list[str]:
     """Let DistributedDataParallel leave the rows of sharded banks as they are.
 

@@ -91,6 +91,7 @@ def fine_tuned_accuracy(
     indices = labeled_subset(labels.train, fraction, seed)
     classes, targets = np.unique(labels.train[indices], return_inverse=True)
     batches = train.subset(indices).batches(batch_size, seed)
+    batches.part = 0, 1  # one rank does it alone
     classifier = _Classifier(model, targets, len(classes), seed)
     schedule = keras.optimizers.schedules.CosineDecay(learning_rate, epochs * len(batches))
     classifier.compile(keras.optimizers.SGD(schedule, momentum=0.9))

@@ -7,12 +7,13 @@ from typing import Any
 import keras
 
 from instdisc_core.checkpoints import Checkpoints, Position
+from instdisc_core.communicator import Communicator
 from instdisc_core.data.batches import ArrayBatches
 from instdisc_core.data.checked import require_finite_images, require_images, with_narrow_indices
 from instdisc_core.data.order import OrderedBatches
 from instdisc_core.fitting.data_order import DataOrder
 from instdisc_core.fitting.even_batches import batches_to_divide, divided
-from instdisc_core.fitting.ranks import require_same_start, start_ranks
+from instdisc_core.fitting.ranks import StopTogether, end_ranks, require_same_start, start_ranks
 from instdisc_core.fitting.resuming import resumed
 from instdisc_core.fitting.waiting import Waiting
 from instdisc_core.validation import require
@@ -45,7 +46,7 @@ def calls(model: Any, arguments: dict[str, Any]) -> Iterator[Iterable[dict[str, 
     savers = [callback for callback in listed if isinstance(callback, Checkpoints)]
     require(len(savers) < 2, f"{len(savers)} Checkpoints", "one")
     if arguments["y"] is not None and (savers or _is_uneven(model, arguments)):
-        _batch_arrays(arguments, model.seed or 0)
+        _batch_arrays(arguments, model.seed or 0, model.communicator)
     others = [*model.own_callbacks(), *(c for c in listed if c not in savers)]
     ordered = arguments["x"] if isinstance(arguments["x"], OrderedBatches) else None
     if ordered is None:
@@ -66,7 +67,9 @@ def calls(model: Any, arguments: dict[str, Any]) -> Iterator[Iterable[dict[str, 
         for saver in savers:
             start = stack.enter_context(saver.running(model, ordered, others, start))
         start_ranks(model)
-        callbacks = [*others, *savers]
+        stack.callback(end_ranks, model)
+        together = [StopTogether()] if model.communicator.processes > 1 else []
+        callbacks = [*others, *together, *savers]
         if isinstance(given, keras.callbacks.CallbackList):
             for callback in callbacks:
                 callback.set_model(model)
@@ -100,7 +103,7 @@ def _divide(arguments: dict[str, Any], stack: ExitStack) -> None:
         arguments["x"] = arguments["x"] if even is None else even
 
 
-def _batch_arrays(arguments: dict[str, Any], seed: int) -> None:
+def _batch_arrays(arguments: dict[str, Any], seed: int, own: Communicator) -> None:
     """Replace arrays by batches of them, in an order that all processes and a checkpoint know."""
     split = arguments.get("validation_split")
     require(
@@ -113,6 +116,7 @@ def _batch_arrays(arguments: dict[str, Any], seed: int) -> None:
     weights = arguments.pop("sample_weight", None)
     batch_size = arguments["batch_size"] or 32
     arrays = ArrayBatches(arguments["x"], arguments["y"], weights, batch_size, order)
+    arrays.part = own.process, own.processes
     arguments |= {"x": arrays, "y": None, "batch_size": None}
 
 

@@ -48,14 +48,14 @@ def require_same_start(model: Any, batches: OrderedBatches | None) -> None:
         "an objective without weights of its own",
         "Each rank would count its gradient for all images. Train it on one device.",
     )
-    if own.processes == 1:
-        return
     require(
         batches is None or batches.part == (own.process, own.processes),
         f"batches of part {batches and batches.part} on rank {own.process} of {own.processes}",
         "the part of this rank",
-        "Build them after the process group.",
+        "Build batches and model after the process group, for the same ranks.",
     )
+    if own.processes == 1:
+        return
     facts = {
         "version": vars(sys.modules["instdisc_core"])["__version__"],
         "Keras": keras.__version__,
@@ -83,6 +83,12 @@ def start_ranks(model: Any) -> None:
         own.prepare(model)
 
 
+def end_ranks(model: Any) -> None:
+    """Take back what ``start_ranks`` did for a training that has ended."""
+    model.communicator.release(model)
+    model._is_started = False
+
+
 class SameOnAllRanks(keras.callbacks.Callback):
     """Raises at the end of an epoch after which weights, rows or log Z differ between ranks."""
 
@@ -92,6 +98,15 @@ class SameOnAllRanks(keras.callbacks.Callback):
         parts = [p for p in (model.memory_bank, getattr(model, "objective", None)) if p is not None]
         variables = [*model.trainable_variables, *shared_variables(parts)]
         require_same_values(model.communicator, {id(v): v for v in variables}.values())
+
+
+class StopTogether(keras.callbacks.Callback):
+    """Ends a training on all ranks after an epoch in which a callback of one rank ended it."""
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        """Exchange who stops."""
+        own = b"1" if self.model.stop_training else b"0"
+        self.model.stop_training = b"1" in self.model.communicator.exchange(own)
 
 
 def draw_apart(model: Any) -> None:

@@ -154,8 +154,8 @@ class _State:
     def require_whole(self) -> None:
         require(
             self._is_whole,
-            f"{str(self._file and self._file.path)!r}, which was not closed, or not loaded to its "
-            "end",
+            f"{repr(str(self._file.path)) if self._file else 'rows in memory'}, which was not "
+            "closed, or not loaded to its end",
             "whole rows",
             "Load the weights that were saved last, or remove the file to start from new rows.",
         )

@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from instdisc_core.communicator import require_one_device
 from instdisc_core.data import ImageSource
 from instdisc_core.data.native_size import native_size
 from instdisc_core.recipes.named import get
@@ -81,7 +82,8 @@ def for_images(
 
     Raises:
         ValueError: the folder does not exist or holds no images, a source whose images are not
-            square, fewer than 2 images, or ``minutes`` that are not greater than 0.
+            square, fewer than 2 images, ``minutes`` that are not greater than 0, or several ranks:
+            choose the recipe before they are started.
 
     Example:
     ```python
@@ -146,6 +148,7 @@ def seconds_per_step(recipe: Recipe, num_images: int) -> float:
         recipe: to measure.
         num_images: to train on. The exact softmax compares with all, and so the time grows with it.
     """
+    require_one_device("measuring the seconds of a step")
     side, batch_size = recipe.image_size, min(recipe.batch_size, num_images)
     rng = np.random.default_rng(0)
     images = rng.integers(0, 256, (batch_size, side, side, 3)).astype("uint8")

@@ -1,5 +1,7 @@
 """Which ranks a model finds, and the batch and the loss that they share."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 from devices.threads import on_all, ranks
@@ -9,6 +11,7 @@ from models import SIZE, small_model, small_nnclr, small_pic
 from instdisc_core import Communicator, MemoryBank, get_communicator
 from instdisc_core import communicator as module
 from instdisc_core.data import ArrayBatches
+from instdisc_core.fitting.ranks import StopTogether
 
 
 @pytest.fixture
@@ -76,3 +79,18 @@ def test_each_process_reads_its_part_of_every_batch():
         given = [batches[step][1] for batches in own]
         np.testing.assert_array_equal(np.concatenate(given), whole[step][1])
         assert max(map(len, given)) - min(map(len, given)) <= 1
+
+
+@pytest.mark.framework_independent
+@pytest.mark.parametrize("stopping", [(), (1,)])
+def test_all_ranks_stop_after_an_epoch_in_which_one_does(stopping):
+    own = ranks(3)
+
+    def stopped(rank):
+        together = StopTogether()
+        model = SimpleNamespace(stop_training=rank in stopping, communicator=own[rank])
+        together.set_model(model)
+        together.on_epoch_end(0)
+        return model.stop_training
+
+    assert on_all(stopped, 3) == 3 * [bool(stopping)]

@@ -6,7 +6,7 @@ import json
 import keras
 import numpy as np
 import pytest
-from problems import blobs, build_model, colors
+from problems import blobs, build_model, colors, page_data
 
 from instdisc_core import InstanceDiscrimination
 from instdisc_core.data import ImageArray
@@ -159,8 +159,8 @@ def test_few_images_have_few_neighbors(model, tmp_path):
     """Four images have three neighbors each, also when they come as a second object."""
     for test in (colors(4), colors(8).subset([1, 3])):
         pictures = evaluate(model, colors(4), test, tmp_path, measures=["retrieval"]).pictures
-        page = pictures[-1].read_text(encoding="utf-8")
-        assert page.count("<img") == 4 * len(test)
+        rows = page_data(pictures[-1])["rows"]
+        assert [len(neighbors) for _, neighbors, _ in rows] == [3] * len(test)
 
 
 def test_without_labels_there_are_the_verdict_and_pictures(model, tmp_path):
