@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 import numpy as np
 from starlette.applications import Starlette
@@ -110,11 +111,11 @@ def create_app(
         Route("/api/search", pages.search, methods=["POST"]),
         *(Route(f"/api/{path}", _answering(answer)) for path, answer in api.items()),
     ]
-    handlers = {HTTPException: _failed, Computing: _computing}
+    handlers: dict[Any, Any] = {HTTPException: _failed, Computing: _computing}
     return Starlette(
         routes=routes,
         middleware=[Middleware(Guard, token=token)],
-        exception_handlers=handlers,  # type: ignore[arg-type]
+        exception_handlers=handlers,
     )
 
 
