@@ -65,7 +65,11 @@ def two_processes(tmp_path_factory):
     return folder
 
 
-def assert_equal(found, expected, tolerance=1e-5):
+# Here the largest difference is 4e-6; other processors add in another order.
+EQUAL = 3e-5
+
+
+def assert_equal(found, expected, tolerance=EQUAL):
     found, expected = np.load(found), np.load(expected)
     assert set(found) == set(expected)
     for what in expected:
@@ -78,7 +82,7 @@ def test_a_whole_bank_equals_one_device(folder):
 
 @pytest.mark.parametrize("name", DIVIDED)
 def test_a_divided_bank_equals_one_device(folder, name):
-    tolerance = ROUNDED if "int8" in name else 1e-5
+    tolerance = ROUNDED if "int8" in name else EQUAL
     assert_equal(folder / f"divided-{name}.npz", folder / f"one-{name}.npz", tolerance)
 
 

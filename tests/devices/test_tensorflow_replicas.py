@@ -39,7 +39,11 @@ def folder(tmp_path_factory):
     return folder
 
 
-def assert_equal(found, expected, tolerance=1e-5):
+# Here the largest difference is 4e-6; other processors add in another order.
+EQUAL = 3e-5
+
+
+def assert_equal(found, expected, tolerance=EQUAL):
     found, expected = np.load(found), np.load(expected)
     assert set(found) == set(expected)
     for what in expected:
@@ -48,7 +52,7 @@ def assert_equal(found, expected, tolerance=1e-5):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_replicas_equal_one_device(folder, name):
-    tolerance = ROUNDED if "int8" in name else 1e-5
+    tolerance = ROUNDED if "int8" in name else EQUAL
     assert_equal(folder / f"two-{name}.npz", folder / f"one-{name}.npz", tolerance)
     assert np.load(folder / f"two-{name}.npz")["replicas"] == 0, "the replicas' copies differ"
 
