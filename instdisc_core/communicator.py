@@ -12,6 +12,8 @@ from instdisc_core.types import Tensor
 from instdisc_core.validation import require
 
 GROUP = "instdisc_core.communicators"
+LARGEST_SEED = 2**31 - 1
+STRIDE = 1_000_003  # from the seed of one rank to that of the next
 
 
 class Communicator:
@@ -78,6 +80,14 @@ class Communicator:
 
     def prepare(self, model: keras.Model) -> None:
         """What a framework needs once before ``fit`` trains on several ranks: joined gradients."""
+
+    @staticmethod
+    def own_seed(seed: int, rank: int) -> int:
+        """What a rank draws augmentation and dropout from, where rank 0 draws from ``seed``.
+
+        Example: ``assert Communicator.own_seed(5, rank=1) != 5``
+        """
+        return (seed + rank * STRIDE) % LARGEST_SEED
 
     def release(self, model: keras.Model) -> None:
         """Take back ``prepare`` when ``fit`` has ended: one rank may then use the model alone."""

@@ -118,6 +118,14 @@ class RankedModel(TrainingModel):
             self._is_started = True
         return super().train_on_batch(x, *args, **kwargs)
 
+    def states_drawn_apart(self) -> list[keras.Variable]:
+        """The random states of augmentation and dropout; all ranks draw the same negatives."""
+        return [
+            state
+            for name, state in self.random_states()
+            if tuple(state.shape) == (2,) and not name.startswith("random_state_objective")
+        ]
+
     @property
     def is_sharded(self) -> bool:
         """Whether this rank stores a part of the memory bank's rows."""

@@ -10,8 +10,6 @@ import tensorflow as tf
 from instdisc_core import Communicator
 
 STRATEGIES = tf.distribute.MirroredStrategy, tf.distribute.MultiWorkerMirroredStrategy
-LARGEST_SEED = 2**31 - 1
-STRIDE = 1_000_003  # from the seed of one replica to that of the next
 
 
 class TensorflowCommunicator(Communicator):
@@ -102,12 +100,11 @@ class TensorflowCommunicator(Communicator):
                 "Expected one: Keras's fit fails with more, for any model (keras#20585). Train "
                 "them in a loop with strategy.run, see examples/train_tensorflow.py."
             )
-        for name, state in model.random_states():
-            if tuple(state.shape) == (2,) and not name.startswith("random_state_objective"):
-                first, *others = self.strategy.experimental_local_results(state.value)
-                seed, drawn = first.numpy().tolist()
-                for replica, copy in enumerate(others, start=1):
-                    copy.assign([(seed + replica * STRIDE) % LARGEST_SEED, drawn])
+        for state in model.states_drawn_apart():
+            first, *others = self.strategy.experimental_local_results(state.value)
+            seed, drawn = first.numpy().tolist()
+            for replica, copy in enumerate(others, start=1):
+                copy.assign([self.own_seed(seed, replica), drawn])
 
 
 def _replica() -> Any:

@@ -30,7 +30,7 @@ def decode(
     largest central part of the wanted shape is then resized, so that no image is distorted.
 
     With ``pip install 'instdisc-core[fast-images]'`` a JPEG of 534 x 400 pixels is read
-    1.8 to 2.2 times as fast. Its pixels then differ from Pillow's by at most 1 level of 255, by
+    about twice as fast. Its pixels then differ from Pillow's by at most 1 level of 255, by
     0.2 on average.
 
     The formats are JPEG, PNG, WebP, TIFF, GIF, BMP, DIB, PPM, JPEG 2000, AVIF and TGA, as far as

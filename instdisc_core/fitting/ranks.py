@@ -17,9 +17,6 @@ from instdisc_core.devices import (
 from instdisc_core.devices.synchronize import shared_variables
 from instdisc_core.validation import require
 
-LARGEST_SEED = 2**31 - 1
-STRIDE = 1_000_003  # from the seed of one rank to that of the next
-
 
 def require_same_start(model: Any, batches: OrderedBatches | None) -> None:
     """Raise, on all ranks, unless they train the same model on the same data.
@@ -40,14 +37,6 @@ def require_same_start(model: Any, batches: OrderedBatches | None) -> None:
         "ranks that know each other before the model is built",
         "Call torch.distributed.init_process_group() first.",
     )
-    objective = getattr(model, "objective", None)
-    trained = [] if objective is None else objective.trainable_variables
-    require(
-        own.size == 1 or not trained,
-        f"{type(objective).__name__} on {own.size} ranks",
-        "an objective without weights of its own",
-        "Each rank would count its gradient for all images. Train it on one device.",
-    )
     require(
         batches is None or batches.part == (own.process, own.processes),
         f"batches of part {batches and batches.part} on rank {own.process} of {own.processes}",
@@ -56,6 +45,7 @@ def require_same_start(model: Any, batches: OrderedBatches | None) -> None:
     )
     if own.processes == 1:
         return
+    objective = getattr(model, "objective", None)
     facts = {
         "version": vars(sys.modules["instdisc_core"])["__version__"],
         "Keras": keras.__version__,
@@ -116,8 +106,7 @@ def draw_apart(model: Any) -> None:
     times a constant to the seed and keeps the count of draws, so that a run that continues draws
     what it would have drawn. The negatives stay those of all ranks.
     """
-    rank = model.communicator.process
-    for name, state in model.random_states():
-        if rank and tuple(state.shape) == (2,) and not name.startswith("random_state_objective"):
-            seed, drawn = state.numpy().tolist()
-            state.assign([(seed + rank * STRIDE) % LARGEST_SEED, drawn])
+    own = model.communicator
+    for state in model.states_drawn_apart() if own.process else ():
+        seed, drawn = state.numpy().tolist()
+        state.assign([own.own_seed(seed, own.process), drawn])

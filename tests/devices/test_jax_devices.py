@@ -11,7 +11,7 @@ from pathlib import Path
 import keras
 import numpy as np
 import pytest
-from devices.trainings import CASES, build
+from devices.trainings import CASES, EQUAL, ROUNDED, assert_equal, build
 
 from instdisc_core import MemoryBank
 
@@ -21,7 +21,6 @@ if keras.backend.backend() != "jax":
 TESTS = Path(__file__).parent.parent
 DIVIDED = ("exact-whole", "nce", "shared_nce", "info_nce", "int8", "duplicates")
 DIVIDED = [name if "-" in name else f"{name}-sharded" for name in DIVIDED]
-ROUNDED = 0.02  # a sum whose last bit differs may be rounded to another value of a coarse storage
 
 
 def start(*arguments):
@@ -65,24 +64,13 @@ def two_processes(tmp_path_factory):
     return folder
 
 
-# Here the largest difference is 4e-6; other processors add in another order.
-EQUAL = 3e-5
-
-
-def assert_equal(found, expected, tolerance=EQUAL):
-    found, expected = np.load(found), np.load(expected)
-    assert set(found) == set(expected)
-    for what in expected:
-        np.testing.assert_allclose(found[what], expected[what], 0, tolerance, err_msg=what)
-
-
 def test_a_whole_bank_equals_one_device(folder):
     assert_equal(folder / "whole-exact-whole.npz", folder / "one-exact-whole.npz")
 
 
 @pytest.mark.parametrize("name", DIVIDED)
 def test_a_divided_bank_equals_one_device(folder, name):
-    tolerance = ROUNDED if "int8" in name else EQUAL
+    tolerance = ROUNDED["tolerance"] if "int8" in name else EQUAL
     assert_equal(folder / f"divided-{name}.npz", folder / f"one-{name}.npz", tolerance)
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import keras
 import numpy as np
 import pytest
-from devices.trainings import CASES, build
+from devices.trainings import CASES, EQUAL, ROUNDED, assert_equal, build
 
 if keras.backend.backend() != "tensorflow":
     pytest.skip("replicas of tf.distribute", allow_module_level=True)
@@ -19,7 +19,6 @@ from instdisc_core import PIC, MemoryBank
 
 TESTS = Path(__file__).parent.parent
 NAMES = ("exact-whole", "nce-whole", "shared_nce-whole", "int8-whole", "duplicates-whole")
-ROUNDED = 0.02  # a sum whose last bit differs may be rounded to another value of a coarse storage
 
 
 @pytest.fixture(scope="module")
@@ -39,20 +38,9 @@ def folder(tmp_path_factory):
     return folder
 
 
-# Here the largest difference is 4e-6; other processors add in another order.
-EQUAL = 3e-5
-
-
-def assert_equal(found, expected, tolerance=EQUAL):
-    found, expected = np.load(found), np.load(expected)
-    assert set(found) == set(expected)
-    for what in expected:
-        np.testing.assert_allclose(found[what], expected[what], 0, tolerance, err_msg=what)
-
-
 @pytest.mark.parametrize("name", NAMES)
 def test_replicas_equal_one_device(folder, name):
-    tolerance = ROUNDED if "int8" in name else EQUAL
+    tolerance = ROUNDED["tolerance"] if "int8" in name else EQUAL
     assert_equal(folder / f"two-{name}.npz", folder / f"one-{name}.npz", tolerance)
     assert np.load(folder / f"two-{name}.npz")["replicas"] == 0, "the replicas' copies differ"
 

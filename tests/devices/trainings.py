@@ -18,6 +18,7 @@ from instdisc_core import (
 from instdisc_core import NonParametricSoftmax as Exact
 from instdisc_core.data import ArrayBatches
 
+EQUAL = 3e-5  # here the largest difference is 4e-6; other processors add in another order
 N, DIM, BATCH = 49, 8, 12  # of the last batch of an epoch one image is left
 OBJECTIVES = {
     "exact": lambda: Exact(0.2, proximal_weight=1.0),
@@ -146,3 +147,11 @@ def trained(case):
         warnings.simplefilter("ignore", UserWarning)  # of small batches, of images left out
         history = model.fit(batches(case), epochs=case.epochs, verbose=0).history
     return outcome(model, history["loss"])
+
+
+def assert_equal(found, expected, tolerance=EQUAL):
+    """Two files hold the same arrays."""
+    found, expected = np.load(found), np.load(expected)
+    assert set(found) == set(expected)
+    for what in expected:
+        np.testing.assert_allclose(found[what], expected[what], 0, tolerance, err_msg=what)
