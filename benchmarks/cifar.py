@@ -2,6 +2,7 @@
 
 import csv
 import json
+import math
 import sys
 import time
 from pathlib import Path
@@ -15,6 +16,16 @@ from instdisc_core.data import ImageArray, ImageFolder
 from instdisc_core.evaluation import evaluate
 
 TRAIN_IMAGES, TEST_IMAGES = 10_000, 5_000  # of the small version
+ACCURACIES = {  # rows of a report, by the names that results are stored under
+    "knn": ("kNN", "embedding"),
+    "knn_bank": ("kNN", "bank rows"),
+    "knn_encoder": ("kNN", "encoder"),
+    "knn_whitened": ("kNN", "encoder, whitened"),
+    "svm": ("linear, svm", "embedding"),
+    "clustering": ("clustering accuracy", "embedding"),
+    "nmi": ("clustering nmi", "embedding"),
+    "ari": ("clustering ari", "embedding"),
+}
 UNFINISHED = 75  # the exit status of a run that continues when it is started again
 
 
@@ -82,8 +93,8 @@ def measured(model, train, test, recipe):
     Neighbors are training images, embedded again without augmentation, or as the bank has them.
 
     Returns:
-        Two dicts: of the model, with ``knn``, ``knn_bank``, ``knn_encoder``, ``svm`` and
-        ``svm_strength``; and of the pixels, with ``knn``.
+        Two dicts: of the model, with the keys of ``ACCURACIES``, those of the bank only where there
+        is one, and ``svm_strength``; and of the pixels, with ``knn``.
     """
     if model.manifest is None:  # it was not trained: its bank has random rows
         model.manifest = train.manifest
@@ -91,19 +102,14 @@ def measured(model, train, test, recipe):
         model,
         train,
         test,
-        measures=("knn", "linear"),
+        measures=("knn", "linear", "clustering"),
         k=recipe.num_neighbors,
         temperature=recipe.knn_temperature,
     )
-    svm = report.row("linear, svm", "embedding")
-    accuracies = {
-        "knn": report.value("kNN", "embedding"),
-        "knn_bank": report.value("kNN", "bank rows"),
-        "knn_encoder": report.value("kNN", "encoder"),
-        "svm": svm["value"],
-        "svm_strength": svm["settings"]["C"],
-    }
-    return accuracies, {"knn": report.value("kNN", "pixels")}
+    values = {(row["measure"], row["features"]): row["value"] for row in report.rows}
+    accuracies = {name: values[which] for name, which in ACCURACIES.items() if which in values}
+    accuracies["svm_strength"] = report.row("linear, svm", "embedding")["settings"]["C"]
+    return accuracies, {"knn": values["kNN", "pixels"]}
 
 
 class Clock(keras.callbacks.Callback):
@@ -259,13 +265,14 @@ def run_rows(experiment, rows, args, training=lambda row, train: train, course=N
 
 def print_table(results):
     """Print the results of all rows."""
+    shown = ("knn", "knn_whitened", "knn_bank", "svm", "clustering")
     harness.table(
-        ("row", "seed", "kNN", "kNN, bank", "SVM", "pixels, kNN", "s"),
+        ("row", "seed", "kNN", "whitened", "bank", "SVM", "clustering", "pixels, kNN", "s"),
         [
             (
                 result["row"],
                 result["seed"],
-                *(f"{result['accuracies'][key]:.3f}" for key in ("knn", "knn_bank", "svm")),
+                *(f"{result['accuracies'].get(key, math.nan):.3f}" for key in shown),
                 f"{result['pixels']['knn']:.3f}",
                 f"{result['training_seconds']:.0f}",
             )

@@ -13,6 +13,7 @@ import json
 import math
 from functools import partial
 
+import keras
 import numpy as np
 
 from benchmarks import cifar, harness
@@ -40,6 +41,7 @@ def sampled(objective, **settings):
 ROWS = {
     "untrained": {"epochs": 0},
     "exact": {},
+    "for-images": {"crop_size": 32},  # as recipes.for_images chooses for images of 32 pixels
     "nce": sampled("nce", num_negatives=4096),
     "info-nce": sampled("info_nce", num_negatives=4096),
     "proximal": sampled("nce", num_negatives=512, proximal_weight=30.0),
@@ -66,13 +68,27 @@ ROWS = {
 
 
 def measured_costs(chosen, train, rounds):
-    """Seconds of a training step, from a batch in memory, of each of these recipes; in turn."""
-    steps = {}
+    """What these recipes cost: seconds of a training step from a batch in memory, and bytes.
+
+    The bytes are those of all variables: of the network, its rows and its optimizer.
+    """
+    steps, models = {}, {}
     for name, recipe in chosen.items():
         model = recipe.build(len(train), seed=0)
         indices = np.arange(recipe.batch_size, dtype="int32")
         steps[name] = partial(model.train_on_batch, train.images(indices), indices)
-    return harness.alternate(steps, rounds, warmups=3)
+        models[name] = model
+    seconds = harness.alternate(steps, rounds, warmups=3)
+    return seconds, {name: state_bytes(model) for name, model in models.items()}
+
+
+def state_bytes(model):
+    """Bytes of all variables of a model and of its optimizer."""
+    variables = {id(v): v for v in [*model.variables, *model.optimizer.variables]}
+    return sum(
+        math.prod(v.shape) * np.dtype(keras.backend.standardize_dtype(v.dtype)).itemsize
+        for v in variables.values()
+    )
 
 
 def epochs_in(recipe, seconds, step_seconds, images):
@@ -96,9 +112,12 @@ def main():
     train, _ = cifar.load_for(args)
     trained = {n: recipes.get(base, **ROWS[n]) for n in args.rows if n != "untrained"}
     if args.costs:
-        costs = measured_costs(trained, train, args.rounds)
-        harness.table(("row", "ms"), [(n, f"{1e3 * s['median']:.0f}") for n, s in costs.items()])
-        harness.write("methods-costs", {"recipe": base, "seconds": costs})
+        seconds, state = measured_costs(trained, train, args.rounds)
+        harness.table(
+            ("row", "ms", "MB"),
+            [(n, f"{1e3 * s['median']:.0f}", f"{state[n] / 1e6:.1f}") for n, s in seconds.items()],
+        )
+        harness.write("methods-costs", {"recipe": base, "seconds": seconds, "bytes": state})
         return
     path = harness.RESULTS / f"{args.costs_of}.json"
     stored = json.loads(path.read_text())

@@ -1,5 +1,6 @@
 """The training loop of lightly's examples: its data set, transform, loss and memory bank."""
 
+import functools
 import importlib.metadata
 
 import torch
@@ -9,6 +10,7 @@ from torch.utils.data import DataLoader
 from benchmarks.native import torch_resnet
 
 
+@functools.cache  # PyTorch drops the operators with the library, and declares none twice
 def declare_torchvision_operators():
     """Let a torchvision that was built for CUDA be imported next to a PyTorch for CPUs.
 
@@ -33,7 +35,7 @@ class Training:
     """
 
     def __init__(self, encoder, shape, folder, dim, num_rows, settings, temperature, channels_last):
-        self.library = declare_torchvision_operators()  # they are there as long as it is
+        declare_torchvision_operators()
         from lightly.data import LightlyDataset
         from lightly.loss import NTXentLoss
         from lightly.transforms import SimCLRTransform

@@ -91,7 +91,7 @@ class Training:
     """
 
     def __init__(self, name, encoder, shape, images, seed, bfloat16=False):
-        self.library = declare_torchvision_operators()  # they are there as long as it is
+        declare_torchvision_operators()
         from lightly.transforms import SimCLRTransform
 
         torch.manual_seed(seed)
