@@ -83,9 +83,11 @@ def _lists(folder: Path, index: ImageIndex, threshold: float) -> int:
     members = [(i + 1, index.names[j]) for i, group in enumerate(copies.groups) for j in group]
     numbers, names = zip(*members, strict=True) if members else ((), ())
     write_table(folder / "near-duplicates.csv", {"group": numbers, "name": names})
-    odd = index.outliers(min(100, len(index)), min(5, len(index) - 1))
-    named = [index.names[i] for i in odd.indices]
-    write_table(folder / "outliers.csv", {"name": named, "similarity": odd.similarities})
+    n, names, similarities = len(index), [], np.empty(0)
+    if n > 1:
+        odd, similarities = index.outliers(min(100, n), min(5, n - 1))
+        names = [index.names[i] for i in odd]
+    write_table(folder / "outliers.csv", {"name": names, "similarity": similarities})
     return len(copies.groups)
 
 

@@ -28,7 +28,7 @@ def all_nearest(rows: np.ndarray, k: int, least: float = -np.inf) -> SearchResul
         scores are ``-inf``, and their indices mean nothing.
 
     Raises:
-        ValueError: ``k`` out of its range.
+        ValueError: one row, or ``k`` out of its range.
 
     Example:
     ```python
@@ -38,6 +38,7 @@ def all_nearest(rows: np.ndarray, k: int, least: float = -np.inf) -> SearchResul
     ```
     """
     n = len(rows)
+    require(n > 1, "one image", "two or more", "One has no neighbors.")
     require_count("k", k)
     require(k < n, f"k={k}", f"at most {n - 1}")
     order = np.random.default_rng(0).permutation(n)

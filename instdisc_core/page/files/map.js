@@ -86,12 +86,14 @@ class MapView {
     this.canvas.width = Math.round(width * ratio);
     this.canvas.height = Math.round(height * ratio);
     this.ratio = ratio;
-    if (!this.scale) {
-      this.scale = (0.94 * Math.min(width, height)) / SIDE;
-      this.left = (width - SIDE * this.scale) / 2;
-      this.top = (height - SIDE * this.scale) / 2;
-      this.least = this.scale / 2;
-    }
+    const scale = (0.94 * Math.min(width, height)) / SIDE; // at which the whole map is seen
+    const [oldWidth, oldHeight, oldScale] = this.fitted ?? [width, height, scale];
+    const factor = scale / oldScale; // what was in the middle stays there
+    this.left = width / 2 - (oldWidth / 2 - (this.left ?? (width - SIDE * scale) / 2)) * factor;
+    this.top = height / 2 - (oldHeight / 2 - (this.top ?? (height - SIDE * scale) / 2)) * factor;
+    this.scale = (this.scale ?? scale) * factor;
+    this.least = scale / 2;
+    this.fitted = [width, height, scale];
     this.redraw();
   }
 
@@ -260,8 +262,14 @@ class MapView {
     if (found === null || this.hovered === found) return this.placeTip(event);
     this.hovered = found;
     this.tip.firstChild.setAttribute("src", this.store.thumbnail(found));
-    this.tip.lastChild.textContent = this.store.item?.(found).name ?? "";
+    this.tip.lastChild.textContent = "";
     this.placeTip(event);
+    this.sayName(found);
+  }
+
+  async sayName(id) {
+    const name = await this.store.name(id).catch(() => "");
+    if (this.hovered === id) this.tip.lastChild.textContent = name;
   }
 
   placeTip(event) {
