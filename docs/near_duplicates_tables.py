@@ -44,3 +44,23 @@ def alterations():
             cells.append(f"{sum(recalls) / len(recalls):.2f}")
         rows.append((name, *cells))
     return markdown(("recall, mean of the sets", *METHODS), rows)
+
+
+def all_pairs():
+    """The time of what looks at all pairs, next to that of one product of them, by framework."""
+    found = stored("all-pairs")
+    names = list(next(iter(found.values()))["calls"])
+    labels = [f"{framework}, {one['images']:,}" for framework, one in found.items()]
+    rows = [
+        (name, *(f"{one['calls'][name]['seconds']:.0f}" for one in found.values()))
+        for name in names
+    ]
+    peaks = [one["calls"][names[0]]["bytes"] / 2**20 for one in found.values()]
+    one = next(iter(found.values()))
+    about = (
+        f"Random embeddings of {one['width']} numbers, some with a copy nearby; all copies, and "
+        f"nothing else, were found. {one['machine']['processor']}, one thread of "
+        f"{one['machine']['cores']} shared cores. `{names[0]}` took up to {max(peaks):,.0f} MiB on "
+        "top of the embeddings."
+    )
+    return markdown(("seconds of the processor", *labels), rows) + "\n\n" + about

@@ -14,6 +14,7 @@ import digits_tables
 import experiment_tables
 import folder_tables
 import near_duplicates_tables
+import newcomer_tables
 import other_tools_tables
 import performance_tables
 import reliability_tables
@@ -58,6 +59,8 @@ TABLES = {
     "beaten": experiment_tables.pixels_beaten,
     "nearduplicates": near_duplicates_tables.near_duplicates,
     "alterations": near_duplicates_tables.alterations,
+    "allpairs": near_duplicates_tables.all_pairs,
+    "newcomer": newcomer_tables.newcomer,
     "othertools": other_tools_tables.other_tools,
     "verdict": verdict_tables.verdict,
     "tasks": verdict_tables.tasks,

@@ -338,7 +338,7 @@ def test_pairs_are_scored_by_what_was_planted():
 @pytest.mark.on_one_backend
 def test_many_embeddings_are_searched_and_their_copies_found(run, monkeypatch):
     stored = run(all_pairs, "--images", 400, "--copies", 30)
-    assert list(stored["calls"])[0] == "near_duplicates()"
+    assert next(iter(stored["calls"])) == "near_duplicates()"
     assert all(call["seconds"] >= 0 <= call["bytes"] for call in stored["calls"].values())
     monkeypatch.setattr(all_pairs, "NOISE", 2)  # copies that are not near
     with pytest.raises(AssertionError):
@@ -353,7 +353,7 @@ def test_a_newcomer_s_steps_but_pip_and_the_browser(tmp_path):
     assert {(tmp_path / "photos" / n).read_bytes() for n in names} < {
         path.read_bytes() for path in photos.iterdir()
     }
-    with pytest.raises(ValueError, match="6 photos in .*some, not 7"):
+    with pytest.raises(ValueError, match=r"6 photos in .*some, not 7"):
         newcomer.copied([photos], 7, tmp_path / "more")
     data = newcomer.altered(tmp_path / "photos" / names[0], np.random.default_rng(0))
     with Image.open(io.BytesIO(data)) as image:
