@@ -71,7 +71,7 @@ def main():
             first = np.arange(args.copies)
             expected = np.stack([first, first + args.images - args.copies], axis=1)
             np.testing.assert_array_equal(result.pairs[np.argsort(result.pairs[:, 0])], expected)
-    harness.write("all-pairs", {**vars(args), "calls": found})
+    harness.write(f"all-pairs-{args.images}", {**vars(args), "calls": found})
 
 
 if __name__ == "__main__":

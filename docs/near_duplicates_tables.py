@@ -48,19 +48,21 @@ def alterations():
 
 def all_pairs():
     """The time of what looks at all pairs, next to that of one product of them, by framework."""
-    found = stored("all-pairs")
-    names = list(next(iter(found.values()))["calls"])
-    labels = [f"{framework}, {one['images']:,}" for framework, one in found.items()]
+    found = {
+        f"{framework}, {size:,}": one
+        for size in (50_000, 100_000)
+        for framework, one in stored(f"all-pairs-{size}").items()
+    }
+    one = list(found.values())[-1]
     rows = [
-        (name, *(f"{one['calls'][name]['seconds']:.0f}" for one in found.values()))
-        for name in names
+        (name, *(f"{each['calls'][name]['seconds']:.0f}" for each in found.values()))
+        for name in one["calls"]
     ]
-    peaks = [one["calls"][names[0]]["bytes"] / 2**20 for one in found.values()]
-    one = next(iter(found.values()))
+    peak = max(each["calls"][rows[0][0]]["bytes"] for each in found.values()) / 2**20
     about = (
         f"Random embeddings of {one['width']} numbers, some with a copy nearby; all copies, and "
-        f"nothing else, were found. {one['machine']['processor']}, one thread of "
-        f"{one['machine']['cores']} shared cores. `{names[0]}` took up to {max(peaks):,.0f} MiB on "
-        "top of the embeddings."
+        f"nothing else, were found. {one['machine']['processor']}, one thread, on "
+        f"{one['machine']['cores']} cores that other processes used, too. `{rows[0][0]}` took up to "
+        f"{peak:,.0f} MiB on top of the embeddings."
     )
-    return markdown(("seconds of the processor", *labels), rows) + "\n\n" + about
+    return markdown(("seconds of the processor", *found), rows) + "\n\n" + about

@@ -44,7 +44,7 @@ def readme(tmp_path_factory):
 
 
 def test_the_readme_s_model_is_trained_and_searched_in_another_process(readme):
-    epochs = 24
+    epochs = 12
     speed = f"speed=lambda recipe: {60 * 0.9 / (epochs + 0.5) - 0.2}"  # seconds of a step
     printed = readme.run("train.py", ("minutes=10", f"minutes=1, {speed}"))
     assert f"recipe for {PHOTOS} images" in printed
@@ -54,7 +54,7 @@ def test_the_readme_s_model_is_trained_and_searched_in_another_process(readme):
     assert readme.wrote("photos.csv", "neighbors.html", "model.keras", "run/model.keras")
     log = np.genfromtxt(readme.folder / "run/log.csv", delimiter=",", names=True)
     assert len(log) == epochs
-    assert log["loss"][-5:].mean() < log["loss"][0] - 0.1
+    assert log["loss"][-3:].mean() < log["loss"][0] - 0.5
     found = ast.literal_eval(readme.run("search.py").splitlines()[-1])
     assert [query for query, _ in found] == [f"{PHOTOS}.jpg", f"{PHOTOS + 1}.jpg"]
     assert all(len(set(names)) == 5 for _, names in found)
