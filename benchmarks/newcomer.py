@@ -211,7 +211,7 @@ def checked(read, names):
 def tried(place, args):
     """All steps in an empty folder, and what each took."""
     binaries = place / "env" / ("Scripts" if os.name == "nt" else "bin")
-    variables, steps = environment(binaries), {}
+    variables, steps, machine = environment(binaries), {}, harness.machine()
     call = {"folder": place, "variables": variables}
     names = copied(args.photos, args.count, place / "photos")
     source = subprocess.run(
@@ -228,6 +228,7 @@ def tried(place, args):
     minutes = [] if args.minutes is None else ["--minutes", f"{args.minutes:g}"]
     train[0] = serve[0] = str(binaries / "instdisc")
     steps["train"] = run(*train, *minutes, **call)[1]
+    epochs = len((place / "found" / "log.csv").read_text().splitlines()) - 1
     print(steps, flush=True)
 
     rng = np.random.default_rng(1)
@@ -251,8 +252,10 @@ def tried(place, args):
     printed, steps["read"] = run(str(binaries / "python"), "-c", READ, **call)
     installed, _ = run(str(binaries / "python"), "-c", VERSIONS, **call)
     return {
+        "machine": machine,  # with the commit whose archive was installed
         "photos": len(names),
         "minutes": args.minutes,
+        "epochs": epochs,
         "commands": [shlex.join(["instdisc", *command[1:]]) for command in (train, serve)],
         "steps": steps,
         "drops": summary(drops),

@@ -62,7 +62,7 @@ def all_pairs():
     about = (
         f"Random embeddings of {one['width']} numbers, some with a copy nearby; all copies, and "
         f"nothing else, were found. {one['machine']['processor']}, one thread, on "
-        f"{one['machine']['cores']} cores that other processes used, too. `{rows[0][0]}` took up to "
+        f"{one['machine']['cores']} cores in use by others, too. `{rows[0][0]}` took up to "
         f"{peak:,.0f} MiB on top of the embeddings."
     )
     return markdown(("seconds of the processor", *found), rows) + "\n\n" + about

@@ -22,7 +22,8 @@ def newcomer():
         for name, text in STEPS.items()
     ]
     about = (
-        f"{found['photos']:,} photos of waste and groceries, `--minutes {found['minutes']:g}`; "
+        f"{found['photos']:,} photos of waste and groceries, `--minutes {found['minutes']:g}`, "
+        f"{found['epochs']} epochs; "
         f"PyTorch {installed['torch']}, Keras {installed['keras']}. {machine['processor']}, "
         f"{found['note']}; {machine['date']}. {drops['copies']} copies, each cropped to 90 % and "
         f"compressed again, were dropped: {drops['first']} had their original first, "
