@@ -20,17 +20,20 @@ from instdisc_core.exports.formats import TABLE_FORMATS, format_of
 from instdisc_core.exports.tables import write_table
 from instdisc_core.index import ImageIndex
 from instdisc_core.index.files import load_encoder
-from instdisc_core.recipes import Recipe
+from instdisc_core.recipes import Recipe, RecipeName
 from instdisc_core.validation import require
 
 SAVE_EVERY = 200  # steps between checkpoints
+NAMED = click.Choice(recipes.names())
 
 
 @click.command()
 @click.argument("folder", type=click.Path())
 @click.option("--output", "-o", default="found", help="Folder to write to.")
 @click.option("--minutes", "-m", default=10.0, help="How long; a recipe is chosen for that.")
-@click.option("--recipe", "name", help="Instead of one that is chosen; see 'instdisc recipes'.")
+@click.option(
+    "--recipe", "name", type=NAMED, help="Instead of one that is chosen; see 'instdisc recipes'."
+)
 @click.option("--epochs", type=click.IntRange(1), help="With --recipe: instead of its own.")
 @click.option("--size", type=click.IntRange(8), help="With --recipe: side of the images.")
 @click.option("--seed", default=0, help="Of everything that is drawn.")
@@ -40,7 +43,7 @@ def train(
     folder: str,
     output: str,
     minutes: float,
-    name: str | None,
+    name: RecipeName | None,
     epochs: int | None,
     size: int | None,
     seed: int,
@@ -167,9 +170,9 @@ def embed(folder: str, found: str, output: str, quiet: bool, as_json: bool) -> N
 
 
 @click.command("recipes")
-@click.argument("name", required=False)
+@click.argument("name", required=False, type=NAMED)
 @json_option
-def recipe_list(name: str | None, as_json: bool) -> None:
+def recipe_list(name: RecipeName | None, as_json: bool) -> None:
     """List the recipes that train can follow, or all settings of the one called NAME.
 
     \b
@@ -186,7 +189,7 @@ def recipe_list(name: str | None, as_json: bool) -> None:
     return answer(as_json, [r.to_dict() for r in found], lambda: shown(header, rows))
 
 
-def _recipe(name: str, epochs: int | None, size: int | None) -> Recipe:
+def _recipe(name: RecipeName, epochs: int | None, size: int | None) -> Recipe:
     """The recipe of this name with what the options change."""
     recipe = recipes.get(name)
     changes: dict[str, Any] = {} if epochs is None else {"epochs": epochs}
