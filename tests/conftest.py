@@ -1,5 +1,6 @@
 """The backend asked for is the one that runs, and every test has the same start."""
 
+import gc
 import os
 import tempfile
 import warnings
@@ -20,7 +21,10 @@ settings.register_profile(
 )
 settings.register_profile("long", max_examples=500, **_COMMON)  # pytest --hypothesis-profile=long
 settings.register_profile("few", settings.get_profile("ci"), max_examples=10)  # of slow ones
-settings.load_profile("ci")
+if keras.backend.backend() == "torch":
+    settings.load_profile("ci")
+else:  # which compile each shape, and trace each example
+    settings.load_profile("few")
 
 if keras.backend.backend() == "jax":
     import jax
@@ -77,6 +81,12 @@ def pytest_report_header(config):
         f"keras backend: {backend}, bank: {type(get_bank_ops()).__name__}",
         f"processor: {', '.join(processor) or 'no settings'}",
     ]
+
+
+def pytest_collection_finish():
+    """Frameworks are a million objects that stay: the garbage collector need not visit them."""
+    gc.collect()
+    gc.freeze()
 
 
 def pytest_collection_modifyitems(items):

@@ -54,7 +54,7 @@ def assert_ends_equal(folder, expected, expected_folder, train, stop, save_freq,
 @pytest.mark.parametrize(
     ("train", "save_freq", "stop"),
     [
-        (as_source, 1, 2),
+        pytest.param(as_source, 1, 2, marks=pytest.mark.on_one_backend),
         (as_source, 2, 4),
         (as_source, "epoch", 5),
         (as_arrays, 1, 4),
@@ -170,6 +170,7 @@ def test_what_stops_the_rest_of_an_epoch_stops_the_training(tmp_path):
     assert int(numpy(model.optimizer.iterations)) == STEPS + 2
 
 
+@pytest.mark.on_one_backend
 def test_a_stream_that_is_stopped_in_an_epoch_counts_whole_epochs_only(tmp_path):
     def stream():
         while True:
@@ -183,6 +184,7 @@ def test_a_stream_that_is_stopped_in_an_epoch_counts_whole_epochs_only(tmp_path)
     assert names(tmp_path) == ["epoch-00001-step-0000000"]
 
 
+@pytest.mark.on_one_backend
 def test_a_position_beyond_the_last_epoch_trains_nothing(tmp_path):
     with pytest.raises(KeyboardInterrupt):
         as_source(build_plain(), callbacks=[Checkpoints(tmp_path, 1), Stop(STEPS + 2)])
@@ -192,6 +194,7 @@ def test_a_position_beyond_the_last_epoch_trains_nothing(tmp_path):
     assert int(numpy(model.optimizer.iterations)) == STEPS + 1
 
 
+@pytest.mark.on_one_backend
 def test_data_in_an_order_of_their_own_continue_after_whole_epochs(tmp_path):
     def stream():
         for _ in range(EPOCHS):
@@ -236,6 +239,7 @@ def test_only_an_instance_discrimination_model_has_checkpoints(tmp_path):
         model.fit(np.ones((2, 2)), np.ones(2), verbose=0, callbacks=[Checkpoints(tmp_path)])
 
 
+@pytest.mark.on_one_backend
 def test_an_old_checkpoint_is_there_until_the_new_one_is(tmp_path, monkeypatch):
     """Whenever the process ends, some checkpoint is whole: even with one that is kept."""
     rename, seen = checkpoint_folder.os.rename, []
