@@ -21,6 +21,7 @@ settings.register_profile(
 )
 settings.register_profile("long", max_examples=500, **_COMMON)  # pytest --hypothesis-profile=long
 settings.register_profile("few", settings.get_profile("ci"), max_examples=10)  # of slow ones
+settings.register_profile("fewest", settings.get_profile("ci"), max_examples=5)
 if keras.backend.backend() == "torch":
     settings.load_profile("ci")
 else:  # which compile each shape, and trace each example
