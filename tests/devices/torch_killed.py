@@ -1,6 +1,6 @@
 """Two trainings under torchrun: one is interrupted, in the other a rank is killed.
 
-The launcher is torchrun's, but its ranks are forked after the imports, which take longer than they do.
+The launcher is torchrun's, but its ranks are forked after the imports, which take longest.
 """
 
 import multiprocessing
@@ -16,7 +16,6 @@ import keras
 import numpy as np
 import torch.distributed as dist
 from devices.trainings import Case, batches, build, outcome
-
 from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
 from instdisc_core import Checkpoints
