@@ -90,6 +90,10 @@ def pytest_collection_finish():
     gc.freeze()
 
 
+def pytest_unconfigure():
+    gc.unfreeze()  # or what frees itself at the end is reported as leaked
+
+
 def pytest_collection_modifyitems(items):
     """What does not depend on the framework is run on torch, which compiles nothing."""
     if keras.backend.backend() != "torch":
