@@ -162,7 +162,7 @@ def test_a_mutation_changes_a_file_and_is_the_same_again(kind):
     ("key", "count"),
     [
         pytest.param("weights", 8, marks=pytest.mark.on_one_backend),
-        ("keras", 8),
+        ("keras", 4),
         pytest.param("keras weights", 4, marks=pytest.mark.on_one_backend),
         ("checkpoints", 8),
         pytest.param("manifest", 8, marks=pytest.mark.framework_independent),
