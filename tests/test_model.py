@@ -43,7 +43,7 @@ def fit(model, epochs=1, **kwargs):
 
 
 def state(model):
-    return {v.path: numpy(v) for v in model.variables}
+    return {f"{i} {v.path}": numpy(v) for i, v in enumerate(model.variables)}
 
 
 @pytest.mark.parametrize("name", OBJECTIVES)
