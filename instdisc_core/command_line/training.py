@@ -2,7 +2,7 @@
 
 import time
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import click
 import keras
@@ -24,16 +24,13 @@ from instdisc_core.recipes import Recipe, RecipeName
 from instdisc_core.validation import require
 
 SAVE_EVERY = 200  # steps between checkpoints
-NAMED = click.Choice(recipes.names())
 
 
 @click.command()
 @click.argument("folder", type=click.Path())
 @click.option("--output", "-o", default="found", help="Folder to write to.")
 @click.option("--minutes", "-m", default=10.0, help="How long; a recipe is chosen for that.")
-@click.option(
-    "--recipe", "name", type=NAMED, help="Instead of one that is chosen; see 'instdisc recipes'."
-)
+@click.option("--recipe", "name", help="Instead of one that is chosen; see 'instdisc recipes'.")
 @click.option("--epochs", type=click.IntRange(1), help="With --recipe: instead of its own.")
 @click.option("--size", type=click.IntRange(8), help="With --recipe: side of the images.")
 @click.option("--seed", default=0, help="Of everything that is drawn.")
@@ -43,7 +40,7 @@ def train(
     folder: str,
     output: str,
     minutes: float,
-    name: RecipeName | None,
+    name: str | None,
     epochs: int | None,
     size: int | None,
     seed: int,
@@ -170,9 +167,9 @@ def embed(folder: str, found: str, output: str, quiet: bool, as_json: bool) -> N
 
 
 @click.command("recipes")
-@click.argument("name", required=False, type=NAMED)
+@click.argument("name", required=False)
 @json_option
-def recipe_list(name: RecipeName | None, as_json: bool) -> None:
+def recipe_list(name: str | None, as_json: bool) -> None:
     """List the recipes that train can follow, or all settings of the one called NAME.
 
     \b
@@ -181,7 +178,7 @@ def recipe_list(name: RecipeName | None, as_json: bool) -> None:
       instdisc recipes small-cifar10
     """
     if name is not None:
-        recipe = recipes.get(name)
+        recipe = _named(name)
         return answer(as_json, recipe.to_dict(), lambda: click.echo(str(recipe)))
     found = [recipes.get(each) for each in recipes.names()]
     rows: list[Any] = [(r.name, r.image_size, r.epochs, r.source) for r in found]
@@ -189,14 +186,19 @@ def recipe_list(name: RecipeName | None, as_json: bool) -> None:
     return answer(as_json, [r.to_dict() for r in found], lambda: shown(header, rows))
 
 
-def _recipe(name: RecipeName, epochs: int | None, size: int | None) -> Recipe:
+def _recipe(name: str, epochs: int | None, size: int | None) -> Recipe:
     """The recipe of this name with what the options change."""
-    recipe = recipes.get(name)
+    recipe = _named(name)
     changes: dict[str, Any] = {} if epochs is None else {"epochs": epochs}
     if size is not None:
         crop = recipe.crop_size * size // recipe.image_size
         changes |= {"image_size": size, "crop_size": crop}
-    return recipes.get(name, **changes)
+    return _named(name, **changes)
+
+
+def _named(name: str, **changes: Any) -> Recipe:
+    """See ``recipes.get``, which checks the name."""
+    return recipes.get(cast(RecipeName, name), **changes)
 
 
 def _photos(folder: Path, size: int | tuple[int, int], found: Found | None = None) -> ImageFolder:
