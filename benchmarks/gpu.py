@@ -48,7 +48,7 @@ class Part(NamedTuple):
 
 SMALL = "--num-instances 500 --batch-size 8 --num-negatives 16 --rounds 1"
 FILES = "--data DATA --work WORK"
-AS_COMPILED = ("nce-512", "nce-10", "nce-1", "parametric")
+EAGER = ("nce-512", "nce-10", "nce-1", "parametric")
 RESNET50 = "--depth 50 --stem imagenet"
 PARTS = {
     "correctness": Part(
@@ -87,7 +87,7 @@ PARTS = {
             f"{FILES} --on-device --rows {row} --minutes MINUTES",
             # Compiling takes longest. NCE is the same with any number of negatives, and the
             # parametric softmax is the exact one of other rows.
-            f"{FILES} {'' if row in AS_COMPILED else '--on-device '}--budget --epochs 1 --rows {row} "
+            f"{FILES} {'' if row in EAGER else '--on-device '}--budget --epochs 1 --rows {row} "
             "--minutes MINUTES",
         )
         for row in table1.ROWS
