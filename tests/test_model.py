@@ -222,10 +222,11 @@ def test_mixed_precision_leaves_the_bank_and_the_loss_in_float32(policy):
 
 
 @pytest.mark.parametrize(
-    "dtype", ["bfloat16", pytest.param("float16", marks=pytest.mark.on_one_backend), "int8"]
+    "dtype",
+    [*(pytest.param(d, marks=pytest.mark.on_one_backend) for d in ("bfloat16", "float16")), "int8"],
 )
 def test_a_bank_in_less_memory_trains_and_is_saved(dtype, tmp_path):
-    model = small(InfoNCE(16, 0.2, seed=0), bank_dtype=dtype, compiled=dtype == "int8")
+    model = small(InfoNCE(16, 0.2, seed=0), bank_dtype=dtype)
     knn = KNNEvaluation(IMAGES, LABELS, LABELS, k=5)
     history = fit(model, epochs=15, callbacks=[knn])
     assert history["loss"][-1] < 0.9 * history["loss"][0]
@@ -237,7 +238,6 @@ def test_a_bank_in_less_memory_trains_and_is_saved(dtype, tmp_path):
     np.testing.assert_array_equal(
         numpy(loaded.memory_bank.lookup(everything)), numpy(model.memory_bank.lookup(everything))
     )
-    loaded.run_eagerly = model.run_eagerly
     np.testing.assert_allclose(
         fit(loaded, epochs=2)["loss"], fit(model, epochs=2)["loss"], rtol=1e-5
     )

@@ -156,6 +156,7 @@ def test_a_run_continues_with_the_recipe_that_it_began_with(tmp_path, capsys):
     assert len((tmp_path / "run" / "log.csv").read_text().splitlines()) == 3
 
 
+@pytest.mark.usefixtures("uncompiled")
 def test_a_step_is_measured_and_nothing_global_changes():
     recipe = recipes.get("small-cifar10", width=16, batch_size=8, dtype_policy="float32")
     policy, state = keras.config.dtype_policy(), np.random.get_state()[1].copy()
