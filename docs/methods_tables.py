@@ -79,6 +79,8 @@ def plot_methods(path):
     from matplotlib.figure import Figure
 
     found, costs = rows_of("methods"), _costs()["seconds"]
+    if not found:
+        return
     figure = Figure((10, 5.5), layout="constrained")
     axis = figure.subplots()
     ends = []

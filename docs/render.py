@@ -55,6 +55,7 @@ TABLES = {
     "folders": folder_tables.folders,
     "photos": folder_tables.summary,
     "fewlabels": folder_tables.few_labels,
+    "clusters": folder_tables.clusters,
     "sizes": folder_tables.sizes,
     "methods": methods_tables.methods,
     "loader": experiment_tables.loader,
