@@ -139,7 +139,7 @@ def test_few_labels_from_each_start_and_clusters_of_a_training(
     few_labels.main()
     assert "from scratch" in capsys.readouterr().out
     for changed, others in ((["--steps", "4"], "steps"), (["--fractions", "1"], "fractions")):
-        monkeypatch.setattr(sys, "argv", ["few_labels", *(str(flag) for flag in flags), *changed])
+        monkeypatch.setattr(sys, "argv", [*given, *changed])
         with pytest.raises(SystemExit, match=rf"has other {others}: move it away"):
             few_labels.main()
 
