@@ -9,8 +9,7 @@ Accelerator: several GPUs; a processor is enough to try it
 
 """
 Each device computes with its part of each batch. `fit` gathers the embeddings of all parts, so
-loss, gradient and bank are those that one device finds for the whole batch. There is nothing to
-tune: the batch size is that of all devices together.
+loss, gradient and bank are those that one device finds for the whole batch.
 
 This guide trains on two devices and continues on one. It runs on PyTorch, TensorFlow and JAX, and
 without GPUs: two processes or two virtual devices share the processor.
@@ -33,7 +32,7 @@ Path("training.py").write_text("""
 import keras
 from keras import layers
 
-from instdisc_core import Checkpoints, InstanceDiscrimination
+from instdisc_core import Checkpoints, InstanceDiscrimination, NonParametricSoftmax
 from instdisc_core.data import ImageFolder
 
 photos = ImageFolder("photos", size=32, corrupt="skip")
@@ -43,7 +42,8 @@ def build(**settings):
     keras.utils.set_random_seed(0)
     parts = [keras.Input((32, 32, 3)), layers.Rescaling(1 / 127.5, -1)]
     parts += [layers.Conv2D(32, 3, strides=2, activation="gelu"), layers.GlobalAveragePooling2D()]
-    model = InstanceDiscrimination(keras.Sequential(parts), len(photos), seed=0, **settings)
+    settings |= {"objective": NonParametricSoftmax(temperature=0.2), "seed": 0}
+    model = InstanceDiscrimination(keras.Sequential(parts), len(photos), **settings)
     model.compile(keras.optimizers.SGD(0.03, momentum=0.9))
     return model
 
@@ -96,7 +96,7 @@ if dist.is_initialized():
 """
 ## TensorFlow: MirroredStrategy
 
-The model is built in the scope of the strategy. Without a list, `MirroredStrategy` takes all GPUs.
+The model is built in the scope of the strategy, which takes all GPUs if it is given no list.
 `fit` of Keras takes one machine; for several there is a loop in `examples/train_tensorflow.py`.
 """
 
@@ -160,8 +160,7 @@ subprocess.run(
 )
 
 """
-If a process dies, the others end with an error. Start the script again, or let
-`torchrun --max-restarts` do it, and `Checkpoints` continues.
+If a process dies, the others end with an error. Start the script again: `Checkpoints` continues.
 
 ## Continue on one device
 

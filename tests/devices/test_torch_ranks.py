@@ -14,7 +14,19 @@ if keras.backend.backend() != "torch":
     pytest.skip("ranks of torch.distributed", allow_module_level=True)
 
 from devices import torch_loops as loops
-from devices.trainings import CASES, Case, N, batches, build, images, numpy, outcome, trained
+from devices.trainings import (
+    CASES,
+    EQUAL,
+    Case,
+    N,
+    batches,
+    build,
+    images,
+    numpy,
+    outcome,
+    trained,
+    trained_nnclr,
+)
 
 from instdisc_core import Checkpoints, Communicator, MemoryBank, get_bank_ops
 from instdisc_core.callbacks import read_log
@@ -92,6 +104,11 @@ def test_fit_on_ranks_equals_fit_on_one_device(name, ranks, folder, expected):
 @pytest.mark.parametrize("bank", ["whole", "sharded"])
 def test_a_loop_with_ddp_equals_one_device(bank, ranks, folder):
     require_close(folder, f"loop-{bank}", ranks, loops.trained(sharded=False))
+
+
+@pytest.mark.parametrize("ranks", [2, 3])
+def test_nnclr_on_ranks_equals_one_device(ranks, folder):
+    require_close(folder, "nnclr", ranks, trained_nnclr(), EQUAL)
 
 
 def test_arrays_are_divided_among_the_ranks(folder):

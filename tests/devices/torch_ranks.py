@@ -22,7 +22,19 @@ import torch
 import torch.distributed as dist
 from devices import torch_files
 from devices import torch_loops as loops
-from devices.trainings import CASES, DIM, Case, N, batches, build, images, numpy, outcome, trained
+from devices.trainings import (
+    CASES,
+    DIM,
+    Case,
+    N,
+    batches,
+    build,
+    images,
+    numpy,
+    outcome,
+    trained,
+    trained_nnclr,
+)
 
 import instdisc_core
 from instdisc_core import Checkpoints, Communicator, MemoryBank
@@ -170,6 +182,7 @@ def work(folder, ranks):
     for sharded in (False, True):
         found = loops.trained(sharded)
         np.savez(folder / f"loop-{'sharded' if sharded else 'whole'}-{ranks}-{rank}.npz", **found)
+    np.savez(folder / f"nnclr-{ranks}-{rank}.npz", **trained_nnclr())
     loaded = build(CASES["int8-sharded"])
     file = folder / "int8.weights.h5"
     if ranks == 2:
