@@ -16,8 +16,8 @@ without GPUs: two processes or two virtual devices share the processor.
 
 ## What is trained
 
-The encoder and the data are in a file of their own, for one device and for many. A seed gives
-all devices the same start. `Checkpoints` continues a run that is started again.
+Encoder and data are in a file of their own, for one device and for many. `Checkpoints` continues a
+run that is started again.
 """
 
 import os
@@ -56,8 +56,7 @@ def fit(model, epochs, folder):
 """
 ## Whole bank or divided rows
 
-By default each device stores all rows of the bank, and the devices divide the work. For more
-images than fit on one device, divide the rows:
+By default each device stores all rows of the bank. For more images than fit, divide the rows:
 
 | | PyTorch | TensorFlow | JAX |
 | --- | --- | --- | --- |
@@ -153,9 +152,10 @@ gives JAX two devices where there are no GPUs.
 backend = keras.backend.backend()
 Path("train.py").write_text(SCRIPTS[backend])
 torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+flags = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count=2"
 subprocess.run(
     [sys.executable, *(torchrun if backend == "torch" else []), "train.py"],
-    env={**os.environ, "XLA_FLAGS": "--xla_force_host_platform_device_count=2"},
+    env={**os.environ, "XLA_FLAGS": flags},
     check=True,
 )
 
@@ -164,9 +164,8 @@ If a process dies, the others end with an error. Start the script again: `Checkp
 
 ## Continue on one device
 
-A file holds the whole bank, whether its rows were divided or not. It loads with any number of
-devices, on any framework. Here one device continues the run, for two more epochs. Next to it, one
-device trains all four.
+A file holds the whole bank, divided or not. It loads with any number of devices, on any framework.
+Here one device continues the run for two more epochs. Then it trains all four, from the start.
 """
 
 import training
