@@ -167,6 +167,25 @@ def few_labels():
     return f"{markdown(header, rows)}\n\n{how}"
 
 
+def clusters():
+    """Clusters by means and by neighbors, of each collection's held-out images."""
+    path = RESULTS / "clusters-torch-cpu.json"
+    if not path.exists():
+        return "Not yet."
+    rows = []
+    for name, result in json.loads(path.read_text())["sets"].items():
+        about = f"{name}: {result['images']:,} in {result['classes']}"
+        for kind, ways in result["scores"].items():
+            values = [
+                f"{100 * ways[way][measure]:.1f}"
+                for measure in ("accuracy", "nmi")
+                for way in ("means", "neighbors")
+            ]
+            rows.append((about, kind, *values))
+    header = ("images", "features", "accuracy, means", "by neighbors", "NMI, means", "by neighbors")
+    return f"{markdown(header, rows)}\n\nIn percent, one training of each."
+
+
 def _results(benchmark):
     """The stored results of a benchmark on PyTorch."""
     paths = sorted((RESULTS / f"{benchmark}-torch-cpu").glob("*.json"))

@@ -13,6 +13,7 @@ from pathlib import Path
 import digits_tables
 import experiment_tables
 import folder_tables
+import methods_tables
 import near_duplicates_tables
 import other_tools_tables
 import performance_tables
@@ -24,6 +25,7 @@ DOCS = Path(__file__).parent
 PAGES = (
     "performance.md",
     "experiments.md",
+    "methods.md",
     "reliability.md",
     "near_duplicates.md",
     "comparison.md",
@@ -53,7 +55,9 @@ TABLES = {
     "folders": folder_tables.folders,
     "photos": folder_tables.summary,
     "fewlabels": folder_tables.few_labels,
+    "clusters": folder_tables.clusters,
     "sizes": folder_tables.sizes,
+    "methods": methods_tables.methods,
     "loader": experiment_tables.loader,
     "beaten": experiment_tables.pixels_beaten,
     "nearduplicates": near_duplicates_tables.near_duplicates,
@@ -99,6 +103,7 @@ def main():
         path.write_text(new)
     performance_tables.plot_scaling(DOCS / "scaling.png")
     experiment_tables.plot_experiments(DOCS / "experiments.png")
+    methods_tables.plot_methods(DOCS / "methods.png")
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ from instdisc_core.host_calls import HostCalls
 from instdisc_core.quantized_rows import QuantizedRows
 from instdisc_core.sharded_rows import parts
 from instdisc_core.two_stage_search import chunk_rows, top_k
-from instdisc_core.types import Tensor
+from instdisc_core.types import Attention, SearchResult, Tensor
 
 Bank: TypeAlias = Tensor | QuantizedRows
 
@@ -100,14 +100,14 @@ class BankOps(HostCalls):
             return einsum(weights, rows, "image row, image row feature -> image feature")
         return ops.map(lambda one: ops.matmul(one[0], self.rows(bank, one[1])), (weights, indices))
 
-    def attend(self, features: Tensor, bank: Bank, temperature: float) -> tuple[Tensor, Tensor]:
+    def attend(self, features: Tensor, bank: Bank, temperature: float) -> Attention:
         """The softmax over the whole bank, as attention: its normalizer and its mean row.
 
         With ``s_ij = v_j . f_i / temperature`` and ``p_i = softmax(s_i)``.
 
         Returns:
-            ``log_z`` ``(batch,)``, ``log sum_j exp s_ij``, and ``expected_row``
-            ``(batch, embedding_dim)``, ``sum_j p_ij v_j``; both float32.
+            An Attention: ``log_z``, ``log sum_j exp s_ij``, and ``expected_row``,
+            ``sum_j p_ij v_j``.
         """
 
         def step(state: Any, rows: Tensor, _: Tensor, repeated: Tensor) -> Any:
@@ -124,7 +124,7 @@ class BankOps(HostCalls):
         zero = ops.zeros_like(features[:, 0])
         start = (zero - math.inf, zero, ops.zeros_like(features))
         maximum, total, weighted = self._stream(bank, self.attend_rows, step, start)
-        return maximum + ops.log(total), weighted / total[:, None]
+        return Attention(maximum + ops.log(total), weighted / total[:, None])
 
     def update_rows(self, bank: Bank, indices: Tensor, rows: Tensor, moves: Tensor) -> None:
         """Write ``rows`` to ``bank[indices]`` where ``moves``; every other row keeps its bits.
@@ -141,25 +141,23 @@ class BankOps(HostCalls):
             new = ops.where(moves[:, None], ops.cast(new, variable.dtype), old)
             self.write(variable, indices, new)
 
-    def top_k(self, features: Tensor, bank: Bank, k: int) -> tuple[Tensor, Tensor]:
+    def top_k(self, features: Tensor, bank: Bank, k: int) -> SearchResult:
         """The ``k`` rows with the largest inner product, best first.
 
         Returns:
-            Scores ``(batch, k)``, float32, and indices ``(batch, k)``, int32.
+            A SearchResult.
         """
         batch, num_rows = features.shape[0], bank.shape[0]
         if batch == 0:  # Keras takes no maximum of nothing
-            return ops.zeros((0, k)), ops.zeros((0, k), "int32")
+            return SearchResult(ops.zeros((0, k)), ops.zeros((0, k), "int32"))
         size = max(64, MAXIMA // (num_rows // chunk_rows(num_rows, k)))
         if batch is None or batch <= size:
             return self._nearest(features, bank, k)
         some = [self._nearest(features[i : i + size], bank, k) for i in range(0, batch, size)]
         scores, indices = zip(*some, strict=True)
-        return ops.concatenate(scores), ops.concatenate(indices)
+        return SearchResult(ops.concatenate(scores), ops.concatenate(indices))
 
-    def top_k_of_first(
-        self, features: Tensor, bank: Bank, k: int, count: Tensor
-    ) -> tuple[Tensor, Tensor]:
+    def top_k_of_first(self, features: Tensor, bank: Bank, k: int, count: Tensor) -> SearchResult:
         """``top_k`` among the first ``count`` rows.
 
         Not a primitive: it streams ``rows``.
@@ -183,9 +181,9 @@ class BankOps(HostCalls):
 
         zeros = ops.zeros((ops.shape(features)[0], k))
         start = (zeros - math.inf, ops.cast(zeros, "int32"))
-        return self._stream(bank, self.search_rows, step, start)
+        return SearchResult(*self._stream(bank, self.search_rows, step, start))
 
-    def _nearest(self, features: Tensor, bank: Bank, k: int) -> tuple[Tensor, Tensor]:
+    def _nearest(self, features: Tensor, bank: Bank, k: int) -> SearchResult:
         """``top_k`` for as many images as memory allows."""
         return top_k(self.rows, self.scores, features, bank, k, self.search_rows)
 

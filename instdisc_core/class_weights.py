@@ -11,7 +11,7 @@ from instdisc_core.bank_ops import BankOps
 from instdisc_core.embedding_table import EmbeddingTable
 from instdisc_core.gradients import stopped
 from instdisc_core.sums import added, count
-from instdisc_core.types import Tensor
+from instdisc_core.types import Attention, SearchResult, Tensor
 from instdisc_core.validation import (
     check_indices,
     check_paired,
@@ -118,9 +118,9 @@ class ClassWeights(EmbeddingTable):
         a, b, c, d = self._effects_on(indices)
         return w + (a * w + b * u), c * w + d * u
 
-    def top_k(self, features: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    def top_k(self, features: Tensor, k: int) -> SearchResult:
         """See ``EmbeddingTable.top_k``. It holds a copy of all rows meanwhile."""
-        return self.bank_ops.top_k(features, self._all_rows(), k)
+        return SearchResult(*self.bank_ops.top_k(features, self._all_rows(), k))
 
     def scores(self, features: Tensor, indices: Tensor) -> Tensor:
         """See ``EmbeddingTable.scores``."""
@@ -135,9 +135,9 @@ class ClassWeights(EmbeddingTable):
         of_momentum = self.bank_ops.combine(weights * b[..., 0], self.momentum_rows, indices)
         return super().combine(weights * (1 + a[..., 0]), indices) + of_momentum
 
-    def attend(self, features: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
+    def attend(self, features: Tensor, temperature: float) -> Attention:
         """See ``EmbeddingTable.attend``. It holds a copy of all rows meanwhile."""
-        return self.bank_ops.attend(stopped(features), self._all_rows(), temperature)
+        return Attention(*self.bank_ops.attend(stopped(features), self._all_rows(), temperature))
 
     def update(self, indices: Tensor, gradient: Tensor, learning_rate: float | Tensor) -> None:
         """Make one step of the optimizer, for all rows.

@@ -17,7 +17,7 @@ from instdisc_core.registry import get_bank_ops
 from instdisc_core.row_storage import create_rows, for_ranks
 from instdisc_core.sharded_rows import parts, whole_shape
 from instdisc_core.streamed_bank_ops import bank_ops_for
-from instdisc_core.types import RowStorage, SearchResult, StorageDtype, Tensor
+from instdisc_core.types import Attention, RowStorage, SearchResult, StorageDtype, Tensor
 from instdisc_core.validation import (
     check_features,
     check_indices,
@@ -129,7 +129,7 @@ class EmbeddingTable(keras.layers.Layer):
         require_count("k", k)
         require(k <= self.num_rows, f"k={k}", f"at most the {self.num_rows} rows")
         if host_values(features) is not None:  # they were checked
-            return SearchResult(*self.top_k(features, k))
+            return self.top_k(features, k)
         return self.found(features, k)
 
     def found(self, features: Tensor, k: int) -> SearchResult:
@@ -138,9 +138,9 @@ class EmbeddingTable(keras.layers.Layer):
         scores, indices = self.top_k(ops.where(finite, features, 0.0), k)
         return SearchResult(ops.where(finite, scores, math.nan), ops.where(finite, indices, -1))
 
-    def top_k(self, features: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    def top_k(self, features: Tensor, k: int) -> SearchResult:
         """See ``BankOps.top_k``."""
-        return self.bank_ops.top_k(features, self.rows, k)
+        return SearchResult(*self.bank_ops.top_k(features, self.rows, k))
 
     def scores(self, features: Tensor, indices: Tensor) -> Tensor:
         """Inner products ``v_j . f_i`` with chosen rows; see ``BankOps.scores``."""
@@ -150,9 +150,9 @@ class EmbeddingTable(keras.layers.Layer):
         """Weighted sums of chosen rows; see ``BankOps.combine``."""
         return self.bank_ops.combine(stopped(weights), self.rows, ops.convert_to_tensor(indices))
 
-    def attend(self, features: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
+    def attend(self, features: Tensor, temperature: float) -> Attention:
         """``log Z_i`` and the expected row under the softmax; see ``BankOps.attend``."""
-        return self.bank_ops.attend(stopped(features), self.rows, temperature)
+        return Attention(*self.bank_ops.attend(stopped(features), self.rows, temperature))
 
     def contains(self, indices: Tensor) -> Tensor:
         """Which of these integers name a row: booleans of their shape."""

@@ -13,7 +13,7 @@ from instdisc_core.host_rows import HostRows, stored_form
 from instdisc_core.quantized_rows import QuantizedRows
 from instdisc_core.registry import get_bank_ops
 from instdisc_core.sharded_rows import ShardedRows
-from instdisc_core.types import Tensor
+from instdisc_core.types import Attention, SearchResult, Tensor
 
 
 class StreamedBankOps(BankOps):
@@ -68,7 +68,7 @@ class StreamedBankOps(BankOps):
             return super().combine(weights, bank, indices)
         return self._of_chosen(self.device_ops.combine, weights, bank, indices)
 
-    def attend(self, features: Tensor, bank: Any, temperature: float) -> tuple[Tensor, Tensor]:
+    def attend(self, features: Tensor, bank: Any, temperature: float) -> Attention:
         """See ``BankOps.attend``."""
         if not isinstance(bank, HostRows):
             return self.device_ops.attend(features, bank, temperature)
@@ -84,7 +84,7 @@ class StreamedBankOps(BankOps):
             mean = mean * ops.exp(log_z - total)[:, None]
             mean = mean + new_mean * ops.exp(new_log_z - total)[:, None]
             log_z = total
-        return log_z, mean
+        return Attention(log_z, mean)
 
     def update_rows(self, bank: Any, indices: Tensor, rows: Tensor, moves: Tensor) -> None:
         """See ``BankOps.update_rows``."""
@@ -94,7 +94,7 @@ class StreamedBankOps(BankOps):
         self.device_ops.on_host(bank.write, [], indices, moves, *stored)
         return None
 
-    def top_k(self, features: Tensor, bank: Any, k: int) -> tuple[Tensor, Tensor]:
+    def top_k(self, features: Tensor, bank: Any, k: int) -> SearchResult:
         """See ``BankOps.top_k``."""
         if not isinstance(bank, HostRows):
             return self.device_ops.top_k(features, bank, k)
@@ -110,11 +110,9 @@ class StreamedBankOps(BankOps):
             best, where = ops.concatenate([best, scores], 1), ops.concatenate([where, found], 1)
             best, chosen = ops.top_k(best, min(k, best.shape[1]))
             where = ops.take_along_axis(where, ops.cast(chosen, "int32"), axis=1)
-        return best, where
+        return SearchResult(best, where)
 
-    def top_k_of_first(
-        self, features: Tensor, bank: Any, k: int, count: Tensor
-    ) -> tuple[Tensor, Tensor]:
+    def top_k_of_first(self, features: Tensor, bank: Any, k: int, count: Tensor) -> SearchResult:
         """See ``BankOps.top_k_of_first``."""
         if not isinstance(bank, HostRows):
             return self.device_ops.top_k_of_first(features, bank, k, count)

@@ -11,7 +11,7 @@ from instdisc_core.embedding_table import EmbeddingTable
 from instdisc_core.gradients import false_after, stopped
 from instdisc_core.normalization import has_direction
 from instdisc_core.sums import count
-from instdisc_core.types import StorageDtype, Tensor
+from instdisc_core.types import SearchResult, StorageDtype, Tensor
 from instdisc_core.validation import (
     check_paired,
     require,
@@ -98,14 +98,14 @@ class SupportSet(EmbeddingTable):
         """The number of rows."""
         return self.num_rows
 
-    def top_k(self, features: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    def top_k(self, features: Tensor, k: int) -> SearchResult:
         """See ``EmbeddingTable.top_k``; a row that was not written has no score and index -1."""
         scores, indices = ops.cond(
             self.fill >= self.capacity,
-            lambda: self.bank_ops.top_k(features, self.rows, k),
-            lambda: self.bank_ops.top_k_of_first(features, self.rows, k, self.fill),
+            lambda: tuple(self.bank_ops.top_k(features, self.rows, k)),
+            lambda: tuple(self.bank_ops.top_k_of_first(features, self.rows, k, self.fill)),
         )
-        return scores, ops.where(ops.isfinite(scores), indices, -1)
+        return SearchResult(scores, ops.where(ops.isfinite(scores), indices, -1))
 
     def neighbors(self, features: Tensor, k: int = 1, training: bool = False) -> Neighbors:
         """The nearest row of each embedding, or in training one of the ``k`` nearest.

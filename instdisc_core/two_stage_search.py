@@ -7,7 +7,7 @@ from typing import Any
 from einops import rearrange
 from keras import ops
 
-from instdisc_core.types import Tensor
+from instdisc_core.types import SearchResult, Tensor
 
 
 def top_k(
@@ -17,7 +17,7 @@ def top_k(
     bank: Any,
     k: int,
     block_rows: int,
-) -> tuple[Tensor, Tensor]:
+) -> SearchResult:
     """The ``k`` rows with the largest inner product, in two stages.
 
     The ``k`` best rows are in the ``k`` chunks of rows with the largest maxima: any other chunk has
@@ -32,7 +32,7 @@ def top_k(
         block_rows: how many rows of the bank are held at a time.
 
     Returns:
-        Scores ``(batch, k)``, best first, and int32 indices.
+        A SearchResult, each part ``(batch, k)``.
 
     Example:
     ```python
@@ -59,14 +59,14 @@ def top_k(
     best, chosen = ops.top_k(maxima, k)
     chosen = ops.cast(chosen, "int32")
     if chunk == 1:
-        return best, chosen
+        return SearchResult(best, chosen)
     chosen = ops.sort(chosen, axis=1)[:, :, None] * chunk + ops.arange(chunk, dtype="int32")
     chosen = rearrange(chosen, "image chunk row -> image (chunk row)")
     rest = ops.arange(num_chunks * chunk, num_rows, dtype="int32")  # in no chunk: always scored
     rest = ops.broadcast_to(rest, (batch, num_rows - num_chunks * chunk))
     chosen = ops.concatenate([chosen, rest], axis=1)
     best, where = ops.top_k(scores(features, bank, chosen), k)
-    return best, ops.take_along_axis(chosen, ops.cast(where, "int32"), axis=1)
+    return SearchResult(best, ops.take_along_axis(chosen, ops.cast(where, "int32"), axis=1))
 
 
 def chunk_rows(num_rows: int, k: int) -> int:

@@ -26,3 +26,15 @@ class SearchResult(NamedTuple):
 
     scores: Tensor
     indices: Tensor
+
+
+class Attention(NamedTuple):
+    """The softmax over all rows of a bank, for each image of a batch.
+
+    Attributes:
+        log_z: float32 ``(batch,)``, the logarithm of its normalizer.
+        expected_row: float32 ``(batch, embedding_dim)``, the mean row under it.
+    """
+
+    log_z: Tensor
+    expected_row: Tensor

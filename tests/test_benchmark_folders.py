@@ -13,7 +13,7 @@ pytest.importorskip("skimage", reason="the benchmark describes images by scikit-
 
 sys.path.append(str(Path(__file__).parent.parent))  # last: what is tested is what is installed
 
-from benchmarks import few_labels, folders, harness
+from benchmarks import clusters, few_labels, folders, harness
 from instdisc_core import recipes
 from instdisc_core.data import ImageFolder
 
@@ -110,20 +110,30 @@ def test_sets_of_the_same_name_share_nothing(collection, tmp_path, monkeypatch):
 
 
 @pytest.mark.on_one_backend
-def test_few_labels_from_each_start(collection, tmp_path, monkeypatch, capsys):
+def test_few_labels_from_each_start_and_clusters_of_a_training(
+    collection, tmp_path, monkeypatch, capsys
+):
     monkeypatch.setattr(harness, "RESULTS", tmp_path / "results")
     train, _ = folders.parts(collection, tmp_path / "work")
     recipe = recipes.get("small-cifar10", width=4, dtype_policy="float32", epochs=1, batch_size=8)
     recipe.train(ImageFolder(train, 32), tmp_path / "run", verbose=0, judge=False)
     flags = ["--set", collection, "--trained", f"here={tmp_path / 'run'}", "--steps", 3]
     flags += ["--fractions", 0.5, 1, "--rates", 0.01, "--work", tmp_path / "work"]
-    monkeypatch.setattr(sys, "argv", ["few_labels", *(str(flag) for flag in flags)])
+    given = ["few_labels", *(str(flag) for flag in flags)]
+    monkeypatch.setattr(sys, "argv", given)
     few_labels.main()
     stored = {path.name: json.loads(path.read_text()) for path in tmp_path.glob("results/*/*")}
     assert set(stored) == {f"set-{start}-rate0.01-seed0.json" for start in ("here", "from-scratch")}
     for result in stored.values():
         assert list(result["accuracies"]) == ["0.5", "1.0"]
         assert result["images"] == {"train": 16, "test": 4}
+    flags = ["--sets", collection, "--trained", tmp_path / "run", "--work", tmp_path / "work"]
+    monkeypatch.setattr(sys, "argv", ["clusters", *(str(flag) for flag in flags)])
+    clusters.main()
+    (path,) = tmp_path.glob("results/clusters-*.json")
+    for ways in json.loads(path.read_text())["sets"]["set"]["scores"].values():
+        assert set(ways) == {"means", "neighbors"}
+    monkeypatch.setattr(sys, "argv", given)
     monkeypatch.setattr(few_labels, "measured", None)
     capsys.readouterr()
     few_labels.main()

@@ -21,6 +21,7 @@ from instdisc_core import (
 from instdisc_core.callbacks import read_log
 from instdisc_core.checkpoints import FolderLock
 from instdisc_core.data import ImageArray, SlidingWindow
+from instdisc_core.recipes import named
 from instdisc_core.recipes.building import (
     build_augmenter,
     build_learning_rate,
@@ -48,6 +49,10 @@ def test_every_recipe_says_where_it_comes_from_and_what_differs(name):
         if setting not in ("name", "source", "deviations"):
             assert f"  {setting}: {value}" in text
     assert json.loads(json.dumps(recipe.to_dict())) == recipe.to_dict()
+
+
+def test_the_type_of_a_name_lists_all_recipes():
+    assert recipes.names() == [recipe.name for recipe in named._RECIPES]
 
 
 def test_the_paper_s_settings():

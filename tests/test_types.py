@@ -19,7 +19,7 @@ RIGHT = """
 import keras
 import numpy as np
 
-from instdisc_core import InstanceDiscrimination, MemoryBank
+from instdisc_core import InstanceDiscrimination, MemoryBank, recipes
 from instdisc_core.data import ImageFolder
 from instdisc_core.index import ImageIndex
 
@@ -35,6 +35,8 @@ found = bank.search(features, k=3)
 print(found.scores.shape, found.indices.shape)
 scores, indices = bank.search(features, k=3)
 index = ImageIndex.from_model(model, source)
+print(recipes.get("small-cifar10", epochs=2).epochs)
+log_z = bank.attend(features, 0.07).log_z
 print(index.search(source, k=3).indices, index.near_duplicates(0.3).groups[0], index.names[0])
 """.strip().splitlines()
 WRONG = [
@@ -42,6 +44,8 @@ WRONG = [
     'ImageFolder("photos", 64, corrupt="skp")',
     'InstanceDiscrimination(encoder, 10, objective="exakt")',
     "print(found.score)",
+    "print(bank.attend(features, 0.07).logz)",
+    'recipes.get("small-cifar11")',
     "print(index.near_duplicates().copies)",
 ]
 

@@ -16,6 +16,7 @@ from jax import numpy as jnp
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from instdisc_core import BankOps
+from instdisc_core.types import Attention, SearchResult
 
 
 class Division(NamedTuple):
@@ -111,7 +112,7 @@ def _sharding(array: Any) -> Any:
 
 
 class Part(BankOps):
-    """The primitives inside ``Division.run``, called on the rows that a device holds.
+    """The primitives inside ``on_own_rows``, called on the rows that a device holds.
 
     Every device returns the result for the whole bank.
 
@@ -146,9 +147,7 @@ class Part(BankOps):
         mine, own = self._mine(indices)
         return self._sum(self.own.combine(jnp.where(mine, weights, 0.0), bank, own))
 
-    def attend(
-        self, features: jax.Array, bank: Any, temperature: float
-    ) -> tuple[jax.Array, jax.Array]:
+    def attend(self, features: jax.Array, bank: Any, temperature: float) -> Attention:
         """See ``BankOps.attend``: the mean of the devices' mean rows, each with its share of Z."""
         log_z, expected = self.own.attend(features, bank, temperature)
         log_z = jnp.where(self.count > 0, log_z, -jnp.inf)
@@ -156,16 +155,16 @@ class Part(BankOps):
         share = jnp.exp(log_z - largest)
         total = self._sum(share)
         weighted = jnp.where(self.count > 0, share[:, None] * expected, 0.0)
-        return largest + jnp.log(total), self._sum(weighted) / total[:, None]
+        return Attention(largest + jnp.log(total), self._sum(weighted) / total[:, None])
 
-    def _nearest(self, features: jax.Array, bank: Any, k: int) -> tuple[jax.Array, jax.Array]:
+    def _nearest(self, features: jax.Array, bank: Any, k: int) -> SearchResult:
         if self.division.is_padded:
             return self.top_k_of_first(features, bank, k, jnp.asarray(self.division.num_rows))
         return self._best(*self.own._nearest(features, bank, min(k, self.division.held)), k)
 
     def top_k_of_first(
         self, features: jax.Array, bank: Any, k: int, count: jax.Array
-    ) -> tuple[jax.Array, jax.Array]:
+    ) -> SearchResult:
         """See ``BankOps.top_k_of_first``."""
         count = jnp.clip(count - self.first, 0, self.count)
         held = min(k, self.division.held)
@@ -180,7 +179,7 @@ class Part(BankOps):
         where = jnp.where(mine & moves, own, outside)
         return bank.at[where].set(values.astype(bank.dtype), mode="drop")
 
-    def _best(self, scores: jax.Array, own: jax.Array, k: int) -> tuple[jax.Array, jax.Array]:
+    def _best(self, scores: jax.Array, own: jax.Array, k: int) -> SearchResult:
         """The ``k`` best of what all devices found; of equal ones the lowest index is first."""
         indices = own + self.first
 
@@ -188,7 +187,8 @@ class Part(BankOps):
             return jax.lax.all_gather(x, self.division.axes, axis=1, tiled=True)
 
         best, chosen = jax.lax.top_k(of_all(scores), k)
-        return best, jnp.take_along_axis(of_all(indices.astype("int32")), chosen, axis=1)
+        indices = jnp.take_along_axis(of_all(indices.astype("int32")), chosen, axis=1)
+        return SearchResult(best, indices)
 
     def _mine(self, indices: jax.Array) -> tuple[jax.Array, jax.Array]:
         """Which rows the device holds, and where; 0 for those of others."""

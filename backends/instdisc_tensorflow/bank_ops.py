@@ -8,6 +8,7 @@ import keras
 import tensorflow as tf
 
 from instdisc_core import BankOps, QuantizedRows
+from instdisc_core.types import Attention, SearchResult
 
 Bank: TypeAlias = keras.Variable | tf.Tensor | QuantizedRows
 PROGRAMS = 32  # compiled searches that are kept for a bank
@@ -41,9 +42,7 @@ class TensorflowBankOps(BankOps):
         width = bank.shape[1]
         return _unless_empty(width, lambda w, i: body(w, bank, i), weights, indices)
 
-    def attend(
-        self, features: tf.Tensor, bank: Bank, temperature: float
-    ) -> tuple[tf.Tensor, tf.Tensor]:
+    def attend(self, features: tf.Tensor, bank: Bank, temperature: float) -> Attention:
         """See ``BankOps.attend``."""
         body = super().attend
         return _in_one(lambda f: body(f, bank, temperature), features)
@@ -79,7 +78,7 @@ class TensorflowBankOps(BankOps):
         table.scatter_update(tf.IndexedSlices(values, indices))
         return None
 
-    def _nearest(self, features: tf.Tensor, bank: Bank, k: int) -> tuple[tf.Tensor, tf.Tensor]:
+    def _nearest(self, features: tf.Tensor, bank: Bank, k: int) -> SearchResult:
         """See ``BankOps._nearest``. Compiled by XLA, once for each shape, outside a graph too."""
         bank = keras.tree.map_structure(_value, bank)
         if not _has_xla():

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from instdisc_core import BankOps, QuantizedRows
+from instdisc_core.types import Attention, SearchResult
 from instdisc_torch import few_queries, products, search, tiles
 from instdisc_torch.fused import attention, sampled_product
 
@@ -100,14 +101,15 @@ class TorchBankOps(BankOps):
         return combined
 
     @_in_float32
-    def attend(self, features: Tensor, bank: Bank, temperature: float) -> tuple[Tensor, Tensor]:
+    def attend(self, features: Tensor, bank: Bank, temperature: float) -> Attention:
         """See ``BankOps.attend``. On a CPU PyTorch's flash attention, one part per core.
 
         Over no rows log Z is minus infinity and the expected row 0.
         """
         n, width = bank.shape
         if 0 in (len(features), n):
-            return features.new_full((len(features),), -math.inf), torch.zeros_like(features)
+            nothing = features.new_full((len(features),), -math.inf)
+            return Attention(nothing, torch.zeros_like(features))
         stored, scale = stored_parts(bank)
         if kernels := _kernels(features, tiles.has_attention(width, stored.dtype)):
             return merged(*kernels.attend(features, stored, scale, temperature))
@@ -150,7 +152,7 @@ class TorchBankOps(BankOps):
         return None
 
     @_in_float32
-    def top_k(self, features: Tensor, bank: Bank, k: int) -> tuple[Tensor, Tensor]:
+    def top_k(self, features: Tensor, bank: Bank, k: int) -> SearchResult:
         """See ``BankOps.top_k``. On a CPU most rows are only screened, in low precision."""
         if not len(features) or features.device.type != "cpu" or sampled_product is None:
             return super().top_k(features, bank, k)
@@ -161,13 +163,13 @@ class TorchBankOps(BankOps):
             quantized = (
                 QuantizedRows(*map(_tensor, bank)) if isinstance(bank, QuantizedRows) else None
             )
-            return few_queries.top_k(features, read, n, k, size, quantized)
+            return SearchResult(*few_queries.top_k(features, read, n, k, size, quantized))
         results = [
             search.top_k(queries, read, n, k, self.search_rows)
             for queries in features.split(SEARCH_QUERIES)
         ]
         scores, indices = zip(*results, strict=True)
-        return torch.cat(scores), torch.cat(indices)
+        return SearchResult(torch.cat(scores), torch.cat(indices))
 
 
 def _block(bank: Bank, start: int, stop: int) -> Tensor:
@@ -177,7 +179,7 @@ def _block(bank: Bank, start: int, stop: int) -> Tensor:
     return _tensor(bank)[start:stop].float()
 
 
-def merged(log_z_parts: Tensor, expected_rows: Tensor) -> tuple[Tensor, Tensor]:
+def merged(log_z_parts: Tensor, expected_rows: Tensor) -> Attention:
     """The softmax over all rows, from the softmaxes over parts of them.
 
     Args:
@@ -185,7 +187,7 @@ def merged(log_z_parts: Tensor, expected_rows: Tensor) -> tuple[Tensor, Tensor]:
     """
     log_z = log_z_parts.logsumexp(dim=0)
     shares = torch.exp(log_z_parts - log_z)
-    return log_z, torch.einsum("pb,pbd->bd", shares, expected_rows)
+    return Attention(log_z, torch.einsum("pb,pbd->bd", shares, expected_rows))
 
 
 def _heads(images: int, rows: int) -> int:

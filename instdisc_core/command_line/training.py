@@ -2,7 +2,7 @@
 
 import time
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import click
 import keras
@@ -20,7 +20,7 @@ from instdisc_core.exports.formats import TABLE_FORMATS, format_of
 from instdisc_core.exports.tables import write_table
 from instdisc_core.index import ImageIndex
 from instdisc_core.index.files import load_encoder
-from instdisc_core.recipes import Recipe
+from instdisc_core.recipes import Recipe, RecipeName
 from instdisc_core.validation import require
 
 SAVE_EVERY = 200  # steps between checkpoints
@@ -178,7 +178,7 @@ def recipe_list(name: str | None, as_json: bool) -> None:
       instdisc recipes small-cifar10
     """
     if name is not None:
-        recipe = recipes.get(name)
+        recipe = _named(name)
         return answer(as_json, recipe.to_dict(), lambda: click.echo(str(recipe)))
     found = [recipes.get(each) for each in recipes.names()]
     rows: list[Any] = [(r.name, r.image_size, r.epochs, r.source) for r in found]
@@ -188,12 +188,17 @@ def recipe_list(name: str | None, as_json: bool) -> None:
 
 def _recipe(name: str, epochs: int | None, size: int | None) -> Recipe:
     """The recipe of this name with what the options change."""
-    recipe = recipes.get(name)
+    recipe = _named(name)
     changes: dict[str, Any] = {} if epochs is None else {"epochs": epochs}
     if size is not None:
         crop = recipe.crop_size * size // recipe.image_size
         changes |= {"image_size": size, "crop_size": crop}
-    return recipes.get(name, **changes)
+    return _named(name, **changes)
+
+
+def _named(name: str, **changes: Any) -> Recipe:
+    """See ``recipes.get``, which checks the name."""
+    return recipes.get(cast(RecipeName, name), **changes)
 
 
 def _photos(folder: Path, size: int | tuple[int, int], found: Found | None = None) -> ImageFolder:

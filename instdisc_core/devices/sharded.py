@@ -11,7 +11,7 @@ from keras import ops
 from instdisc_core.bank_ops import BankOps
 from instdisc_core.communicator import Communicator
 from instdisc_core.sharded_rows import ShardedRows, parts
-from instdisc_core.types import Tensor
+from instdisc_core.types import Attention, SearchResult, Tensor
 from instdisc_core.validation import require
 
 DUMPED_ROWS = 2**16  # of each rank, gathered at a time
@@ -89,7 +89,7 @@ class ShardedBankOps(BankOps):
         combined = self.inner.combine(ops.where(own, weights, 0.0), bank.local, local)
         return self.communicator.all_reduce(combined)
 
-    def attend(self, features: Tensor, bank: Any, temperature: float) -> tuple[Tensor, Tensor]:
+    def attend(self, features: Tensor, bank: Any, temperature: float) -> Attention:
         """See ``BankOps.attend``. The softmaxes over each rank's rows are joined."""
         if not isinstance(bank, ShardedRows):
             return self.inner.attend(features, bank, temperature)
@@ -97,7 +97,7 @@ class ShardedBankOps(BankOps):
         highest = self.communicator.all_reduce(log_z, "max")
         share = ops.exp(log_z - highest)[:, None]
         total = self.communicator.all_reduce(ops.concatenate([share, share * row], axis=1))
-        return highest + ops.log(total[:, 0]), total[:, 1:] / total[:, :1]
+        return Attention(highest + ops.log(total[:, 0]), total[:, 1:] / total[:, :1])
 
     def update_rows(self, bank: Any, indices: Tensor, rows: Tensor, moves: Tensor) -> None:
         """See ``BankOps.update_rows``. Each rank writes its own rows; nothing is sent."""
@@ -111,7 +111,7 @@ class ShardedBankOps(BankOps):
         moves = ops.logical_and(moves, ops.any(own))
         return self.inner.update_rows(bank.local, local, rows, moves)
 
-    def top_k(self, features: Tensor, bank: Any, k: int) -> tuple[Tensor, Tensor]:
+    def top_k(self, features: Tensor, bank: Any, k: int) -> SearchResult:
         """See ``BankOps.top_k``. The best rows of each rank are gathered, up to ``k`` of each."""
         if not isinstance(bank, ShardedRows):
             return self.inner.top_k(features, bank, k)
@@ -122,7 +122,8 @@ class ShardedBankOps(BankOps):
             for x in (scores, indices + bank.start)
         )
         best, chosen = ops.top_k(scores, k)
-        return best, ops.take_along_axis(indices, ops.cast(chosen, "int32"), axis=1)
+        indices = ops.take_along_axis(indices, ops.cast(chosen, "int32"), axis=1)
+        return SearchResult(best, indices)
 
     def write(self, variable: keras.Variable, indices: Tensor, values: Tensor) -> None:
         """See ``BankOps.write``."""

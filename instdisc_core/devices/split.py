@@ -12,7 +12,7 @@ from keras import ops
 
 from instdisc_core.bank_ops import Bank, BankOps
 from instdisc_core.communicator import Communicator
-from instdisc_core.types import Tensor
+from instdisc_core.types import Attention, SearchResult, Tensor
 
 _DIVIDED: ContextVar[bool] = ContextVar("divided", default=False)
 
@@ -69,26 +69,24 @@ class SplitBankOps(BankOps):
         part, sizes = self._part(weights)
         return self._whole(self.inner.combine(*self._parts(weights, bank, indices, part)), sizes)
 
-    def attend(self, features: Tensor, bank: Bank, temperature: float) -> tuple[Tensor, Tensor]:
+    def attend(self, features: Tensor, bank: Bank, temperature: float) -> Attention:
         """See ``BankOps.attend``."""
         if not self._is_divided(features):
             return self.inner.attend(features, bank, temperature)
         part, sizes = self._part(features)
         log_z, row = self.inner.attend(features[part], bank, temperature)
         both = self._whole(ops.concatenate([log_z[:, None], row], axis=1), sizes)
-        return both[:, 0], both[:, 1:]
+        return Attention(both[:, 0], both[:, 1:])
 
     def update_rows(self, bank: Bank, indices: Tensor, rows: Tensor, moves: Tensor) -> None:
         """See ``BankOps.update_rows``. Every rank writes all of them."""
         self.inner.update_rows(bank, indices, rows, moves)
 
-    def top_k(self, features: Tensor, bank: Bank, k: int) -> tuple[Tensor, Tensor]:
+    def top_k(self, features: Tensor, bank: Bank, k: int) -> SearchResult:
         """See ``BankOps.top_k``."""
         return self.inner.top_k(features, bank, k)
 
-    def top_k_of_first(
-        self, features: Tensor, bank: Bank, k: int, count: Tensor
-    ) -> tuple[Tensor, Tensor]:
+    def top_k_of_first(self, features: Tensor, bank: Bank, k: int, count: Tensor) -> SearchResult:
         """See ``BankOps.top_k_of_first``."""
         return self.inner.top_k_of_first(features, bank, k, count)
 

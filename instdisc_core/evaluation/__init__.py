@@ -1,6 +1,6 @@
 """How good an embedding is, by neighbors, classifiers, clusters and pictures, or without labels."""
 
-from instdisc_core.evaluation.clustering import cluster, clustering_scores
+from instdisc_core.evaluation.clustering import cluster, cluster_neighbors, clustering_scores
 from instdisc_core.evaluation.evaluate_model import evaluate
 from instdisc_core.evaluation.features import unit
 from instdisc_core.evaluation.judging import PRETRAINED, UNTRAINED, Verdict, judged, verdict
@@ -31,6 +31,7 @@ __all__ = [
     "Verdict",
     "Whitening",
     "cluster",
+    "cluster_neighbors",
     "clustering_scores",
     "draw_neighbors",
     "draw_tsne",

@@ -4,7 +4,8 @@ import numpy as np
 from keras import ops
 from numpy.typing import ArrayLike
 
-from instdisc_core.validation import require, require_count, require_finite
+from instdisc_core.evaluation.features import unit
+from instdisc_core.validation import check_indices, require, require_count, require_finite
 
 
 def cluster(
@@ -34,6 +35,69 @@ def cluster(
     )
     require_finite("embeddings", embeddings)
     return KMeans(num_clusters, n_init=restarts, random_state=seed).fit_predict(embeddings)
+
+
+def cluster_neighbors(
+    neighbors: ArrayLike, num_clusters: int, seed: int = 0, restarts: int = 10
+) -> np.ndarray:
+    """The cluster of each image, by who its neighbors are: integers ``(n,)`` from 0.
+
+    An embedding that tells all images apart is nearly uniform, so that the means of k-means say
+    little; what is near means more. With ``A_ij`` 1, 1/2 or 0 if both, one or none of two images
+    have the other among their neighbors, degrees ``d = A 1`` and their mean ``t``, k-means runs on
+    the unit rows of the first eigenvectors of
+
+        (d + t)^(-1/2) (A + t / n) (d + t)^(-1/2)
+
+    Without ``t``, which joins all images weakly, a few copies of one image would be a cluster.
+
+    Args:
+        neighbors: integers ``(n, m)``, the ``m`` images most like each image, without itself. Some
+            15 serve; among few images take fewer, such as the root of ``n``.
+        num_clusters, seed, restarts: as in ``cluster``.
+
+    Raises:
+        ValueError: ``num_clusters`` out of its range, or neighbors that are not images.
+
+    Source:
+        Ng, Jordan and Weiss, NIPS 2001; Qin and Rohe, NIPS 2013, for ``t``.
+
+    Example:
+    ```python
+    neighbors = ImageIndex(embeddings, photos).neighbors(k=6).indices
+    clusters = evaluation.cluster_neighbors(neighbors, num_clusters=4)
+    ```
+    """
+    from scipy.sparse import csr_array
+    from scipy.sparse.linalg import LinearOperator, eigsh
+
+    neighbors = np.asarray(ops.convert_to_numpy(neighbors))
+    require(
+        neighbors.ndim == 2 and (neighbors.shape[1] > 0 or len(neighbors) == 1),
+        f"neighbors of shape {neighbors.shape}",
+        "(images, neighbors of each)",
+    )
+    n, m = neighbors.shape
+    check_indices(neighbors.ravel(), n, name="neighbors", of="images")
+    require_count("num_clusters", num_clusters)
+    require(num_clusters <= n, f"num_clusters={num_clusters}", f"at most the {n} images")
+    if num_clusters == n:
+        return np.arange(n)
+    halves = np.full(n * m, 0.5), neighbors.ravel(), np.arange(0, n * m + 1, m)
+    directed = csr_array(halves, shape=(n, n))
+    adjacency = directed + directed.T
+    degrees = adjacency.sum(axis=1)
+    t = degrees.mean()
+    root = 1 / np.sqrt(degrees + t)
+
+    def product(x: np.ndarray) -> np.ndarray:
+        x = root * x.ravel()
+        return root * (adjacency @ x + t * x.mean())
+
+    matrix = LinearOperator((n, n), matvec=product, dtype="float64")
+    start = np.random.default_rng(seed).normal(size=n)
+    _, vectors = eigsh(matrix, num_clusters, which="LA", v0=start, tol=1e-4)
+    return cluster(unit(vectors), num_clusters, seed, restarts)
 
 
 def clustering_scores(clusters: ArrayLike, labels: ArrayLike) -> dict[str, float]:

@@ -142,7 +142,10 @@ def pixels(source: ImageSource, mean: np.ndarray | None = None) -> Pixels:
 
 
 def unit(rows: np.ndarray) -> np.ndarray:
-    """The rows divided by their lengths; a row of zeros stays zero."""
+    """The rows divided by their lengths; a row of zeros stays zero.
+
+    Example: ``rows = evaluation.unit(np.array([[3.0, 4.0], [0.0, 0.0]]))``
+    """
     return rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-12)
 
 

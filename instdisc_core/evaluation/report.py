@@ -105,7 +105,10 @@ class Report:
 
 
 def text_table(header: Sequence[object], rows: Sequence[Sequence[object]]) -> str:
-    """Rows under a header as lines of text, in columns."""
+    """Rows under a header as lines of text, in columns.
+
+    Example: ``print(evaluation.text_table(("file", "distance"), [("a.jpg", 0.1)]))``
+    """
     cells = [[str(cell) for cell in row] for row in (header, *rows)]
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
     return "\n".join(

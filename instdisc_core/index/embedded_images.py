@@ -118,11 +118,11 @@ class EmbeddedImages:
         return Outliers(order, similarities[order])
 
     def clusters(self, k: int, seed: int = 0) -> ImageClusters:
-        """Divide the images into ``k`` clusters by k-means; see ``evaluation.cluster``.
+        """Divide the images into ``k`` clusters; see ``evaluation.cluster_neighbors``.
 
         Example: ``ImageIndex(embeddings, photos).clusters(4).centers``
         """
-        return structure.clusters(self.rows, k, seed)
+        return structure.clusters(self.rows, k, seed, self.neighbors)
 
     def diverse_subset(self, n: int) -> np.ndarray:
         """Indices of ``n`` images such that every image is similar to one of them.

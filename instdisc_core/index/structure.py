@@ -1,11 +1,16 @@
 """What a set of embeddings looks like: odd ones, clusters, and a few that stand for all."""
 
+import math
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
 
-from instdisc_core.evaluation import cluster
+from instdisc_core.evaluation import cluster_neighbors
+from instdisc_core.types import SearchResult
 from instdisc_core.validation import require, require_count
+
+NEIGHBORS = 15  # that say which images belong together
 
 
 class Outliers(NamedTuple):
@@ -32,9 +37,19 @@ class ImageClusters(NamedTuple):
     centers: np.ndarray
 
 
-def clusters(rows: np.ndarray, k: int, seed: int) -> ImageClusters:
-    """Clusters of rows by k-means, the largest first."""
-    found = cluster(rows, k, seed)
+def clusters(
+    rows: np.ndarray, k: int, seed: int, search: Callable[[int], SearchResult]
+) -> ImageClusters:
+    """Clusters of rows by their neighbors, the largest first.
+
+    Args:
+        rows: unit rows ``(n, embedding_dim)``.
+        k, seed: of the clusters.
+        search: from ``m`` to the ``m`` nearest other rows of every row.
+    """
+    n = len(rows)
+    nearest = search(min(NEIGHBORS, math.isqrt(n))).indices if n > 1 else np.zeros((n, 0), "int32")
+    found = cluster_neighbors(nearest, k, seed)
     sizes = np.bincount(found, minlength=k)
     order = np.argsort(-sizes, kind="stable")
     labels = np.argsort(order)[found]

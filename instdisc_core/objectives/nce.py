@@ -72,7 +72,7 @@ class NCE(SampledObjective):
         log_p_positive, log_p_negatives = candidates.log_probabilities(self.sampler)
 
         def exact_log_z() -> Tensor:
-            return _log_mean_exp(candidates.bank.attend(features, self.temperature)[0])
+            return _log_mean_exp(candidates.bank.attend(features, self.temperature).log_z)
 
         log_m = math.log(candidates.num_negatives)
         sampled_log_z = ops.logsumexp(s_negatives - log_p_negatives, axis=1) - log_m

@@ -1,8 +1,17 @@
 """Whole trainings by name: every setting, where it comes from, and what differs from there."""
 
 from instdisc_core.recipes.choosing import for_images, in_time, seconds_per_step
-from instdisc_core.recipes.named import get, names
+from instdisc_core.recipes.named import RecipeName, get, names
 from instdisc_core.recipes.recipe import Recipe
 from instdisc_core.recipes.run_folder import claim
 
-__all__ = ["Recipe", "claim", "for_images", "get", "in_time", "names", "seconds_per_step"]
+__all__ = [
+    "Recipe",
+    "RecipeName",
+    "claim",
+    "for_images",
+    "get",
+    "in_time",
+    "names",
+    "seconds_per_step",
+]

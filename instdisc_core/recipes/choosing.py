@@ -15,12 +15,12 @@ import numpy as np
 from instdisc_core.communicator import require_one_device
 from instdisc_core.data import ImageSource
 from instdisc_core.data.native_size import native_size
-from instdisc_core.recipes.named import get
+from instdisc_core.recipes.named import RecipeName, get
 from instdisc_core.recipes.recipe import Recipe
 from instdisc_core.recipes.run_folder import stored_settings
 from instdisc_core.validation import require, require_number
 
-BASE = "small-cifar10"
+BASE: RecipeName = "small-cifar10"
 MEASURED_SECONDS = 4.0  # of training steps, after the first ones, which compile
 USED = 0.9  # of the time; the rest is for reading the images, and for what follows the training
 EPOCH_END = 0.2  # seconds: the log and the checkpoint at the end of each epoch
@@ -145,8 +145,13 @@ def seconds_per_step(recipe: Recipe, num_images: int) -> float:
     """The median time of a training step of this recipe on random images, in seconds.
 
     Args:
-        recipe: to measure.
+        recipe: to measure, for about 4 seconds after the first two steps.
         num_images: to train on. The exact softmax compares with all, and so the time grows with it.
+
+    Raises:
+        ValueError: on several ranks.
+
+    Example: ``recipes.seconds_per_step(recipes.get("small-cifar10", width=4), num_images=100)``
     """
     require_one_device("measuring the seconds of a step")
     side, batch_size = recipe.image_size, min(recipe.batch_size, num_images)

@@ -1,11 +1,24 @@
 """The recipes that have names."""
 
 import dataclasses
-from typing import Any
+from typing import Any, Literal, TypeAlias, get_args
 
 from instdisc_core.recipes.methods import CENTRAL_SQUARE, METHODS
 from instdisc_core.recipes.recipe import Recipe
 from instdisc_core.validation import require, require_choice
+
+RecipeName: TypeAlias = Literal[
+    "paper-cifar10",
+    "lemniscate-cifar10",
+    "paper-imagenet",
+    "modern-cifar10",
+    "small-cifar10",
+    "idfd-cifar10",
+    "nnclr-imagenet",
+    "nnclr-cifar10",
+    "pic-imagenet",
+    "pic-cifar10",
+]
 
 _FLOAT_COLORS = (
     "Pixels are floats between the color changes; the official code rounds them to 8 bits. The "
@@ -105,15 +118,15 @@ _RECIPES = (
 )
 
 
-def names() -> list[str]:
+def names() -> list[RecipeName]:
     """The names of all recipes.
 
     Example: ``recipes.names()``
     """
-    return [recipe.name for recipe in _RECIPES]
+    return list(get_args(RecipeName))
 
 
-def get(name: str, **changes: Any) -> Recipe:
+def get(name: RecipeName, **changes: Any) -> Recipe:
     """The recipe of this name, with changes.
 
     Args:

@@ -12,7 +12,7 @@ from instdisc_core.bank_ops import Bank, BankOps
 from instdisc_core.quantized_rows import QuantizedRows
 from instdisc_core.testing import reference
 from instdisc_core.testing.strategies import SHAPES, Problem, problems
-from instdisc_core.types import Tensor
+from instdisc_core.types import Attention, SearchResult, Tensor
 
 FLOATS = ("float32", "bfloat16", "float16")
 STORED_AS = (*FLOATS, "int8")
@@ -115,14 +115,18 @@ class BankOpsConformance:
         self._close(expected_row, expected[1], 101)
 
     def test_arguments_by_name(self) -> None:
-        """The parameters have the names of the contract."""
+        """The parameters have the names of the contract, and so have the parts of the results."""
         rows, at = _tensor(np.eye(4, 3, dtype="float32")), _tensor(np.zeros((4, 2), "int32"))
         assert self.bank_ops.rows(bank=rows, indices=at).shape == (4, 2, 3)
         assert self.bank_ops.scores(features=rows, bank=rows, indices=at).shape == (4, 2)
         weights = ops.ones((4, 2))
         assert self.bank_ops.combine(weights=weights, bank=rows, indices=at).shape == (4, 3)
-        assert self.bank_ops.attend(features=rows, bank=rows, temperature=1.0)[0].shape == (4,)
-        assert self.bank_ops.top_k(features=rows, bank=rows, k=2)[1].shape == (4, 2)
+        attended = self.bank_ops.attend(features=rows, bank=rows, temperature=1.0)
+        assert isinstance(attended, Attention)
+        assert (attended.log_z.shape, attended.expected_row.shape) == ((4,), (4, 3))
+        found = self.bank_ops.top_k(features=rows, bank=rows, k=2)
+        assert isinstance(found, SearchResult)
+        assert found.scores.shape == found.indices.shape == (4, 2)
 
     @given(cases())
     def test_transposed_inputs(self, case: tuple[Problem, str]) -> None:

@@ -307,7 +307,7 @@ def test_the_embeddings_of_a_folder_are_written(run):
         (("index", "photos", "--output", "new"), "A new index needs --model"),
         (("export", "--output", "all.txt"), "the suffix of the file='.txt'; expected one of"),
         (("export", "-o", "all.csv", "-f", "onnx"), "expected a file that ends in .onnx."),
-        (("clusters", "-k", "50"), "num_clusters=50; expected at most the 11 embeddings."),
+        (("clusters", "-k", "50"), "num_clusters=50; expected at most the 11 images."),
         (("recipes", "unknown"), "recipe='unknown'; expected one of"),
         (("train", "photos", "--size", "64"), "--epochs or --size; expected --recipe with them."),
     ],

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from problems import blobs
 from sklearn.cluster import KMeans
 
-from instdisc_core.evaluation import cluster, clustering_scores
+from instdisc_core.evaluation import cluster, cluster_neighbors, clustering_scores
 
 pytestmark = pytest.mark.framework_independent
 
@@ -18,6 +18,50 @@ def test_blobs_are_found():
     features, labels = blobs()
     scores = clustering_scores(cluster(features, 3), labels)
     assert scores == pytest.approx({"accuracy": 1, "nmi": 1, "ari": 1})
+
+
+def on_circles(radii=(1, 2), points=60):
+    """Points of rings around one center, whose means are the same, and the ring of each."""
+    angles = 2 * np.pi * np.arange(points) / points
+    ring = np.stack([np.cos(angles), np.sin(angles)], axis=1)
+    return np.concatenate([r * ring for r in radii]), np.repeat(np.arange(len(radii)), points)
+
+
+def nearest(points, m):
+    distances = np.linalg.norm(points[:, None] - points, axis=2) + 1e9 * np.eye(len(points))
+    return np.argsort(distances, axis=1, kind="stable")[:, :m]
+
+
+def test_neighbors_find_what_means_cannot():
+    points, labels = on_circles()
+    assert clustering_scores(cluster(points, 2), labels)["nmi"] < 0.5
+    found = cluster_neighbors(nearest(points, 4), 2)
+    assert clustering_scores(found, labels)["accuracy"] == 1
+
+
+@pytest.mark.parametrize("n", [1, 2, 5])
+def test_every_number_of_clusters_of_few_images(n):
+    neighbors = (np.arange(n)[:, None] + np.arange(1, min(n, 3))) % n
+    for k in range(1, n + 1):
+        found = cluster_neighbors(neighbors, k)
+        assert found.shape == (n,)
+        assert set(found.tolist()) <= set(range(k))
+
+
+def test_neighbors_are_clustered_alike_in_each_call_and_by_each_seed():
+    points, _ = on_circles((1, 1.3, 1.6), 50)
+    neighbors = nearest(points, 6)
+    first, again = (cluster_neighbors(neighbors, 3, seed=2) for _ in range(2))
+    np.testing.assert_array_equal(first, again)
+
+
+def test_neighbors_that_are_no_images_are_rejected():
+    with pytest.raises(ValueError, match=r"neighbors of shape \(3,\). Expected \(images, "):
+        cluster_neighbors([1, 2, 0], 2)
+    with pytest.raises(ValueError, match="3"):
+        cluster_neighbors([[1], [3], [0]], 2)
+    with pytest.raises(ValueError, match=r"num_clusters=4. Expected at most the 3 images"):
+        cluster_neighbors([[1], [2], [0]], 4)
 
 
 def test_number_seed_and_restarts_reach_k_means(monkeypatch):

@@ -1,0 +1,118 @@
+"""The methods at equal training time, in Markdown and as a plot."""
+
+import json
+from statistics import mean
+
+from experiment_tables import accuracy, rows_of
+from performance_tables import RESULTS, markdown
+
+NAMES = {
+    "untrained": "untrained encoder",
+    "exact": "exact softmax (`small-cifar10`)",
+    "for-images": "the same, as `recipes.for_images` sets it",
+    "two-views": "two views",
+    "modern": "two views, MLP head",
+    "info-nce": "InfoNCE, m = 4096",
+    "nce": "NCE, m = 4096",
+    "proximal": "NCE, m = 512, proximal term",
+    "idfd": "IDFD",
+    "nnclr": "NNCLR",
+    "nnclr-control": "NNCLR without neighbors",
+    "pic": "PIC",
+}
+MEASURES = {
+    "knn": "kNN",
+    "knn_encoder": "kNN, encoder",
+    "knn_whitened": "kNN, whitened",
+    "svm": "SVM",
+    "clustering": "k-means",
+    "nmi": "NMI",
+}
+STYLES = ("-", "--", ":", "-.")
+
+
+def methods():
+    """Accuracies of each method after the same time, with what a step costs."""
+    found = rows_of("methods")
+    if not found:
+        return "Not yet."
+    costs = _costs()
+    first = next(iter(found.values()))[0]
+    pixels = f"{100 * first['pixels']['knn']:.1f}"
+    rows = [("pixels, less their mean", "", "", "", "", pixels, *[""] * (len(MEASURES) - 1))]
+    for row, name in NAMES.items():
+        if row in found:
+            recipe = found[row][0]["recipe"]
+            step = (
+                f"{1000 * costs['seconds'][row]['median']:.0f}",
+                f"{costs['bytes'][row] / 1e6:.1f}",
+                recipe["epochs"],
+            )
+            seeds = ", ".join(str(result["seed"]) for result in found[row])
+            measured = (accuracy(found[row], key) for key in MEASURES)
+            is_trained = row in costs["seconds"]
+            rows.append((name, seeds, *(step if is_trained else ("", "", "")), *measured))
+    header = ("", "seeds", "step, ms", "state, MB", "epochs", *MEASURES.values())
+    return f"{markdown(header, rows)}\n\n{_how(found, costs)}"
+
+
+def _how(found, costs):
+    """How these results were obtained."""
+    first = found["exact"][0]
+    recipe, images, machine = first["recipe"], first["images"], costs["machine"]
+    steps = -(-images["train"] // recipe["batch_size"])
+    minutes = recipe["epochs"] * steps * costs["seconds"]["exact"]["median"] / 60
+    return (
+        f"{images['train']:,} training and {images['test']:,} test images of CIFAR-10 "
+        f"({first['data']}), PyTorch {machine['versions']['torch']} on an {machine['processor']}. "
+        f"Each method trains for the epochs that take {minutes:.1f} minutes on one core, by the "
+        "seconds of a step in this table, which were measured in turn in one run. State: the "
+        "variables of the network, its rows and its optimizer. Values in percent, the mean of the "
+        f"seeds (and each). kNN: k = {recipe['num_neighbors']} training images, embedded again "
+        "without augmentation. SVM, k-means and NMI are of the embedding, clusters of the test "
+        "images."
+    )
+
+
+def plot_methods(path):
+    """Draw the accuracy of each method over the minutes of training as PNG; means of the seeds."""
+    from matplotlib.figure import Figure
+
+    found, costs = rows_of("methods"), _costs()["seconds"]
+    if not found:
+        return
+    figure = Figure((10, 5.5), layout="constrained")
+    axis = figure.subplots()
+    ends = []
+    for place, row in enumerate(name for name in NAMES if name in found and name in costs):
+        results = found[row]
+        recipe, images = results[0]["recipe"], results[0]["images"]["train"]
+        steps = images / recipe["batch_size"] * costs[row]["median"] / 60
+        minutes = [steps * epoch for epoch, _ in results[0]["course"]]
+        points = zip(*(result["course"] for result in results), strict=True)
+        values = [100 * mean(value for _, value in point) for point in points]
+        style = {"color": f"C{place % 10}", "linestyle": STYLES[place // 10]}
+        axis.plot(minutes, values, marker="o", markersize=3, **style)
+        ends.append((values[-1], minutes[-1], NAMES[row].replace("`", ""), style["color"]))
+    pixels = 100 * next(iter(found.values()))[0]["pixels"]["knn"]
+    axis.axhline(pixels, color="0.3", linestyle=":")
+    axis.annotate("pixels", (0, pixels), xytext=(2, 3), textcoords="offset points", color="0.3")
+    last = -float("inf")
+    for value, minute, name, color in sorted(ends):
+        last = max(value, last + 0.75)  # labels do not cover each other
+        axis.annotate(
+            name, (minute, value), xytext=(axis.get_xlim()[1] + 0.1, last), color=color, va="center"
+        )
+    axis.set(
+        title="Accuracy of 200 neighbors over training time, one core",
+        xlabel="minutes of training",
+        ylabel="kNN accuracy of the embedding, %",
+        xlim=(0, None),
+    )
+    axis.spines[["top", "right"]].set_visible(False)
+    figure.savefig(path, dpi=100, facecolor="white")
+
+
+def _costs():
+    """The stored seconds of a step and bytes of each method."""
+    return json.loads((RESULTS / "methods-costs-torch-cpu.json").read_text())
