@@ -1,5 +1,6 @@
 """The backend asked for is the one that runs, and every test has the same start."""
 
+import gc
 import os
 import tempfile
 import warnings
@@ -20,7 +21,11 @@ settings.register_profile(
 )
 settings.register_profile("long", max_examples=500, **_COMMON)  # pytest --hypothesis-profile=long
 settings.register_profile("few", settings.get_profile("ci"), max_examples=10)  # of slow ones
-settings.load_profile("ci")
+settings.register_profile("fewest", settings.get_profile("ci"), max_examples=5)
+if keras.backend.backend() == "torch":
+    settings.load_profile("ci")
+else:  # which compile each shape, and trace each example
+    settings.load_profile("few")
 
 if keras.backend.backend() == "jax":
     import jax
@@ -44,6 +49,9 @@ elif keras.backend.backend() == "torch":
     # products and convolutions is lower, and the order of its sums changes.
     torch.backends.cudnn.allow_tf32 = False
     torch.backends.cudnn.deterministic = True
+
+# The half million objects of a framework stay: looking through them takes a twentieth of the time.
+gc.set_threshold(10_000)
 
 # What changes the order of floating-point operations; tox.ini sets them.
 PROCESSOR_SETTINGS = (

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.on_one_backend  # what it reads, and imports, is the same on each
 ROOT = Path(__file__).parent.parent
 FRAMEWORKS = {"torch", "tensorflow", "jax"}
 EXTRAS = {"sklearn", "matplotlib", "scipy", "hypothesis", "pytest", "PIL", "tqdm", "tensorboardX"}

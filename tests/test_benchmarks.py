@@ -76,12 +76,14 @@ def test_objectives(run):
     assert stored["machine"]["backend"] == keras.backend.backend()
 
 
+@pytest.mark.on_one_backend
 def test_objectives_over_the_number_of_images(run, monkeypatch):
     monkeypatch.setattr(objectives, "SCALING", (50, 100, 200))
     stored = run(objectives, *SMALL, "--scaling", "--largest", 100, "--passes", 2)
     assert list(stored["seconds"]) == ["50", "100"]
 
 
+@pytest.mark.on_one_backend
 def test_peak_memory_of_a_run(run, capsys):
     assert run(objectives, *SMALL, "--memory", "exact softmax") is None
     assert int(capsys.readouterr().out.split()[-1]) >= 0
@@ -93,6 +95,7 @@ def test_peak_memory_of_a_run(run, capsys):
     assert held(1) < 100 * 2**20 < held(300)
 
 
+@pytest.mark.on_one_backend
 @pytest.mark.parametrize(("factor_of_losses", "factor_of_gradient"), [(1, 1.01), (1.01, 1)])
 def test_what_is_wrong_is_not_timed(run, monkeypatch, factor_of_losses, factor_of_gradient):
     def wrong(self, features, *args):
@@ -157,6 +160,7 @@ WRONG_SEARCHES = {
 }
 
 
+@pytest.mark.on_one_backend
 @pytest.mark.parametrize("fault", WRONG_SEARCHES)
 def test_a_wrong_search_is_not_timed(run, monkeypatch, fault):
     def wrong(args, bank, queries):
@@ -172,6 +176,7 @@ def test_a_wrong_search_is_not_timed(run, monkeypatch, fault):
         run(search, "--num-instances", 500, "--queries", 7, "--k", 5, "--rounds", 1)
 
 
+@pytest.mark.on_one_backend
 def test_bank(run, monkeypatch):
     monkeypatch.setattr(bank, "STEPS", 2)
     monkeypatch.setattr(bank, "sampler_seconds", partial(bank.sampler_seconds, 100))
@@ -209,6 +214,7 @@ def test_a_large_bank_is_created_and_used(monkeypatch, tmp_path, capsys):
         assert 0 < found["after"]["anonymous"] <= found["after"]["resident"] <= found["peak"]
 
 
+@pytest.mark.on_one_backend
 def test_step(run, monkeypatch):
     def small(depth, shape, stem, width):
         return keras.Sequential([keras.layers.Flatten(), keras.layers.Dense(8)])
@@ -241,7 +247,7 @@ def test_encoders(run, network):
     assert found["ratio"] == medians[names.KERAS_ENCODER] / medians[fastest]
 
 
-@pytest.mark.usefixtures("uncompiled")
+@pytest.mark.on_one_backend
 def test_end_to_end(run, network):
     stored = run(end_to_end, *network, "--images", 16, "--workers", 0)
     plain = {names.PLAIN} if keras.backend.backend() == "torch" else set()
@@ -255,6 +261,7 @@ def test_end_to_end(run, network):
     assert times == pytest.approx({name: fit[names.BARE] / rate for name, rate in fit.items()})
 
 
+@pytest.mark.on_one_backend
 @pytest.mark.parametrize("fault", ["the loss is not finite", "a row of the bank stays"])
 def test_an_epoch_that_trains_wrongly_is_not_timed(fault):
     class Training:
@@ -268,6 +275,7 @@ def test_an_epoch_that_trains_wrongly_is_not_timed(fault):
         end_to_end.require_trained({names.PLAIN: Training()})
 
 
+@pytest.mark.on_one_backend
 def test_views_in_plain_pytorch_are_views():
     """Of their size, all different, and the same for the same seed."""
     pytest.importorskip("torch", reason="written in PyTorch")
@@ -286,6 +294,7 @@ def test_views_in_plain_pytorch_are_views():
     assert np.abs(unchanged - np.asarray(image)).mean() < 2, "but for rounding in HSV"
 
 
+@pytest.mark.on_one_backend
 def test_runs_alternate_and_what_is_not_written_is_seen():
     order = []
     harness.alternate({"a": lambda: order.append("a"), "b": lambda: order.append("b")}, 2, 1)
@@ -306,9 +315,8 @@ def smooth_photos(folder, count=24):
     return folder
 
 
+@pytest.mark.on_one_backend
 def test_altered_copies_are_planted_and_found(run, tmp_path):
-    if keras.backend.backend() != "torch":
-        pytest.skip("XLA compiles the encoder for a minute")
     one, other = (smooth_photos(tmp_path / name) for name in ("one", "other"))
     arguments = ("--photos", 20, "--each", 2, "--epochs", 1, "--work", tmp_path / "work")
     stored = run(near_duplicates, "--choose", one, "--report", f"other={other}", *arguments)
@@ -323,6 +331,7 @@ def test_altered_copies_are_planted_and_found(run, tmp_path):
         assert alike["compressed"] == 1 > alike["mirrored"]
 
 
+@pytest.mark.on_one_backend
 def test_pairs_are_scored_by_what_was_planted():
     planted = {(0, 5): "cropped", (1, 6): "cropped", (2, 7): "mirrored"}
     pairs, distances = [(0, 5), (2, 7), (1, 6), (3, 4)], np.array([0.1, 0.4, 0.2, 0.2])
@@ -351,18 +360,16 @@ def hour(tmp_path, monkeypatch):
     return run
 
 
+@pytest.mark.on_one_backend  # XLA compiles encoders for minutes
 @pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor")
 def test_an_hour_on_a_gpu_is_rehearsed(hour, monkeypatch, capsys):
-    if keras.backend.backend() != "torch":  # XLA compiles encoders for minutes
-        some = ("correctness", "search")
-        found = hour("--rehearse", "--parts", *some)
-        assert found["parts"] == dict.fromkeys(some, gpu.DONE)
-        return
     import torch
+    import torch._dynamo
 
-    # Followed as on a GPU, but no C++ is compiled.
+    # Followed as on a GPU, but no C++ is compiled, and no function more than twice.
     monkeypatch.setattr(torch, "compile", partial(torch.compile, backend="eager"))
-    found = hour("--rehearse")
+    with torch._dynamo.config.patch(recompile_limit=2):
+        found = hour("--rehearse")
     assert found["parts"] == dict.fromkeys(gpu.PARTS, gpu.DONE)
     assert found["machine"]["device"] == frameworks.device()
     assert "all parts are done" in capsys.readouterr().out
@@ -370,6 +377,7 @@ def test_an_hour_on_a_gpu_is_rehearsed(hour, monkeypatch, capsys):
     assert rows == {f"{row}-seed0" for row in gpu.table1.ROWS}
 
 
+@pytest.mark.on_one_backend
 def test_an_hour_continues_with_what_is_missing(hour, monkeypatch, tmp_path):
     ends, started = {"search": gpu.FAILED, "step": gpu.STOPPED}, []
 
@@ -411,6 +419,7 @@ def test_a_training_stops_in_time_and_continues(tmp_path, monkeypatch):
     assert len(log.splitlines()) == 3, "a header and two epochs"
 
 
+@pytest.mark.on_one_backend
 def test_an_archive_of_images_is_unpacked_once(tmp_path):
     gpu.write_toy_images(tmp_path / "toy")
     archive = tmp_path / "toy.tar.xz"
@@ -423,12 +432,13 @@ def test_an_archive_of_images_is_unpacked_once(tmp_path):
     assert gpu.folder_of(str(archive), tmp_path / "work") == folder
 
 
+@pytest.mark.on_one_backend
 def test_agreement_counts_pairs_whose_accuracies_are_apart():
     values = {"a": (0.5, 0.1), "b": (0.6, 0.3), "c": (0.61, 0.2), "d": (0.9, 0.05)}
     assert agreement.agreement(values) == (2, 5), "b and c are not ranked; d is, wrongly"
 
 
-@pytest.mark.skipif(keras.backend.backend() != "torch", reason="slow to compile elsewhere")
+@pytest.mark.on_one_backend
 def test_the_verdict_and_files_of_weights_are_measured(tmp_path, monkeypatch):
     monkeypatch.setattr(harness, "RESULTS", tmp_path / "results")
     monkeypatch.setattr(verdict, "STAGES", (0, 1))

@@ -36,7 +36,8 @@ from instdisc_core import (
 from instdisc_core.testing.strategies import unit_rows
 
 # Packages without code for a framework: they join what the others have. Their examples show how
-# they are called, and other tests run them on each framework.
+# they are called, and other tests run them on each framework. Of other files the first example runs
+# on each.
 JOINING = (
     "callbacks",
     "checkpoints",
@@ -72,13 +73,13 @@ def examples():
             framework = re.match(r"instdisc_(torch|tensorflow|jax)", path.parent.name)
             if framework and framework[1] != keras.backend.backend():
                 continue
+            place = path.relative_to(ROOT).with_suffix("")
+            marks = [pytest.mark.on_one_backend] if place.parts[1] in JOINING else []
             for name, docstring in docstrings(path):
                 for block, line in EXAMPLE.findall(docstring):
-                    place = path.relative_to(ROOT).with_suffix("")
-                    marks = [pytest.mark.on_one_backend] if place.parts[1] in JOINING else []
-                    yield pytest.param(
-                        textwrap.dedent(block or line), id=f"{place}:{name}", marks=marks
-                    )
+                    code = textwrap.dedent(block or line)
+                    yield pytest.param(code, id=f"{place}:{name}", marks=marks)
+                    marks = [] if framework else [pytest.mark.on_one_backend]
 
 
 @pytest.fixture(scope="module")

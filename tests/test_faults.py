@@ -66,6 +66,7 @@ def test_a_process_that_is_killed_ends_as_one_that_is_not(tmp_path, monkeypatch)
         assert kills.differences(finished(folder), expected) == []
 
 
+@pytest.mark.framework_independent
 def test_a_difference_is_seen(tmp_path):
     one = {"variables": {"a": "1", "b": "2"}, "contents": {"log.csv": b"1"}, "newest": ("x", 1)}
     one |= {"unfinished": []}
@@ -88,6 +89,7 @@ class Runs:
 
 
 @pytest.mark.parametrize(("variables", "differences"), [({"a": 1}, []), ({"a": 2}, ["a"])])
+@pytest.mark.framework_independent
 def test_a_chain_meets_every_fault_and_compares_every_run(
     tmp_path, monkeypatch, variables, differences
 ):
@@ -102,12 +104,14 @@ def test_a_chain_meets_every_fault_and_compares_every_run(
     assert [kill["differences"] for kill in found] == [differences] * 3
 
 
+@pytest.mark.framework_independent
 def test_a_fault_that_never_comes_is_an_error(tmp_path, monkeypatch):
     monkeypatch.setattr(kills, "run", lambda *args: kills.Ended(1, None, "ImportError: x"))
     with pytest.raises(RuntimeError, match=r"kill:z:1:0 was never met: exit status 1: .*ImportErr"):
         kills.chain("small", tmp_path, [("z", Fault("kill", "z"))], {})
 
 
+@pytest.mark.framework_independent
 def test_a_fault_is_text_and_back():
     plan = [*kills.SMALL.values(), *kills.RECIPE.values(), kills.FULL_SMALL, kills.FULL_RECIPE]
     for text in (text for part in plan for text in part):
@@ -116,6 +120,7 @@ def test_a_fault_is_text_and_back():
         Fault.parse("bang:step:1:0")
 
 
+@pytest.mark.on_one_backend
 def test_a_training_that_is_stopped_in_an_epoch_continues_there(tmp_path):
     """As ``TerminateOnNaN`` stops it: the epoch is not complete, and no checkpoint says so."""
 
@@ -142,6 +147,7 @@ def test_a_training_that_is_stopped_in_an_epoch_continues_there(tmp_path):
 
 
 @pytest.mark.parametrize("kind", MUTATIONS)
+@pytest.mark.framework_independent
 def test_a_mutation_changes_a_file_and_is_the_same_again(kind):
     data = bytes(range(256)) * 9
     seeds = [seed for seed in map(str, range(200)) if mutated(data, seed)[0] == kind]
@@ -155,9 +161,9 @@ def test_a_mutation_changes_a_file_and_is_the_same_again(kind):
 @pytest.mark.parametrize(
     ("key", "count"),
     [
-        ("weights", 8),
-        ("keras", 8),
-        ("keras weights", 4),
+        pytest.param("weights", 8, marks=pytest.mark.on_one_backend),
+        ("keras", 4),
+        pytest.param("keras weights", 4, marks=pytest.mark.on_one_backend),
         ("checkpoints", 8),
         pytest.param("manifest", 8, marks=pytest.mark.framework_independent),
         pytest.param("manifest array", 8, marks=pytest.mark.framework_independent),
@@ -208,11 +214,13 @@ def fail(error):
         (lambda folder: np.ones(2**30), "crash"),
     ],
 )
+@pytest.mark.framework_independent
 def test_every_verdict_can_be_reached(tmp_path, load, kind):
     (tmp_path / "x").write_bytes(b"13")
     assert judge(Fake(load), tmp_path, "x").kind == kind
 
 
+@pytest.mark.framework_independent
 def test_what_runs_while_a_file_is_read_is_seen(tmp_path):
     ran = judge(Fake(lambda folder: os.system("true")), tmp_path, "x").executions
     assert any(event.startswith("os.system") for event in ran)
@@ -235,6 +243,7 @@ for job in sys.argv[1:]:
 """
 
 
+@pytest.mark.framework_independent
 def test_a_file_that_ends_or_hangs_its_reader_is_a_crash():
     command = (sys.executable, "-c", READER)
     found = files.verdicts(["a", "segfault", "b", "hang", "c"], command, longest=3)
@@ -250,6 +259,7 @@ def test_a_file_that_ends_or_hangs_its_reader_is_a_crash():
         files.verdicts(["bug"], command)
 
 
+@pytest.mark.framework_independent
 def test_there_are_enough_files():
     assert len(files.jobs()) >= 2000
     assert {job.partition(":")[0] for job in files.jobs(0.01)} >= {
@@ -293,6 +303,7 @@ def test_a_keras_file_with_a_damaged_weight_is_rejected(tmp_path, monkeypatch, c
 # -- cost and documents
 
 
+@pytest.mark.on_one_backend
 def test_the_cost_of_a_checkpoint_is_a_share_of_a_hundred_steps(tmp_path, monkeypatch):
     class Tiny:
         image_size, batch_size = 8, 4
@@ -308,6 +319,7 @@ def test_the_cost_of_a_checkpoint_is_a_share_of_a_hundred_steps(tmp_path, monkey
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.framework_independent
 def test_every_test_that_a_promise_names_exists():
     page = (ROOT / "docs" / "reliability.md").read_text()
     named = re.findall(r"`(test_\w+\.py)::(\w+)`", page)

@@ -35,7 +35,9 @@ def test_weights_without_a_digest_and_with_another_change_nothing(tmp_path):
         np.testing.assert_array_equal(numpy(variable), value)
 
 
-@pytest.mark.parametrize("skip_mismatch", [False, True])
+@pytest.mark.parametrize(
+    "skip_mismatch", [False, pytest.param(True, marks=pytest.mark.on_one_backend)]
+)
 def test_rows_of_others_bring_their_manifest_or_none(tmp_path, skip_mismatch):
     """A bank never ends with rows of one data set and the manifest of another."""
     known, bare = build(), build()
@@ -47,6 +49,7 @@ def test_rows_of_others_bring_their_manifest_or_none(tmp_path, skip_mismatch):
     assert known.manifest is None
 
 
+@pytest.mark.on_one_backend
 def test_weights_of_a_bank_of_another_size_leave_everything(tmp_path):
     model, larger = build(), build(n=N + 1)
     as_source(model)
@@ -85,8 +88,16 @@ def test_weights_that_fail_after_the_rows_leave_the_manifest(tmp_path):
     ("spoil", "match"),
     [
         (lambda bank: bank.rows.assign(2 * bank.rows), "10 of 10 rows of memory_bank are not of"),
-        (lambda bank: bank.rows.assign(np.full((N, 4), np.nan)), "10 of 10 rows of memory_bank"),
-        (lambda bank: setattr(bank, "manifest", bank.manifest.subset([0, 1])), "manifest of 2"),
+        pytest.param(
+            lambda bank: bank.rows.assign(np.full((N, 4), np.nan)),
+            "10 of 10 rows of memory_bank",
+            marks=pytest.mark.on_one_backend,
+        ),
+        pytest.param(
+            lambda bank: setattr(bank, "manifest", bank.manifest.subset([0, 1])),
+            "manifest of 2",
+            marks=pytest.mark.on_one_backend,
+        ),
     ],
 )
 def test_rows_that_no_bank_has_are_rejected(tmp_path, spoil, match):
@@ -106,6 +117,7 @@ def test_rows_that_no_bank_has_are_rejected(tmp_path, spoil, match):
         keras.saving.load_model(tmp_path / "m.keras")
 
 
+@pytest.mark.on_one_backend
 @pytest.mark.parametrize("name", ["model.keras", "model.weights.h5"])
 def test_a_file_that_cannot_be_written_leaves_the_old_one(tmp_path, monkeypatch, name):
     model = build()

@@ -207,6 +207,7 @@ def test_a_saved_model_continues_as_the_one_that_was_saved(tmp_path):
         again.evaluate(ImageArray(PIXELS[:5]).batches(B), verbose=0)
 
 
+@pytest.mark.on_one_backend
 def test_a_run_that_was_stopped_ends_as_one_that_was_not(tmp_path):
     def train(folder, stop=0, **kwargs):
         model = with_everything()
@@ -225,6 +226,7 @@ def test_a_run_that_was_stopped_ends_as_one_that_was_not(tmp_path):
     assert_equal(train("stopped"), whole)
 
 
+@pytest.mark.on_one_backend
 def test_it_learns_to_tell_images_apart_and_is_evaluated():
     labels = np.arange(N) % 2
     source = ImageArray(PIXELS, labels)

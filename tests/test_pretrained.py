@@ -69,6 +69,7 @@ def test_nothing_is_loaded_where_no_file_is_named():
     assert np.all(encoder.layers[-4].get_weights()[1] == 0), "the bias of a new layer"
 
 
+@pytest.mark.on_one_backend
 def test_a_file_is_named_with_what_is_wrong_and_what_to_do(tmp_path):
     with pytest.raises(
         ValueError, match=r"no/such\.h5', which is no file\. Expected.*Nothing is d"
@@ -178,6 +179,7 @@ def moved(model, start, part):
     )
 
 
+@pytest.mark.on_one_backend
 def test_a_recipe_starts_from_the_file_and_continues_without_it(file, tmp_path, capsys):
     recipe = small(weights=str(file))
     start = recipe.build(12, seed=0)
@@ -200,6 +202,7 @@ def test_a_recipe_starts_from_the_file_and_continues_without_it(file, tmp_path, 
         recipe.train(SOURCE, tmp_path / "new", seed=0, verbose=0)
 
 
+@pytest.mark.usefixtures("uncompiled")
 def test_the_encoder_has_its_own_learning_rate(file, tmp_path):
     steady = {"optimizer": "sgd", "optimizer_momentum": 0.0, "learning_rate": 0.01}
     models = {}
@@ -223,6 +226,7 @@ def test_the_encoder_has_its_own_learning_rate(file, tmp_path):
     again.fit(SOURCE.batches(6, 0), verbose=0)
 
 
+@pytest.mark.on_one_backend
 def test_two_learning_rates_continue_where_they_stopped(file, tmp_path):
     recipe = small(weights=str(file), encoder_rate=0.2)
     whole = recipe.train(SOURCE, seed=0, verbose=0)
@@ -267,7 +271,7 @@ def test_weights_of_one_name_in_encoder_and_head_are_named():
 # -- the networks themselves: built on one framework
 
 
-@pytest.mark.skipif(keras.backend.backend() != "torch", reason="slow to compile elsewhere")
+@pytest.mark.on_one_backend
 def test_a_network_of_keras_applications(tmp_path):
     """MobileNet, its file, and the model that is trained from it."""
     settings = {"alpha": 0.25}
@@ -289,7 +293,7 @@ def test_a_network_of_keras_applications(tmp_path):
     np.testing.assert_array_equal(again.predict(images), model.predict(images))
 
 
-@pytest.mark.skipif(keras.backend.backend() != "torch", reason="slow to compile elsewhere")
+@pytest.mark.on_one_backend
 def test_published_efficient_nets_are_scaled_as_keras_does(tmp_path):
     """Their files have ImageNet's deviation as the variance; ours, and others, stay as they are."""
     network = keras.applications.EfficientNetB0(include_top=False, weights=None, pooling="avg")
@@ -308,7 +312,7 @@ def test_published_efficient_nets_are_scaled_as_keras_does(tmp_path):
         np.testing.assert_array_equal(ours, theirs)
 
 
-@pytest.mark.skipif(keras.backend.backend() != "torch", reason="the same on each")
+@pytest.mark.on_one_backend
 def test_every_network_of_keras_applications_has_its_preprocessing():
     names = [name for name, thing in vars(keras.applications).items() if callable(thing)]
     names.remove("Toy")

@@ -10,7 +10,6 @@ import importlib
 import re
 from pathlib import Path
 
-import keras
 import numpy as np
 import pytest
 from reader import ONE_EPOCH, PHOTOS, Reader
@@ -20,9 +19,7 @@ README = (ROOT / "README.md").read_text()
 METHODS = (ROOT / "docs" / "methods.md").read_text()
 
 # The pages say the same to every backend, and other tests train, save and load on each.
-whole_page = pytest.mark.skipif(
-    keras.backend.backend() != "torch", reason="one backend runs the whole pages"
-)
+whole_page = pytest.mark.on_one_backend
 
 
 def scripts(page):
@@ -43,6 +40,7 @@ def readme(tmp_path_factory):
     return Reader(tmp_path_factory.mktemp("readme"), scripts(README))
 
 
+@whole_page
 def test_the_readme_s_model_is_trained_and_searched_in_another_process(readme):
     printed = readme.run("train.py", ("minutes=10", "minutes=0.01"))
     assert f"recipe for {PHOTOS} images" in printed

@@ -146,6 +146,7 @@ def test_a_pic_recipe_trains_a_pic_model():
         recipe.train(images(11), verbose=0)
 
 
+@pytest.mark.on_one_backend
 def test_the_weight_decay_of_adamw_is_not_an_l2_term_of_class_weights():
     changes = {**TINY, "stem": "patch", "depth": 10, "projector": (6,), "weight_decay": 0.1}
     for optimizer, of_rows in (("adamw", 0.0), ("sgd", 0.1)):
@@ -154,6 +155,7 @@ def test_the_weight_decay_of_adamw_is_not_an_l2_term_of_class_weights():
     assert build_optimizer(recipes.get("pic-cifar10", optimizer="adamw"), 3).weight_decay > 0
 
 
+@pytest.mark.on_one_backend
 def test_a_recipe_may_have_a_projector_of_several_layers():
     model = recipes.get("small-cifar10", **TINY, projector=(6,)).build(16, seed=0)
     assert isinstance(model, InstanceDiscrimination)
@@ -161,6 +163,7 @@ def test_a_recipe_may_have_a_projector_of_several_layers():
     assert type(model.projector.layers[-1]).__name__ == "Dense", "no batch normalization at the end"
 
 
+@pytest.mark.on_one_backend
 def test_the_steps_of_an_epoch_are_those_that_are_trained():
     """The learning rate falls to 0 in the last step, with and without the images that are left."""
     for drop, steps in ((False, 3), (True, 2)):
@@ -235,6 +238,7 @@ def rates(recipe, steps_per_epoch, epochs):
     return np.array([[float(rate(step)) for step in pair] for pair in steps])
 
 
+@pytest.mark.on_one_backend
 @pytest.mark.parametrize("name", ["paper-cifar10", "lemniscate-cifar10", "paper-imagenet"])
 def test_the_learning_rate_of_each_epoch_is_the_paper_s(name):
     """Wu et al., section 4: 0.03, and a tenth of it at epochs 120 and 160, of 200."""
@@ -250,7 +254,9 @@ def test_milestones_may_be_in_any_order_and_at_one_epoch():
     np.testing.assert_allclose(rates(recipe, 2, range(5))[:, 0], expected, rtol=1e-6)
 
 
-@pytest.mark.parametrize("name", ["modern-cifar10", "small-cifar10"])
+@pytest.mark.parametrize(
+    "name", ["modern-cifar10", pytest.param("small-cifar10", marks=pytest.mark.on_one_backend)]
+)
 def test_a_warm_up_and_then_a_cosine_to_0(name):
     recipe, steps = recipes.get(name), 5
     rate = build_learning_rate(recipe, steps)
@@ -289,7 +295,7 @@ def test_weight_decay_is_as_strong_as_pytorch_s():
 # -- a run
 
 
-@pytest.mark.usefixtures("uncompiled")
+@pytest.mark.on_one_backend
 def test_a_run_is_written_down_and_continues_where_it_stopped(tmp_path, capsys):
     recipe = recipes.get("small-cifar10", **TINY)
     source = images()
@@ -322,6 +328,7 @@ def test_a_run_is_written_down_and_continues_where_it_stopped(tmp_path, capsys):
 
 @pytest.mark.usefixtures("uncompiled")
 @pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
+@pytest.mark.on_one_backend
 def test_without_pillow_the_verdict_alone_is_left_out(tmp_path, monkeypatch):
     for name in [n for n in sys.modules if n.partition(".")[0] == "PIL"]:
         monkeypatch.delitem(sys.modules, name)
@@ -333,6 +340,7 @@ def test_without_pillow_the_verdict_alone_is_left_out(tmp_path, monkeypatch):
     assert not list(tmp_path.glob("verdict*"))
 
 
+@pytest.mark.on_one_backend
 @pytest.mark.parametrize("text", ["", "[]", '{"recipe": ', "[" * 9_000, "7"])
 def test_a_damaged_record_of_the_run_is_named(tmp_path, text):
     (tmp_path / "recipe.json").write_text(text)
@@ -341,6 +349,7 @@ def test_a_damaged_record_of_the_run_is_named(tmp_path, text):
     assert (tmp_path / "recipe.json").read_text() == text
 
 
+@pytest.mark.on_one_backend
 def test_one_process_at_a_time(tmp_path):
     with FolderLock(tmp_path), pytest.raises(ValueError, match=r"which process .* is using"):
         recipes.get("small-cifar10", **TINY).train(images(), tmp_path, verbose=0)
@@ -348,6 +357,7 @@ def test_one_process_at_a_time(tmp_path):
 
 
 @pytest.mark.usefixtures("uncompiled")
+@pytest.mark.on_one_backend
 def test_the_settings_of_a_run_reach_its_parts(monkeypatch):
     """The batches get ``on_device``, and the augmentation draws by the seed."""
     recipe, source, given = recipes.get("small-cifar10", **TINY), images(), {}
@@ -378,6 +388,7 @@ def test_with_fewer_epochs_warm_up_and_milestones_are_earlier():
     assert recipes.get("small-cifar10", epochs=5, warmup_epochs=2).warmup_epochs == 2
 
 
+@pytest.mark.on_one_backend
 def test_the_global_dtype_policy_stays():
     before = keras.config.dtype_policy().name
     model = recipes.get("small-cifar10", width=4).build(16)

@@ -65,6 +65,7 @@ def test_it_says_what_it_chose_and_why(capsys):
     assert not capsys.readouterr().out
 
 
+@pytest.mark.on_one_backend
 def test_the_number_format_is_the_one_that_is_faster_here():
     def speed(seconds_of_float32):
         seconds = {"float32": seconds_of_float32, "mixed_bfloat16": 0.1}
@@ -94,6 +95,7 @@ def test_a_folder_is_counted_and_measured_without_reading_it_whole(tmp_path):
     assert "10 images of about 30 pixels" in recipe.source
 
 
+@pytest.mark.on_one_backend
 @pytest.mark.parametrize("count", [5, 64, 65, 127, 128])
 def test_no_more_than_some_files_are_read(tmp_path, monkeypatch, count):
     def counted(path, max_bytes):
@@ -106,12 +108,14 @@ def test_no_more_than_some_files_are_read(tmp_path, monkeypatch, count):
     assert min(count, native_size.LOOKED_AT // 2) <= len(read) <= native_size.LOOKED_AT
 
 
+@pytest.mark.on_one_backend
 @pytest.mark.parametrize(("side", "crop"), [(8, 8), (32, 32), (48, 48), (64, 48), (96, 72)])
 def test_a_source_keeps_its_size(side, crop):
     recipe = recipes.for_images(of_noise(300, side), speed=constant(FAST))
     assert (recipe.image_size, recipe.crop_size) == (side, crop)
 
 
+@pytest.mark.on_one_backend
 @pytest.mark.parametrize(
     ("side", "step", "sizes"),
     [(100, 0.02, (64, 48)), (100, 0.2, (32, 32)), (48, 0.02, (32, 32)), (8, 0.02, (32, 32))],
@@ -132,6 +136,7 @@ def test_the_speed_is_that_of_the_recipe_that_is_returned(tmp_path):
     assert recipe.epochs == int(54 / (0.1 + choosing.EPOCH_END))
 
 
+@pytest.mark.on_one_backend
 def test_a_run_continues_with_the_recipe_that_it_began_with(tmp_path, capsys):
     """The second measurement finds another speed, and does not matter."""
     source = of_noise(12)
@@ -151,6 +156,7 @@ def test_a_run_continues_with_the_recipe_that_it_began_with(tmp_path, capsys):
     assert len((tmp_path / "run" / "log.csv").read_text().splitlines()) == 3
 
 
+@pytest.mark.usefixtures("uncompiled")
 def test_a_step_is_measured_and_nothing_global_changes():
     recipe = recipes.get("small-cifar10", width=16, batch_size=8, dtype_policy="float32")
     policy, state = keras.config.dtype_policy(), np.random.get_state()[1].copy()

@@ -54,9 +54,9 @@ def assert_ends_equal(folder, expected, expected_folder, train, stop, save_freq,
 @pytest.mark.parametrize(
     ("train", "save_freq", "stop"),
     [
-        (as_source, 1, 2),
+        pytest.param(as_source, 1, 2, marks=pytest.mark.on_one_backend),
         (as_source, 2, 4),
-        (as_source, "epoch", 5),
+        pytest.param(as_source, "epoch", 5, marks=pytest.mark.on_one_backend),
         (as_arrays, 1, 4),
         pytest.param(as_arrays, "epoch", 5, marks=pytest.mark.on_one_backend),
     ],
@@ -76,12 +76,14 @@ def read(folder):
     return log.read_text().splitlines()[1:] if log.exists() else []
 
 
+@pytest.mark.on_one_backend
 def test_a_run_that_is_complete_runs_no_further(tmp_path, whole):
     run(as_source, tmp_path)
     again = run(as_source, tmp_path, stop=1)
     assert_equal(again, whole[as_source][0])
 
 
+@pytest.mark.on_one_backend
 def test_a_later_fit_of_the_model_starts_at_the_first_epoch(tmp_path):
     model = run(as_source, tmp_path)
     assert model.fit(batches(), verbose=0).epoch == [0]
@@ -91,6 +93,7 @@ def newest(folder):
     return max((folder / "saved").glob("epoch*"))
 
 
+@pytest.mark.on_one_backend
 def test_from_the_one_before_a_run_ends_equal(stopped, whole):
     flip(newest(stopped) / "model.weights.h5")
     with pytest.warns(UserWarning, match="Damaged checkpoints"):
@@ -106,7 +109,11 @@ def test_where_all_are_damaged_nothing_starts_from_the_beginning(stopped):
 
 
 @pytest.mark.parametrize(
-    "where", ["flush", "rename", pytest.param("rmtree", marks=pytest.mark.on_one_backend)]
+    "where",
+    [
+        "flush",
+        *(pytest.param(step, marks=pytest.mark.on_one_backend) for step in ("rename", "rmtree")),
+    ],
 )
 @pytest.mark.parametrize(
     "error",
@@ -162,6 +169,7 @@ def test_a_stopped_epoch_continues_with_its_metrics_and_what_callbacks_know(tmp_
     assert (folder / "log.csv").read_bytes() == (whole / "log.csv").read_bytes()
 
 
+@pytest.mark.on_one_backend
 def test_what_stops_the_rest_of_an_epoch_stops_the_training(tmp_path):
     with pytest.raises(KeyboardInterrupt):
         as_source(build_plain(), callbacks=[Checkpoints(tmp_path, 1), Stop(STEPS + 2)])
@@ -170,6 +178,7 @@ def test_what_stops_the_rest_of_an_epoch_stops_the_training(tmp_path):
     assert int(numpy(model.optimizer.iterations)) == STEPS + 2
 
 
+@pytest.mark.on_one_backend
 def test_a_stream_that_is_stopped_in_an_epoch_counts_whole_epochs_only(tmp_path):
     def stream():
         while True:
@@ -183,6 +192,7 @@ def test_a_stream_that_is_stopped_in_an_epoch_counts_whole_epochs_only(tmp_path)
     assert names(tmp_path) == ["epoch-00001-step-0000000"]
 
 
+@pytest.mark.on_one_backend
 def test_a_position_beyond_the_last_epoch_trains_nothing(tmp_path):
     with pytest.raises(KeyboardInterrupt):
         as_source(build_plain(), callbacks=[Checkpoints(tmp_path, 1), Stop(STEPS + 2)])
@@ -192,6 +202,7 @@ def test_a_position_beyond_the_last_epoch_trains_nothing(tmp_path):
     assert int(numpy(model.optimizer.iterations)) == STEPS + 1
 
 
+@pytest.mark.on_one_backend
 def test_data_in_an_order_of_their_own_continue_after_whole_epochs(tmp_path):
     def stream():
         for _ in range(EPOCHS):
@@ -236,6 +247,7 @@ def test_only_an_instance_discrimination_model_has_checkpoints(tmp_path):
         model.fit(np.ones((2, 2)), np.ones(2), verbose=0, callbacks=[Checkpoints(tmp_path)])
 
 
+@pytest.mark.on_one_backend
 def test_an_old_checkpoint_is_there_until_the_new_one_is(tmp_path, monkeypatch):
     """Whenever the process ends, some checkpoint is whole: even with one that is kept."""
     rename, seen = checkpoint_folder.os.rename, []

@@ -15,6 +15,7 @@ from instdisc_core.checkpoints.folder import CheckpointFolder
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
 
 
+@pytest.mark.on_one_backend
 def test_the_last_ones_stay(tmp_path):
     interrupted(as_arrays, tmp_path, stop=6)
     names = sorted(p.name for p in (tmp_path / "saved").glob("epoch*"))
@@ -25,6 +26,7 @@ def claim_epoch_99(path):
     path.write_text(json.dumps({**json.loads(path.read_text()), "epoch": 99}))
 
 
+@pytest.mark.on_one_backend
 @pytest.mark.parametrize(
     ("file", "damage"),
     [
@@ -56,6 +58,7 @@ def test_parts_of_two_checkpoints_are_not_one(stopped):
         CheckpointFolder(stopped / "saved", 3).newest()
 
 
+@pytest.mark.on_one_backend
 def test_damaged_checkpoints_of_later_steps_never_push_out_a_whole_one(tmp_path):
     for keep in (3, 1):
         folder = tmp_path / str(keep)

@@ -35,6 +35,7 @@ def test_another_run_s_checkpoint_is_rejected_and_the_model_stays(stopped, chang
         pass  # it was given back
 
 
+@pytest.mark.on_one_backend
 def test_a_model_of_another_shape_is_rejected(tmp_path):
     as_source(build_plain(), callbacks=[Checkpoints(tmp_path)])
     wider = build_plain()
@@ -43,6 +44,7 @@ def test_a_model_of_another_shape_is_rejected(tmp_path):
         as_source(wider, callbacks=[Checkpoints(tmp_path)])
 
 
+@pytest.mark.on_one_backend
 def test_steps_that_the_optimizer_did_not_make_are_seen(tmp_path, monkeypatch):
     """A checkpoint that is whole, but whose weights are those of another step."""
     model = build()

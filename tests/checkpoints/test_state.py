@@ -28,6 +28,7 @@ from instdisc_core.checkpoints import Checkpoints
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
 
 
+@pytest.mark.on_one_backend
 def test_states_stay_with_their_callbacks_when_others_are_added(tmp_path):
     with pytest.raises(KeyboardInterrupt):
         as_source(build_plain(), callbacks=[Count(), Checkpoints(tmp_path, 1), Stop(5)])
@@ -37,6 +38,7 @@ def test_states_stay_with_their_callbacks_when_others_are_added(tmp_path):
     assert count.steps == EPOCHS * STEPS
 
 
+@pytest.mark.on_one_backend
 def test_states_that_nobody_takes_are_named(tmp_path):
     with pytest.raises(KeyboardInterrupt):
         as_source(build_plain(), callbacks=[Count(), Checkpoints(tmp_path, 1), Stop(5)])
@@ -44,6 +46,7 @@ def test_states_that_nobody_takes_are_named(tmp_path):
         as_source(build_plain(), callbacks=[Checkpoints(tmp_path, 1)])
 
 
+@pytest.mark.on_one_backend
 def test_a_state_that_only_a_pickle_holds_is_rejected_when_it_is_saved(tmp_path):
     class Careless(Count):
         def get_state(self):
@@ -54,6 +57,7 @@ def test_a_state_that_only_a_pickle_holds_is_rejected_when_it_is_saved(tmp_path)
     assert not names(tmp_path)
 
 
+@pytest.mark.on_one_backend
 def test_the_last_logs_reach_the_end_of_a_training_that_was_resumed_in_its_last_epoch(tmp_path):
     with pytest.raises(KeyboardInterrupt):
         as_source(build_plain(), callbacks=[Checkpoints(tmp_path, 1), Stop(EPOCHS * STEPS - 1)])

@@ -69,6 +69,7 @@ def test_one_call_adds_a_row_for_each_measure_and_writes_every_file(model, tmp_p
 
 
 @pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
+@pytest.mark.on_one_backend
 def test_images_on_both_sides_are_counted_and_named(model, monkeypatch):
     monkeypatch.setattr(evaluate_model, "embeddings", lambda _, source: blobs(len(source))[0])
     settings = {"measures": ["clustering"], "num_clusters": 2}
@@ -80,12 +81,14 @@ def test_images_on_both_sides_are_counted_and_named(model, monkeypatch):
     assert report.about["test_images_in_train"] == 0
 
 
+@pytest.mark.on_one_backend
 def test_on_other_images_the_bank_is_not_measured(model):
     report = evaluate(model, colors(seed=2), colors(seed=1), measures=["knn"])
     assert not report.about["trained_on_train"]
     assert "bank rows" not in {row["features"] for row in report.rows}
 
 
+@pytest.mark.on_one_backend
 def test_classes_are_compared_by_name(model):
     """The test folder lacks a class, so it numbers those after it otherwise."""
     images = np.zeros((24, 16, 16, 3), "uint8")
@@ -101,6 +104,7 @@ def test_classes_are_compared_by_name(model):
     assert {row["settings"]["k"] for row in report.rows} == {1, 2}
 
 
+@pytest.mark.on_one_backend
 def test_pixels_of_the_test_are_centered_by_the_training_mean(model):
     """Dark test images: by their own mean they would look like anything."""
     values = np.repeat(np.uint8([60, 200]), 12)
@@ -135,6 +139,7 @@ def test_each_row_is_of_the_features_that_it_names():
     assert len(evaluate(model, train, test, measures=["knn"]).rows) == 2 * (len(COMPARED) - 1)
 
 
+@pytest.mark.on_one_backend
 def test_k_temperature_and_number_of_clusters_reach_the_measures(model, monkeypatch):
     votes, backends = [], []
 
@@ -155,6 +160,7 @@ def test_k_temperature_and_number_of_clusters_reach_the_measures(model, monkeypa
         assert row["settings"] == {"images": images}
 
 
+@pytest.mark.on_one_backend
 def test_few_images_have_few_neighbors(model, tmp_path):
     """Four images have three neighbors each, also when they come as a second object."""
     for test in (colors(4), colors(8).subset([1, 3])):
@@ -163,6 +169,7 @@ def test_few_images_have_few_neighbors(model, tmp_path):
         assert [len(neighbors) for _, neighbors, _ in rows] == [3] * len(test)
 
 
+@pytest.mark.on_one_backend
 def test_without_labels_there_are_the_verdict_and_pictures(model, tmp_path):
     train, test = (ImageArray(colors(4, seed=s).images()) for s in (0, 1))
     report = evaluate(model, train, test, tmp_path, measures=["knn", "retrieval"])
@@ -172,6 +179,7 @@ def test_without_labels_there_are_the_verdict_and_pictures(model, tmp_path):
     assert {row["measure"] for row in report.rows} == {"altered copy", "warped copy", "verdict"}
 
 
+@pytest.mark.on_one_backend
 def test_unknown_measures_and_labels_that_do_not_match_are_rejected(model):
     bare = ImageArray(colors().images())
     with pytest.raises(ValueError, match=r"measures \['magic'\]"):

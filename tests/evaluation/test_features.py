@@ -67,6 +67,7 @@ def test_the_encoder_sees_preprocessed_images():
     np.testing.assert_allclose(stage, numpy(layer(images)).reshape(24, -1), rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.on_one_backend
 def test_pixels_are_centered_unit_rows():
     source = colors()
     rows, mean = pixels(source)

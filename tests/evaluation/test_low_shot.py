@@ -35,6 +35,7 @@ def test_fine_tuning_learns_and_leaves_the_model_as_it_was(model):
         np.testing.assert_array_equal(old, numpy(new))
 
 
+@pytest.mark.on_one_backend
 def test_fine_tuning_augments_and_trains_in_training_mode(monkeypatch):
     calls, seen = [], []
 
@@ -81,6 +82,7 @@ def test_fine_tuning_puts_the_random_states_back_and_has_an_order_for_each_epoch
     assert len(order.source) == 6
 
 
+@pytest.mark.on_one_backend
 def test_fine_tuning_needs_labels_that_match(model):
     bare = ImageArray(colors().images())
     with pytest.raises(ValueError, match=r"labels for test only\. Expected both or none"):

@@ -44,6 +44,7 @@ def test_an_image_finds_the_nearest_others_and_not_itself(index, photos):
     np.testing.assert_array_equal(index.search(pixels()[[4, 2]], 3).indices, expected[[4, 2]])
 
 
+@pytest.mark.on_one_backend
 def test_an_image_and_its_mirror_image_are_the_same(index):
     mirrored = pixels()[:, :, ::-1].copy()
     found = index.search(mirrored, 1)
@@ -51,6 +52,7 @@ def test_an_image_and_its_mirror_image_are_the_same(index):
     np.testing.assert_allclose(found.scores, 1, atol=1e-6)
 
 
+@pytest.mark.on_one_backend
 def test_other_images_and_embeddings_find_any(index):
     copy = ImageArray(pixels()[[5]], names=["a copy under another name"])
     assert index.search(copy, N).indices[0, 0] == 5
@@ -61,6 +63,7 @@ def test_other_images_and_embeddings_find_any(index):
     )
 
 
+@pytest.mark.on_one_backend
 def test_an_index_is_what_retrieve_searches(index, model, photos):
     found = index.retrieve(photos, named(pixels()), k=2, indices=[3, 0])
     expected = retrieve(index.rows, photos, index.rows, photos, 2, [3, 0])
@@ -71,6 +74,7 @@ def test_an_index_is_what_retrieve_searches(index, model, photos):
         index.retrieve(photos, named(pixels(seed=1)), k=2)
 
 
+@pytest.mark.on_one_backend
 @pytest.mark.parametrize(
     ("queries", "message"),
     [
@@ -85,6 +89,7 @@ def test_other_images_and_embeddings_are_rejected(index, queries, message):
         index.search(queries, 1)
 
 
+@pytest.mark.on_one_backend
 def test_k_is_at_most_what_there_is(index, photos):
     with pytest.raises(ValueError, match=r"k=12\. Expected at most 11"):
         index.search(photos, N)
@@ -92,6 +97,7 @@ def test_k_is_at_most_what_there_is(index, photos):
         index.neighbors(0)
 
 
+@pytest.mark.on_one_backend
 def test_only_unit_rows_of_the_images_are_taken(photos):
     rows = np.eye(N, dtype="float32")
     for wrong, message in (
@@ -122,6 +128,7 @@ def test_added_images_leave_the_rows_as_they_were(index, model, photos):
     index.manifest.check(both.manifest)
 
 
+@pytest.mark.on_one_backend
 def test_what_cannot_be_added_changes_nothing(index, photos):
     before = index.rows
     changed = named(np.concatenate([pixels()[:1], pixels(2, seed=1)]))
@@ -133,6 +140,7 @@ def test_what_cannot_be_added_changes_nothing(index, photos):
     assert index.names == photos.names
 
 
+@pytest.mark.on_one_backend
 def test_images_without_digests_are_new_or_the_same_object():
     images = list(pixels())
     unread = ImageDataset(images, SIDE, cache=False)
@@ -149,7 +157,7 @@ def test_a_model_that_is_trained_further_is_noticed(index, model, photos):
     index.search(index.rows, 1)
 
 
-@pytest.mark.parametrize("center", [True, False])
+@pytest.mark.parametrize("center", [True, pytest.param(False, marks=pytest.mark.on_one_backend)])
 def test_any_encoder_gives_an_index_without_training(photos, center):
     network = encoder()
     index = ImageIndex.from_encoder(network, photos, center=center, mirror=False)
@@ -166,6 +174,7 @@ def test_any_encoder_gives_an_index_without_training(photos, center):
     assert np.all(index.search(pixels()[:, :, ::-1].copy(), 1).indices[:, 0] == np.arange(N))
 
 
+@pytest.mark.on_one_backend
 def test_one_image_has_no_center(photos):
     with pytest.raises(ValueError, match="one image and center=True"):
         ImageIndex.from_encoder(encoder(), photos.subset([0]))

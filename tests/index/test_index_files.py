@@ -38,6 +38,7 @@ def test_the_mean_of_an_encoder_s_features_is_saved(photos, tmp_path):
     np.testing.assert_allclose(ImageIndex.load(tmp_path).embed(photos), index.rows, atol=1e-5)
 
 
+@pytest.mark.on_one_backend
 def test_it_is_read_with_numpy_alone_and_holds_no_pickle(index, tmp_path):
     index.save(tmp_path)
     about = json.loads((tmp_path / "index.json").read_bytes())
@@ -55,6 +56,7 @@ def test_it_is_read_with_numpy_alone_and_holds_no_pickle(index, tmp_path):
     ]
 
 
+@pytest.mark.on_one_backend
 def test_it_is_replaced_at_once(index, tmp_path, monkeypatch):
     """Killed before the last step, the old index is there, and what was written is removed."""
     index.save(tmp_path)
@@ -82,6 +84,7 @@ def test_it_is_replaced_at_once(index, tmp_path, monkeypatch):
     assert not list(tmp_path.glob(f"{PART}*"))
 
 
+@pytest.mark.on_one_backend
 @pytest.mark.parametrize("damage", [cut, flip, lambda path: path.unlink()])
 @pytest.mark.parametrize("kind", ["index.json", "rows", "manifest", "encoder"])
 def test_a_damaged_file_is_found(tmp_path, kind, damage):
@@ -92,6 +95,7 @@ def test_a_damaged_file_is_found(tmp_path, kind, damage):
         ImageIndex.load(tmp_path)
 
 
+@pytest.mark.on_one_backend
 def test_a_file_elsewhere_is_never_read(index, tmp_path):
     index.save(tmp_path)
     about = files.read_record(tmp_path / "index.json")
@@ -101,6 +105,7 @@ def test_a_file_elsewhere_is_never_read(index, tmp_path):
         ImageIndex.load(tmp_path)
 
 
+@pytest.mark.on_one_backend
 def test_rows_without_a_model_are_an_index_too(photos, tmp_path):
     ImageIndex(np.eye(N), photos).save(tmp_path)
     assert kept(tmp_path) == ["index.json", "manifest-1.csv", "rows-1.safetensors"]

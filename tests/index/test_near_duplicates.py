@@ -6,6 +6,8 @@ import pytest
 from instdisc_core.data import ImageArray
 from instdisc_core.index import ImageIndex, near_duplicates
 
+pytestmark = pytest.mark.on_one_backend
+
 
 def indexed(rows):
     return ImageIndex(rows, ImageArray(np.zeros((len(rows), 1, 1, 3), "uint8")))

@@ -6,6 +6,8 @@ from photo_sets import named, pixels
 
 from instdisc_core.index import ImageIndex
 
+pytestmark = pytest.mark.on_one_backend
+
 
 def on_circle(angles):
     rows = np.stack([np.cos(angles), np.sin(angles)], axis=1)

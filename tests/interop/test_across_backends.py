@@ -18,28 +18,51 @@ if not all(map(find_spec, BACKENDS)):
     pytest.skip("needs all three frameworks", allow_module_level=True)
 
 
-def run(backend, script, *arguments):
-    """The standard output of a script under this backend."""
-    environment = {**os.environ, "KERAS_BACKEND": backend, "TF_CPP_MIN_LOG_LEVEL": "3"}
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """Of the models, and of what JAX has compiled."""
+    return tmp_path_factory.mktemp("models")
+
+
+def run(folder, backend, *arguments):
+    """What ``worker.py`` prints under this backend."""
+    environment = {
+        "KERAS_BACKEND": backend,
+        "TF_CPP_MIN_LOG_LEVEL": "3",
+        "JAX_COMPILATION_CACHE_DIR": str(folder / "compiled"),
+        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+    }
     done = subprocess.run(
-        [sys.executable, HERE / script, *arguments],
-        env=environment,
+        [sys.executable, HERE / "worker.py", *arguments],
+        env={**os.environ, **environment},
         capture_output=True,
         text=True,
         check=False,
     )
     assert done.returncode == 0, done.stderr[-3000:]
-    return done.stdout
+    return done.stdout.splitlines()
 
 
-def result(backend, *arguments):
-    line = [x for x in run(backend, "worker.py", *arguments).splitlines() if x.startswith("RESULT")]
-    return json.loads(line[-1].removeprefix("RESULT"))
+def result(lines):
+    (line,) = (line for line in lines if line.startswith("RESULT"))
+    return json.loads(line.removeprefix("RESULT"))
+
+
+@pytest.fixture(scope="module")
+def printed(folder):
+    """What a process of each backend prints, which runs the script, and trains and saves models."""
+    tasks = ("save", str(folder), "ten_lines.py", *OBJECTIVES)
+    return {backend: run(folder, backend, *tasks) for backend in BACKENDS}
+
+
+@pytest.fixture(scope="module")
+def saved(printed):
+    return {backend: result(lines) for backend, lines in printed.items()}
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
-def test_the_ten_line_script_runs_unchanged(backend):
-    lines = run(backend, "worker.py", "script", "ten_lines.py", *OBJECTIVES).splitlines()
+def test_the_ten_line_script_runs_unchanged(backend, printed):
+    lines = [line for line in printed[backend] if not line.startswith("RESULT")]
     assert len(lines) == len(OBJECTIVES)
     for line in lines:
         name, *losses = line.split()
@@ -51,24 +74,17 @@ def test_the_ten_line_script_runs_unchanged(backend):
 
 
 def test_exact_softmax_losses_agree(saved):
-    losses = {backend: saved[1][backend]["losses"] for backend in BACKENDS}
+    losses = {backend: saved[backend]["losses"] for backend in BACKENDS}
     for backend in BACKENDS[1:]:
         np.testing.assert_allclose(losses[backend], losses[BACKENDS[0]], atol=1e-4, rtol=0)
     assert losses["jax"][-1] < losses["jax"][0]
 
 
-@pytest.fixture(scope="module")
-def saved(tmp_path_factory):
-    folder = str(tmp_path_factory.mktemp("models"))
-    return folder, {backend: result(backend, "save", folder) for backend in BACKENDS}
-
-
 @pytest.mark.parametrize("reader", BACKENDS)
-def test_a_model_saved_under_any_is_read_under_any(saved, reader):
-    folder, written = saved
-    read = result(reader, "load", folder, *BACKENDS)
+def test_a_model_saved_under_any_is_read_under_any(folder, saved, reader):
+    read = result(run(folder, reader, "load", str(folder), *BACKENDS))
     for writer in BACKENDS:
-        before, after = written[writer], read[writer]
+        before, after = saved[writer], read[writer]
         np.testing.assert_array_equal(after["exact"]["rows"], before["exact"]["rows"])
         np.testing.assert_allclose(
             after["exact"]["embeddings"], before["exact"]["embeddings"], atol=2e-6

@@ -108,12 +108,10 @@ def load(folder, backends):
 
 
 if __name__ == "__main__":
-    task, *arguments = sys.argv[1:]
-    backend = keras.backend.backend()
-    result = {
-        "save": lambda folder: save(folder, backend),
-        "script": script,
-        "load": lambda folder, *backends: load(folder, backends),
-    }[task](*arguments)
-    if result is not None:
-        print("RESULT", json.dumps(result))
+    task, folder, *arguments = sys.argv[1:]
+    if task == "save":
+        script(*arguments)
+        result = save(folder, keras.backend.backend())
+    else:
+        result = load(folder, arguments)
+    print("RESULT", json.dumps(result))
