@@ -1,7 +1,7 @@
 """What devices of JAX find, in a process of its own: all cases, each written to a folder.
 
-``jax_devices.py FOLDER`` has four devices in one process, ``jax_devices.py FOLDER PORT NUMBER`` is
-one of two processes, each with one device.
+``jax_devices.py FOLDER`` has four devices in one process, ``jax_devices.py FOLDER ADDRESS NUMBER``
+is one of two processes, each with one device.
 """
 
 import json
@@ -205,8 +205,9 @@ def bank_of_few(folder):
     np.savez(folder / "few.npz", **found)
 
 
-def of_two_processes(folder, port, number):
-    keras.distribution.initialize(f"localhost:{port}", 2, int(number))
+def of_two_processes(folder, address, number):
+    os.environ["JAX_COORDINATOR_BIND_ADDRESS"] = address
+    keras.distribution.initialize(address, 2, int(number))
     for how in ("whole", "divided"):
         with within(distribution(how == "whole")):
             _, found = trained("exact-whole", True)

@@ -2,9 +2,9 @@
 
 import json
 import os
-import socket
 import subprocess
 import sys
+import tempfile
 from dataclasses import replace
 from pathlib import Path
 
@@ -57,10 +57,9 @@ def folder(tmp_path_factory):
 def two_processes(tmp_path_factory):
     """What each of two processes found."""
     folder = tmp_path_factory.mktemp("processes")
-    with socket.socket() as free:
-        free.bind(("localhost", 0))
-        port = free.getsockname()[1]
-    require_success([start(folder, port, number) for number in (0, 1)], 600)
+    with tempfile.TemporaryDirectory() as short:  # a file, of which nobody else is given the name
+        address = f"unix:{short}/coordinator"
+        require_success([start(folder, address, number) for number in (0, 1)], 600)
     return folder
 
 
