@@ -88,14 +88,15 @@ def train(args, strategy):
         )
 
     batches = common.training_batches(images, args)
-    for epoch in (bar := trange(args.epochs, unit="epoch")):
+    for epoch in (bar := trange(args.epochs, unit="epoch", disable=ranks.process > 0)):
         batches.epoch = epoch
         for pixels, indices in batches:
             losses = train_step(divided(pixels), divided(indices))
         loss = strategy.experimental_local_results(losses)[0]
         bar.set_postfix(loss=f"{float(loss):.3f}")
 
-    common.report(lambda batch: encoder(batch, training=False), images, bank)
+    if ranks.process == 0:
+        common.report(lambda batch: encoder(batch, training=False), images, bank)
 
 
 if __name__ == "__main__":

@@ -176,11 +176,12 @@ def get_communicator(communicator: Communicator | None = None) -> Communicator:
     return _loaded[backend]()
 
 
-def require_one_device(name: str) -> None:
+def require_one_device(name: str, or_ranks: bool = False) -> None:
     """Raise if several ranks are to train something that cannot be divided yet.
 
     Args:
         name: what it is.
+        or_ranks: whether it can be, among processes with one rank each, as those of ``torchrun``.
 
     Raises:
         ValueError: there are several ranks.
@@ -195,9 +196,9 @@ def require_one_device(name: str) -> None:
     own = get_communicator()
     ranks = max(own.size, own.processes)
     require(
-        ranks == 1,
+        ranks == 1 or (or_ranks and own.size == own.processes),
         f"{name} on {ranks} ranks",
-        "one device",
+        "one device, or torchrun" if or_ranks else "one device",
         "InstanceDiscrimination trains on several.",
     )
 

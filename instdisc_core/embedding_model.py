@@ -114,9 +114,7 @@ class EmbeddingModel(RankedModel):
         if training:
             images = self.augmented(images)
         embeddings = unit(self.project(self.encode(images, training), training))
-        if has_none is False:
-            return embeddings
-        return embeddings[: ops.shape(embeddings)[0] * (1 - has_none)]
+        return self.without_stand_in(embeddings, has_none)
 
     def augmented(self, images: Tensor) -> Tensor:
         """All views of a batch of training images."""

@@ -8,7 +8,7 @@ import numpy as np
 from keras import ops
 
 from instdisc_core.bank_ops import BankOps
-from instdisc_core.communicator import require_one_device
+from instdisc_core.communicator import get_communicator, require_one_device
 from instdisc_core.embedding_model import EmbeddingModel
 from instdisc_core.heads import prediction_head, projection_head
 from instdisc_core.objectives import in_batch_accuracy, in_batch_softmax
@@ -114,7 +114,7 @@ class NNCLR(EmbeddingModel):
         backend: str | BankOps | None = None,
         **kwargs: Any,
     ):
-        require_one_device("NNCLR")
+        require_one_device("NNCLR", or_ranks=True)
         require_temperature(temperature)
         require_count("top_k", top_k)
         require_choice("enqueue", enqueue, ("first", "both"))
@@ -138,7 +138,7 @@ class NNCLR(EmbeddingModel):
             "Give support_set as a number of rows, at least top_k; without one, top_k is 1.",
         )
         self.predictor = prediction_head(embedding_dim) if predictor is None else predictor
-        self.support_set = support_set
+        self.support_set, self.communicator = support_set, get_communicator()
         self.temperature = float(temperature)
         self.top_k, self.enqueue, self.seed = int(top_k), enqueue, seed
         found = [] if support_set is None else ["neighbor_is_image"]
@@ -154,9 +154,7 @@ class NNCLR(EmbeddingModel):
 
         In training ``(projections, predictions)`` of all first views, followed by all second ones.
         """
-        if not training:
-            return super().call(images)
-        return self.branches(self.augmented(images), training=True)
+        return self._of_own_images(images, True) if training else super().call(images)
 
     def branches(self, images: Tensor, training: bool | None = None) -> tuple[Tensor, Tensor]:
         """Projections and predictions, each ``(batch, embedding_dim)``, float32, of any length."""
@@ -177,10 +175,12 @@ class NNCLR(EmbeddingModel):
     ) -> Tensor:
         """The mean loss of the batch; in training the support set then takes its projections."""
         self.require_no_loss()
-        if y is not None:
-            y = self.target_indices(y)
+        y = None if y is None else self.target_indices(y)
         usable = self.usable(x, training)
-        z, p = y_pred if training else self.branches(x, training=False)
+        z, p = y_pred if training else self._of_own_images(x, training=False)
+        views = self.views if training else 1
+        z, y, sample_weight = self.whole_batch(z, y, sample_weight, views)
+        p, *_ = self.whole_batch(p, views=views)
         nn, is_image = self.positives(z, y, training)
         pairs = [(nn, p)]
         if training:
@@ -229,6 +229,12 @@ class NNCLR(EmbeddingModel):
         del config["views"]  # always two
         names = ("temperature", "top_k", "enqueue", "seed")
         return {**config, **{name: getattr(self, name) for name in names}}
+
+    def _of_own_images(self, images: Tensor, training: bool) -> tuple[Tensor, Tensor]:
+        """``branches`` of this rank's part of a batch, in training of both views of each image."""
+        images, has_none = self.with_stand_in(images)
+        z, p = self.branches(self.augmented(images) if training else images, training)
+        return self.without_stand_in(z, has_none), self.without_stand_in(p, has_none)
 
     def _by_view(self, rows: Tensor) -> tuple[Tensor, Tensor]:
         """The rows of all first views, and those of all second ones."""

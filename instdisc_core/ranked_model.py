@@ -31,8 +31,12 @@ class RankedModel(TrainingModel):
     _batch_images: int | None = None  # of all ranks, in the batch of this step
 
     def whole_batch(
-        self, embeddings: Tensor, y: Tensor, sample_weight: Tensor | None, views: int = 1
-    ) -> tuple[Tensor, Tensor, Tensor | None]:
+        self,
+        embeddings: Tensor,
+        y: Tensor | None = None,
+        sample_weight: Tensor | None = None,
+        views: int = 1,
+    ) -> tuple[Tensor, Any, Tensor | None]:
         """The batch of all ranks in the order of one device: all first views, and so on.
 
         Args:
@@ -72,6 +76,10 @@ class RankedModel(TrainingModel):
             return ops.concatenate([part, black])
 
         return keras.tree.map_structure(filled, images), has_none
+
+    def without_stand_in(self, rows: Tensor, has_none: Any) -> Tensor:
+        """What was computed ``with_stand_in``; no rows, if this rank has no image."""
+        return rows if has_none is False else rows[: ops.shape(rows)[0] * (1 - has_none)]
 
     def divided(self, rows: EmbeddingTable) -> AbstractContextManager[None]:
         """Inside, the ranks divide the work on the batch that they share."""
@@ -119,11 +127,12 @@ class RankedModel(TrainingModel):
         return super().train_on_batch(x, *args, **kwargs)
 
     def states_drawn_apart(self) -> list[keras.Variable]:
-        """The random states of augmentation and dropout; all ranks draw the same negatives."""
+        """The random states of augmentation and dropout; what ranks draw alike is left out."""
+        alike = "random_state_objective", "random_state_support_set"
         return [
             state
             for name, state in self.random_states()
-            if tuple(state.shape) == (2,) and not name.startswith("random_state_objective")
+            if tuple(state.shape) == (2,) and not name.startswith(alike)
         ]
 
     @property

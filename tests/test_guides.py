@@ -15,11 +15,13 @@ BACKEND = keras.backend.backend()
 PATHS = sorted((Path(__file__).parents[1] / "docs" / "guides").glob("*.py"))
 TWO_EPOCHS = ("range(20)", "range(2)")
 WIDTHS = ("width=32", "width=16")
-# The framework that runs a guide, and what is changed in it; other tests run the same on each.
+# The framework that runs a guide, and what is changed in it. Other tests run the same on each; the
+# guide to many devices is another script on each.
 CHANGES = {
     "adding_an_objective": ("torch", [WIDTHS, ("epochs=20", "epochs=1")]),
     "first_embeddings": ("torch", [ONE_EPOCH, ('"knn", "linear"', '"knn"')]),
     "flax_optax_loop": ("jax", [TWO_EPOCHS, WIDTHS]),
+    "many_devices": (BACKEND, []),
     "near_duplicates": ("torch", [ONE_EPOCH]),
     "pretrained_encoders": (
         "torch",
@@ -56,6 +58,8 @@ def test_a_guide_runs(path, tmp_path):
     if path.stem in ("first_embeddings", "torch_loop", "flax_optax_loop"):
         named = [name for name in reader.names("photos") if f"'{name}'" in printed]
         assert len(named) >= min(3, PHOTOS), "neighbors by name"
+    if path.stem == "many_devices":
+        assert float(printed.split("largest difference of two banks:")[1].split()[0]) < 1e-4
 
 
 @pytest.mark.framework_independent

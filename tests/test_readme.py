@@ -40,7 +40,6 @@ def readme(tmp_path_factory):
     return Reader(tmp_path_factory.mktemp("readme"), scripts(README))
 
 
-@whole_page
 def test_the_readme_s_model_is_trained_and_searched_in_another_process(readme):
     epochs = 12
     speed = f"speed=lambda recipe: {60 * 0.9 / (epochs + 0.5) - 0.2}"  # seconds of a step

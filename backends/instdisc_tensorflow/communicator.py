@@ -5,6 +5,7 @@ from contextlib import AbstractContextManager
 from typing import Any, Literal
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 from instdisc_core import Communicator
@@ -15,8 +16,8 @@ STRATEGIES = tf.distribute.MirroredStrategy, tf.distribute.MultiWorkerMirroredSt
 class TensorflowCommunicator(Communicator):
     """The replicas of a strategy, of which one process has one or more.
 
-    It communicates in the step that ``strategy.run`` runs, as Keras's ``fit`` does. Outside of it a
-    process is alone.
+    It communicates in the step that ``strategy.run`` runs, as Keras's ``fit`` does; outside of it,
+    workers can ``exchange`` messages, and all else is that of one device.
 
     Args:
         strategy: a MirroredStrategy or MultiWorkerMirroredStrategy.
@@ -64,6 +65,16 @@ class TensorflowCommunicator(Communicator):
             return tf.reduce_max(self.all_gather(x[None]), axis=0)
         return replica.all_reduce(tf.distribute.ReduceOp.SUM, x)
 
+    def exchange(self, message: bytes) -> list[bytes]:
+        """See ``Communicator.exchange``. The first replica of each process sends its message."""
+        if self.processes == 1:
+            return [message]
+        own = np.frombuffer(message, "uint8").astype("int32")
+        sizes = self._gathered(np.array([len(own)], "int32"))
+        ends = np.cumsum(sizes)
+        parts = np.split(self._gathered(own).astype("uint8"), ends[:-1])
+        return [part.tobytes() for part in parts]
+
     def whole_batch(self, features: tf.Tensor, *others: tf.Tensor | None) -> tuple[Any, ...]:
         """See ``Communicator.whole_batch``. A graph does not know how many images a replica has."""
         if _replica() is None:
@@ -105,6 +116,17 @@ class TensorflowCommunicator(Communicator):
             seed, drawn = first.numpy().tolist()
             for replica, copy in enumerate(others, start=1):
                 copy.assign([self.own_seed(seed, replica), drawn])
+
+    def _gathered(self, own: np.ndarray) -> np.ndarray:
+        """The arrays of all processes, one after the other, outside of a step."""
+        replicas = self.size // self.processes
+
+        def sent(replica: tf.distribute.experimental.ValueContext) -> tf.Tensor:
+            is_first = replica.replica_id_in_sync_group % replicas == 0
+            return tf.constant(own if is_first else own[:0])
+
+        values = self.strategy.experimental_distribute_values_from_function(sent)
+        return np.asarray(self.strategy.gather(values, axis=0))
 
 
 def _replica() -> Any:

@@ -85,8 +85,10 @@ class SameOnAllRanks(keras.callbacks.Callback):
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """Compare what every rank has."""
         model = self.model
-        parts = [p for p in (model.memory_bank, getattr(model, "objective", None)) if p is not None]
-        variables = [*model.trainable_variables, *shared_variables(parts)]
+        names = "memory_bank", "objective", "support_set"
+        parts = [getattr(model, name, None) for name in names]
+        shared = shared_variables(part for part in parts if part is not None)
+        variables = [*model.trainable_variables, *shared]
         require_same_values(model.communicator, {id(v): v for v in variables}.values())
 
 

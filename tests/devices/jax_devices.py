@@ -1,7 +1,7 @@
 """What devices of JAX find, in a process of its own: all cases, each written to a folder.
 
-``jax_devices.py FOLDER`` has four devices in one process, ``jax_devices.py FOLDER PORT NUMBER`` is
-one of two processes, each with one device.
+``jax_devices.py FOLDER`` has four devices in one process, ``jax_devices.py FOLDER ADDRESS NUMBER``
+is one of two processes, each with one device.
 """
 
 import json
@@ -30,7 +30,7 @@ from instdisc_core import Checkpoints, MemoryBank, layout_map
 
 WHOLE = ("exact-whole",)
 DIVIDED = (
-    "exact-whole",  # 20 steps
+    "exact-whole",  # 50 steps
     "nce-sharded",
     "shared_nce-sharded",
     "info_nce-sharded",
@@ -173,6 +173,7 @@ def of_one_process(folder):
             model.save_weights(folder / f"{name}.weights.h5")
         for name, run in methods.items():
             np.savez(folder / f"divided-{name}.npz", **run())
+        np.savez(folder / "divided-resumed.npz", **resumed(folder, "divided"))
         found = {
             name: [collectives(name, num_rows) for num_rows in (2048, 8193)]
             for name in ("exact-whole", "nce-whole", "shared_nce-whole")
@@ -205,14 +206,14 @@ def bank_of_few(folder):
     np.savez(folder / "few.npz", **found)
 
 
-def of_two_processes(folder, port, number):
-    keras.distribution.initialize(f"localhost:{port}", 2, int(number))
+def of_two_processes(folder, address, number):
+    os.environ["JAX_COORDINATOR_BIND_ADDRESS"] = address
+    keras.distribution.initialize(address, 2, int(number))
     for how in ("whole", "divided"):
         with within(distribution(how == "whole")):
             _, found = trained("exact-whole", True)
             np.savez(folder / f"{how}-{number}.npz", **found)
-    with within(distribution(whole=False)):
-        np.savez(folder / f"resumed-{number}.npz", **resumed(folder, "divided"))
+            np.savez(folder / f"{how}-resumed-{number}.npz", **resumed(folder, how))
 
 
 if __name__ == "__main__":

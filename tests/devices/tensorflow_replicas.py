@@ -10,10 +10,10 @@ os.environ["KERAS_BACKEND"] = "tensorflow"
 import keras
 import numpy as np
 import tensorflow as tf
-from devices.trainings import CASES, DIM, Case, N, batches, build, numpy, outcome
-from keras import layers
+from devices.tensorflow_loops import Loop
+from devices.trainings import CASES, Case, batches, build, numpy, outcome
 
-from instdisc_core import NCE, Checkpoints, MemoryBank
+from instdisc_core import Checkpoints
 
 tf.config.set_logical_device_configuration(
     tf.config.list_physical_devices("CPU")[0], [tf.config.LogicalDeviceConfiguration()] * 2
@@ -51,46 +51,10 @@ def trained(name, strategy):
 
 
 def loop(strategy):
-    """What a loop with ``strategy.run`` ends with, as in ``examples/train_tensorflow.py``."""
-    keras.utils.set_random_seed(0)
-    replicas = strategy.num_replicas_in_sync
-    with strategy.scope():
-        bank, objective = MemoryBank(N, DIM, seed=5), NCE(7, 0.2, seed=3)
-        parts = [layers.Flatten(), layers.Dense(DIM, activation="gelu"), layers.UnitNormalization()]
-        encoder = keras.Sequential([keras.Input((4, 4, 1)), *parts])
-        optimizer = keras.optimizers.SGD(0.1, momentum=0.9)
-        optimizer.build(encoder.trainable_variables)
-        objective.build(bank.shape)
-    ranks, weights = bank.communicator, encoder.trainable_variables
-
-    def step_of_a_replica(x, indices):
-        with tf.GradientTape() as tape:
-            features, indices = ranks.whole_batch(encoder(x, training=True), indices)
-            with bank.bank_ops.divided():
-                losses = objective(features, indices, bank)
-            loss = ranks.whole_loss(tf.reduce_mean(losses))
-        optimizer.apply(tape.gradient(loss, weights), weights)
-        bank.update(indices, features, after=losses)
-        return tf.reduce_mean(losses)
-
-    @tf.function
-    def step(x, indices):
-        return strategy.run(step_of_a_replica, args=(x, indices))
-
-    def divided(batch):
-        parts = np.array_split(batch, replicas)
-        return strategy.experimental_distribute_values_from_function(
-            lambda replica: tf.constant(parts[replica.replica_id_in_sync_group])
-        )
-
-    found = [step(*map(divided, batch)) for batch in list(batches(Case()))[:3]]
-    losses = [strategy.experimental_local_results(loss)[0] for loss in found]
-    return {
-        "losses": np.array([numpy(loss) for loss in losses]),
-        "rows": numpy(bank.bank_ops.dump(bank.rows)[0]),
-        "weights": np.concatenate([numpy(weight).ravel() for weight in weights]),
-        "log_z": numpy(objective.partition.log_z),
-    }
+    """What a loop with ``strategy.run`` ends with."""
+    loop = Loop("nce", strategy)
+    loop.train(list(batches(Case()))[:3])
+    return loop.outcome()
 
 
 def resumed(folder, strategy):

@@ -41,10 +41,17 @@ def test_something_else_is_no_communicator():
         get_communicator("torch")
 
 
-@pytest.mark.parametrize("small", [small_nnclr, small_pic])
-def test_other_methods_say_that_they_train_on_one_device(small, two_ranks):
-    with pytest.raises(ValueError, match=r"on 2 ranks. Expected one device"):
-        small()
+def test_other_methods_say_that_they_train_on_one_device(two_ranks):
+    with pytest.raises(ValueError, match=r"PIC on 2 ranks. Expected one device"):
+        small_pic()
+
+
+def test_nnclr_trains_on_ranks_of_their_own_processes(two_ranks, monkeypatch):
+    assert small_nnclr().communicator.size == 2
+    two_in_one = SimpleNamespace(size=2, processes=1)
+    monkeypatch.setattr(module, "get_communicator", lambda: two_in_one)
+    with pytest.raises(ValueError, match=r"NNCLR on 2 ranks. Expected one device, or torchrun"):
+        small_nnclr()
 
 
 def test_ranks_that_are_found_after_the_model_was_built(monkeypatch):

@@ -1,5 +1,6 @@
-"""Two replicas of ``tf.distribute.MirroredStrategy`` end as one device does."""
+"""Replicas of ``tf.distribute``, in one process and in two, end as one device does."""
 
+import json
 import os
 import subprocess
 import sys
@@ -21,13 +22,11 @@ TESTS = Path(__file__).parent.parent
 NAMES = ("exact-whole", "nce-whole", "shared_nce-whole", "int8-whole", "duplicates-whole")
 
 
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    """What one device and two replicas found."""
-    folder = tmp_path_factory.mktemp("replicas")
+def run(script, folder):
+    """The folder into which a script of the tests wrote what it found."""
     path = os.pathsep.join([str(TESTS), os.environ.get("PYTHONPATH", "")])
     done = subprocess.run(
-        [sys.executable, str(TESTS / "devices" / "tensorflow_replicas.py"), str(folder)],
+        [sys.executable, str(TESTS / "devices" / script), str(folder)],
         env={**os.environ, "PYTHONPATH": path},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -36,6 +35,18 @@ def folder(tmp_path_factory):
     )
     assert done.returncode == 0, done.stdout[-4000:]
     return folder
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """What one device and two replicas found."""
+    return run("tensorflow_replicas.py", tmp_path_factory.mktemp("replicas"))
+
+
+@pytest.fixture(scope="module")
+def workers(tmp_path_factory):
+    """What one device and two workers found."""
+    return run("tensorflow_workers.py", tmp_path_factory.mktemp("workers"))
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -47,6 +58,27 @@ def test_replicas_equal_one_device(folder, name):
 
 def test_a_loop_of_replicas_equals_one_device(folder):
     assert_equal(folder / "two-loop.npz", folder / "one-loop.npz")
+
+
+@pytest.mark.parametrize("worker", [0, 1])
+def test_two_workers_equal_one_device(workers, worker):
+    assert_equal(workers / f"exact-{worker}.npz", workers / "exact.npz")
+
+
+@pytest.mark.parametrize("worker", [0, 1])
+def test_two_workers_of_which_one_was_killed_continue(workers, worker):
+    assert_equal(workers / f"continued-{worker}.npz", workers / "continued.npz")
+
+
+def test_a_checkpoint_of_two_workers_continues_on_one_device(workers):
+    assert_equal(workers / "loaded.npz", workers / "continued.npz")
+
+
+@pytest.mark.parametrize("worker", [0, 1])
+def test_workers_that_differ_are_found(workers, worker):
+    found = json.loads((workers / f"mistakes-{worker}.json").read_text())
+    assert "on rank 1 seed 1. Expected 0, as on rank 0" in found["seed"]
+    assert "memory_bank/rows of rank 1, which is not that of rank 0" in found["own update"]
 
 
 def test_a_training_of_replicas_that_was_stopped_ends_as_one_that_was_not(folder):

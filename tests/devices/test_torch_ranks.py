@@ -14,9 +14,22 @@ if keras.backend.backend() != "torch":
     pytest.skip("ranks of torch.distributed", allow_module_level=True)
 
 from devices import torch_loops as loops
-from devices.trainings import CASES, Case, N, batches, build, images, outcome, trained
+from devices.trainings import (
+    CASES,
+    EQUAL,
+    Case,
+    N,
+    batches,
+    build,
+    images,
+    numpy,
+    outcome,
+    trained,
+    trained_nnclr,
+)
 
 from instdisc_core import Checkpoints, Communicator, MemoryBank, get_bank_ops
+from instdisc_core.callbacks import read_log
 from instdisc_core.data import ArrayBatches
 
 TESTS = Path(__file__).parent.parent
@@ -93,6 +106,11 @@ def test_a_loop_with_ddp_equals_one_device(bank, ranks, folder):
     require_close(folder, f"loop-{bank}", ranks, loops.trained(sharded=False))
 
 
+@pytest.mark.parametrize("ranks", [2, 3])
+def test_nnclr_on_ranks_equals_one_device(ranks, folder):
+    require_close(folder, "nnclr", ranks, trained_nnclr(), EQUAL)
+
+
 def test_arrays_are_divided_among_the_ranks(folder):
     model = build(Case())
     model.fit(ArrayBatches(images(), np.arange(N), None, 12, seed=5), verbose=0)
@@ -127,6 +145,8 @@ def test_a_run_of_two_ranks_continues_on_one_device(bank, folder):
         ("order", "on rank 1 order"),
         ("seed", "on rank 1 seed 6. Expected 5, as on rank 0"),
         ("num_instances", "on rank 1 num_instances 50. Expected 49, as on rank 0"),
+        ("embedding_dim", "on rank 1 embedding_dim 9. Expected 8, as on rank 0"),
+        ("version", "on rank 1 version '0.0'. Expected"),
         ("distributed", "set_distribution(...) on PyTorch, which Keras"),
         ("weights", "ParametricSoftmax on 2 ranks"),
         ("wrapped", "a DistributedDataParallel in a model"),
@@ -142,6 +162,7 @@ def test_mistakes_are_found(found):
         mistakes = found[rank]["mistakes"]
         assert "of rank 1, which is not that of rank 0" in mistakes["own update"]
         assert "log_z of rank 1, which is not that of rank 0" in mistakes["own Z"]
+        assert "rows of rank 1, which is not that of rank 0" in mistakes["in fit"]
         assert mistakes["bank left out"]
     assert not found[1]["mistakes"]["bank in DDP"]  # rank 0's rows, which is why it is left out
 
@@ -152,6 +173,26 @@ def test_ranks_augment_apart_and_draw_the_same_negatives(found):
     assert first["state"] != second["state"]
     assert first["state"][1] == second["state"][1]
     assert not np.isclose(first["drawn"], second["drawn"]).any()
+
+
+def test_the_first_rank_writes_the_logs(folder):
+    assert [row["epoch"] for row in read_log(folder / "log-0.csv")] == ["0", "1"]
+    assert len(list((folder / "board-0").iterdir())) == 1
+    assert not (folder / "log-1.csv").exists()
+    assert not (folder / "board-1").exists()
+
+
+def test_a_recipe_of_two_ranks_continues(folder, found):
+    for of_rank in found:
+        runs = of_rank["recipe"]
+        epochs = [runs[name] for name in ("through 3", "continued 2", "continued 3")]
+        assert epochs == [[0, 1, 2], [0, 1], [2]]
+        np.testing.assert_allclose(runs["continued"], runs["through"], 0, 1e-6)
+    for name in ("through", "continued"):
+        written = folder / "recipe" / name
+        assert [row["epoch"] for row in read_log(written / "log.csv")] == ["0", "1", "2"]
+        bank = keras.saving.load_model(written / "model.keras").memory_bank
+        np.testing.assert_allclose(numpy(bank.lookup(np.arange(10))), runs[name], 0, 1e-6)
 
 
 def test_ranks_without_a_seed_start_with_the_rows_of_rank_0(folder):
@@ -180,7 +221,9 @@ def test_torchrun_without_a_process_group_builds_no_bank(monkeypatch):
 
 
 def test_torchrun_starts_a_run_again_whose_rank_was_killed(tmp_path):
-    run(TESTS / "devices" / "torch_killed.py", tmp_path)
+    torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", 2]
+    torchrun += ["--max-restarts", 1, "--monitor-interval", 0.2]
+    run(*torchrun, TESTS / "devices" / "torch_killed.py", tmp_path)
     model = build(Case("nce"))
     model.fit(batches(Case("nce")), epochs=3, verbose=0)
     for bank in ("whole", "sharded"):

@@ -1,6 +1,5 @@
 """Training loops in plain PyTorch, alone and with DistributedDataParallel; and what they send."""
 
-import socket
 from contextlib import contextmanager
 
 import keras
@@ -14,12 +13,6 @@ from torch.nn.parallel import DistributedDataParallel
 from instdisc_core import InstanceDiscrimination, MemoryBank
 from instdisc_core.data import ArrayBatches
 from instdisc_core.devices import synchronize
-
-
-def free_port():
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return free.getsockname()[1]
 
 
 class Encoder(nn.Module):

@@ -20,9 +20,23 @@ import keras
 import numpy as np
 import torch
 import torch.distributed as dist
+from devices import torch_files
 from devices import torch_loops as loops
-from devices.trainings import CASES, Case, N, batches, build, images, numpy, outcome, trained
+from devices.trainings import (
+    CASES,
+    DIM,
+    Case,
+    N,
+    batches,
+    build,
+    images,
+    numpy,
+    outcome,
+    trained,
+    trained_nnclr,
+)
 
+import instdisc_core
 from instdisc_core import Checkpoints, Communicator, MemoryBank
 from instdisc_core.data import ArrayBatches
 from instdisc_core.devices import require_same_values
@@ -49,13 +63,21 @@ def disagreements():
     other_seed = build(Case())
     other_seed.seed = 6 if odd else 5
     other_size = build(Case(), N + odd)
+    other_width = build(Case(arguments={"embedding_dim": DIM + odd}))
     other_order = batches(Case())
     other_order.seed += odd
+    other_version = build(Case())
+    version = instdisc_core.__version__
+    instdisc_core.__version__ = "0.0" if odd else version
+    of_version = error_of(other_version.fit, batches(Case()))
+    instdisc_core.__version__ = version
     return {
+        "version": of_version,
         "data": error_of(model.fit, other_data),
         "order": error_of(model.fit, other_order),
         "seed": error_of(other_seed.fit, batches(Case())),
         "num_instances": error_of(other_size.fit, batches(Case())),
+        "embedding_dim": error_of(other_width.fit, batches(Case())),
         "distributed": error_of(keras_distribution, model),
         "weights": error_of(build(Case("parametric")).fit, batches(Case())),
         "wrapped": error_of(loops.wrapped_model().fit, batches(Case())),
@@ -70,6 +92,14 @@ def keras_distribution(model):
         keras.distribution.set_distribution(None)
 
 
+class MovesOneRank(keras.callbacks.Callback):
+    """Writes other rows into the bank of rank 1 than into those of the other ranks."""
+
+    def on_train_batch_end(self, batch, logs=None):
+        rank, bank = dist.get_rank(), self.model.memory_bank
+        bank.update(np.array([0]), np.eye(DIM, dtype="float32")[[rank]])
+
+
 def mistakes():
     """What is found where users, or we, do it wrong."""
     rank, found = dist.get_rank(), {}
@@ -80,6 +110,8 @@ def mistakes():
     nce = build(Case("nce"))
     nce.objective.partition.log_z.assign(float(rank))
     found["own Z"] = error_of(require_same_values, nce.communicator, nce.objective.variables)
+    moved = build(Case())
+    found["in fit"] = error_of(moved.fit, batches(Case()), callbacks=[MovesOneRank()], verbose=0)
     found["bank in DDP"], found["bank left out"] = (
         loops.rows_after_wrapping(leave) for leave in (None, leave_out_sharded_rows)
     )
@@ -150,6 +182,7 @@ def work(folder, ranks):
     for sharded in (False, True):
         found = loops.trained(sharded)
         np.savez(folder / f"loop-{'sharded' if sharded else 'whole'}-{ranks}-{rank}.npz", **found)
+    np.savez(folder / f"nnclr-{ranks}-{rank}.npz", **trained_nnclr())
     loaded = build(CASES["int8-sharded"])
     file = folder / "int8.weights.h5"
     if ranks == 2:
@@ -172,6 +205,8 @@ def work(folder, ranks):
             },
         }
         alone()
+        found["recipe"] = torch_files.recipe_runs(folder / "recipe")
+        torch_files.logs(folder)
         (folder / f"found-{rank}.json").write_text(json.dumps(found))
         np.savez(folder / f"unseeded-2-{rank}.npz", rows=unseeded())
         arrays = build(Case())
@@ -182,27 +217,30 @@ def work(folder, ranks):
         np.savez(folder / f"loaded-{ranks}-{rank}.npz", **outcome(loaded))
 
 
-def run(folder, ranks, rank, port):
-    """A rank's process."""
-    os.environ |= {"RANK": str(rank), "WORLD_SIZE": str(ranks), "MASTER_PORT": str(port)}
+def run(folder, ranks, rank):
+    """A rank's process. The ranks find each other by a file: a port may be taken meanwhile."""
     torch.set_num_threads(1)
-    dist.init_process_group("gloo", timeout=timedelta(seconds=SECONDS))
-    work(Path(folder), ranks)
+    dist.init_process_group(
+        "gloo",
+        init_method=f"file://{folder.resolve()}/store-{ranks}",
+        rank=rank,
+        world_size=ranks,
+        timeout=timedelta(seconds=SECONDS),
+    )
+    work(folder, ranks)
     dist.destroy_process_group()
 
 
 def main(folder, *sizes):
-    os.environ["MASTER_ADDR"] = "127.0.0.1"
     assert Communicator().size == 1
     for ranks in map(int, sizes):
-        port = loops.free_port()
         children = {}
         for rank in range(ranks):
             child = os.fork()
             if not child:
                 status = 1
                 try:
-                    run(folder, ranks, rank, port)
+                    run(Path(folder), ranks, rank)
                     status = 0
                 except BaseException:
                     print(f"rank {rank} of {ranks}:\n{traceback.format_exc()}", flush=True)
