@@ -31,10 +31,24 @@ def epochs(train, fraction, steps, seed):
     return math.ceil(steps / math.ceil(labeled / BATCH))
 
 
-def measured(start, folder, rate, seed, args):
-    """The accuracy for each share of the labels."""
+def settings(folder, rate, seed, args):
+    """Training and test images, the recipe, and what a stored result must agree with."""
     recipe = recipes.for_images(args.set, output=folder, verbose=False)
     train, test = read(parts(args.set, args.work), recipe.image_size)
+    about = {
+        "set": args.set.name,
+        "learning_rate": rate,
+        "seed": seed,
+        "steps": args.steps,
+        "fingerprints": [source.manifest.fingerprint for source in (train, test)],
+        "recipe": json.loads(json.dumps(recipe.to_dict())),
+    }
+    return train, test, recipe, about
+
+
+def measured(start, folder, rate, seed, args):
+    """The accuracy for each share of the labels."""
+    train, test, recipe, about = settings(folder, rate, seed, args)
     model = (
         recipe.build(len(train), seed=seed)
         if start == SCRATCH
@@ -54,18 +68,24 @@ def measured(start, folder, rate, seed, args):
         for fraction in args.fractions
     }
     return {
-        "set": args.set.name,
+        **about,
         "start": start,
-        "learning_rate": rate,
-        "seed": seed,
-        "steps": args.steps,
         "accuracies": accuracies,
         "images": {"train": len(train), "test": len(test)},
         "classes": len(train.class_names),
-        "fingerprints": [source.manifest.fingerprint for source in (train, test)],
-        "recipe": recipe.to_dict(),
         "machine": harness.machine(),
     }
+
+
+def check(path, folder, rate, seed, args):
+    """The accuracies that are stored, once their settings are these."""
+    stored, about = json.loads(path.read_text()), settings(folder, rate, seed, args)[-1]
+    about["fractions"] = [str(fraction) for fraction in args.fractions]
+    there = {**stored, "fractions": list(stored["accuracies"])}
+    others = [name for name, value in about.items() if there.get(name) != value]
+    if others:
+        raise SystemExit(f"{path} has other {', '.join(others)}: move it away first")
+    return stored["accuracies"]
 
 
 def main():
@@ -92,7 +112,7 @@ def main():
                     result = measured(start, folder, rate, seed, args)
                     with replacing(place / name) as part:
                         part.write_text(json.dumps(result, indent=1) + "\n")
-                found = json.loads((place / name).read_text())["accuracies"]
+                found = check(place / name, folder, rate, seed, args)
                 rows.append((start, rate, seed, *(f"{value:.3f}" for value in found.values())))
     harness.table(("start", "rate", "seed", *(f"{f:.0%}" for f in args.fractions)), rows)
 

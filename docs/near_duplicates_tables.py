@@ -44,3 +44,25 @@ def alterations():
             cells.append(f"{sum(recalls) / len(recalls):.2f}")
         rows.append((name, *cells))
     return markdown(("recall, mean of the sets", *METHODS), rows)
+
+
+def all_pairs():
+    """The time of what looks at all pairs, next to that of one product of them, by framework."""
+    found = {
+        f"{framework}, {size:,}": one
+        for size in (50_000, 100_000)
+        for framework, one in stored(f"all-pairs-{size}").items()
+    }
+    one = list(found.values())[-1]
+    rows = [
+        (name, *(f"{each['calls'][name]['seconds']:.0f}" for each in found.values()))
+        for name in one["calls"]
+    ]
+    peak = max(each["calls"][rows[0][0]]["bytes"] for each in found.values()) / 2**20
+    about = (
+        f"Random embeddings of {one['width']} numbers, some with a copy nearby; all copies, and "
+        f"nothing else, were found. {one['machine']['processor']}, one thread, on "
+        f"{one['machine']['cores']} cores in use by others, too. `{rows[0][0]}` took up to "
+        f"{peak:,.0f} MiB on top of the embeddings."
+    )
+    return markdown(("seconds of the processor", *found), rows) + "\n\n" + about

@@ -15,6 +15,7 @@ import experiment_tables
 import folder_tables
 import methods_tables
 import near_duplicates_tables
+import newcomer_tables
 import other_tools_tables
 import performance_tables
 import reliability_tables
@@ -62,6 +63,8 @@ TABLES = {
     "beaten": experiment_tables.pixels_beaten,
     "nearduplicates": near_duplicates_tables.near_duplicates,
     "alterations": near_duplicates_tables.alterations,
+    "allpairs": near_duplicates_tables.all_pairs,
+    "newcomer": newcomer_tables.newcomer,
     "othertools": other_tools_tables.other_tools,
     "verdict": verdict_tables.verdict,
     "tasks": verdict_tables.tasks,

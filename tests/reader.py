@@ -47,8 +47,9 @@ class Reader:
         folders += [f"{split}/{c}" for split in ("train", "test") for c in "ab"] * 4
         for number, name in enumerate(folders):
             (folder / name).mkdir(parents=True, exist_ok=True)
-            pixels = rng.integers(0, 256, (20, 30, 3), dtype="uint8")
-            Image.fromarray(pixels).save(folder / name / f"{number}.jpg")
+            colors = Image.fromarray(rng.integers(0, 256, (3, 3, 3), dtype="uint8"))
+            image = colors.resize((30, 20), Image.Resampling.BICUBIC)  # which can be learned
+            image.save(folder / name / f"{number}.jpg")
 
     def run(self, name, *changes):
         """What a script prints, with parts of its text replaced."""

@@ -7,10 +7,13 @@ import json
 import re
 import subprocess
 import sys
+import tomllib
 from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
+
+from instdisc_core.exports.export import NEEDS
 
 pytestmark = pytest.mark.on_one_backend  # what it reads, and imports, is the same on each
 ROOT = Path(__file__).parent.parent
@@ -318,3 +321,24 @@ def test_importing_the_core_is_enough_to_load_a_saved_model(imported):
     names = {name for path in modules("instdisc_core") for name in registered(path)}
     assert {"instdisc_core>ColorJitter", "instdisc_core>MemoryBank"} <= names
     assert names <= set(imported["serializable"])
+
+
+def test_every_extra_that_is_to_be_installed_exists():
+    """In messages and documents; those of messages with a name to fill in, where it is set."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    known = set(project["optional-dependencies"])
+    places = [
+        ROOT / name for name in ("instdisc_core", "backends", "benchmarks", "examples", "docs")
+    ]
+    files = [p for place in places for p in place.rglob("*") if p.suffix in (".py", ".md")]
+    texts = {p: p.read_text() for p in (*files, *ROOT.glob("*.md"))}
+    install = re.compile(r"""(?:instdisc-core|'\.|"\.|checkout)\[([\w,-]+|\{\w+\})\]""")
+    asked = {(p.name, e) for p, text in texts.items() for e in install.findall(text)}
+    named = {(p, extra) for p, extras in asked if "{" not in extras for extra in extras.split(",")}
+    assert {p for p, extras in asked if "{" in extras} == {"packages.py", "newcomer.py"}
+    for name in ("instdisc_torch/exports.py", "instdisc_tensorflow/exports.py"):
+        text = texts[ROOT / "backends" / name]
+        named |= {(name, extra) for extra in re.findall(r'extra = "(.*?)"', text)}
+    named |= {("export.py", extra) for _, extra in NEEDS.values()}
+    assert len(named) > 12
+    assert {extra for _, extra in named} <= known, sorted(named)

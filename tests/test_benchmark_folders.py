@@ -138,6 +138,10 @@ def test_few_labels_from_each_start_and_clusters_of_a_training(
     capsys.readouterr()
     few_labels.main()
     assert "from scratch" in capsys.readouterr().out
+    for changed, others in ((["--steps", "4"], "steps"), (["--fractions", "1"], "fractions")):
+        monkeypatch.setattr(sys, "argv", ["few_labels", *(str(flag) for flag in flags), *changed])
+        with pytest.raises(SystemExit, match=rf"has other {others}: move it away"):
+            few_labels.main()
 
 
 def test_fewer_labels_are_seen_more_often(collection, tmp_path, monkeypatch):

@@ -1,5 +1,6 @@
 """The benchmarks run, check what they time, and store what they measure; here on small problems."""
 
+import io
 import json
 import random
 import sys
@@ -22,6 +23,7 @@ sys.path.append(str(Path(__file__).parent.parent))  # last: what is tested is wh
 
 from benchmarks import (
     agreement,
+    all_pairs,
     bank,
     cifar,
     encoders,
@@ -32,6 +34,7 @@ from benchmarks import (
     methods,
     names,
     near_duplicates,
+    newcomer,
     objectives,
     pretrained,
     search,
@@ -339,6 +342,52 @@ def test_pairs_are_scored_by_what_was_planted():
     assert (found["precision"], found["recall"], found["f1"]) == (2 / 3, 2 / 3, 2 / 3)
     assert found["recall_by_alteration"] == {"cropped": 1, "mirrored": 0}
     assert near_duplicates.best_threshold(pairs, distances, planted) == 0.4
+
+
+@pytest.mark.on_one_backend
+def test_many_embeddings_are_searched_and_their_copies_found(run, monkeypatch):
+    stored = run(all_pairs, "--images", 400, "--copies", 30)
+    assert next(iter(stored["calls"])) == "near_duplicates()"
+    assert all(call["seconds"] >= 0 <= call["bytes"] for call in stored["calls"].values())
+    monkeypatch.setattr(all_pairs, "NOISE", 2)  # copies that are not near
+    with pytest.raises(AssertionError):
+        run(all_pairs, "--images", 400, "--copies", 30)
+
+
+@pytest.mark.on_one_backend
+def test_a_newcomer_s_steps_but_pip_and_the_browser(tmp_path):
+    photos = smooth_photos(tmp_path / "some", 6)
+    names = newcomer.copied([photos], 4, tmp_path / "photos")
+    assert len(names) == 4
+    assert {(tmp_path / "photos" / n).read_bytes() for n in names} < {
+        path.read_bytes() for path in photos.iterdir()
+    }
+    with pytest.raises(ValueError, match=r"6 photos in .*some, not 7"):
+        newcomer.copied([photos], 7, tmp_path / "more")
+    data = newcomer.altered(tmp_path / "photos" / names[0], np.random.default_rng(0))
+    with Image.open(io.BytesIO(data)) as image:
+        assert (image.format, image.size) == ("JPEG", (36, 32))
+    drops = {"a": {"names": ["a", "b"], "wall": 1}, "b": {"names": ["a", "b"], "wall": 3}}
+    assert newcomer.summary(drops) == {"copies": 2, "first": 1, "among_ten": 2, "seconds": 2}
+    variables = newcomer.environment(tmp_path)
+    assert not {"KERAS_BACKEND", "PYTHONPATH", "OMP_NUM_THREADS"} & set(variables)
+    code = "import os; sum(range(10**6)); print(os.getcwd())"
+    said, seconds = newcomer.run(sys.executable, "-c", code, folder=tmp_path, variables=variables)
+    assert Path(said.strip()) == tmp_path
+    assert min(seconds.values()) > 0
+    row = {"name": names[0], "vector": [0.6, 0.8], "neighbors": {"ids": [1], "distances": [0.1]}}
+    read = {"rows": 4, "columns": list(row), "first": row}
+    assert newcomer.checked(read, names)["rows"] == 4
+    with pytest.raises(AssertionError):
+        newcomer.checked({**read, "first": {**row, "vector": [1, 1]}}, names)
+
+
+def test_a_newcomer_types_what_the_readme_says():
+    train, serve = newcomer.commands((newcomer.ROOT / "README.md").read_text())
+    assert train == ["instdisc", "train", "photos/", "--output", "found"]
+    assert serve == ["instdisc", "serve", "found", "--open"]
+    with pytest.raises(ValueError, match="no longer has"):
+        newcomer.commands("nothing")
 
 
 @pytest.fixture

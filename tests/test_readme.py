@@ -40,14 +40,18 @@ def readme(tmp_path_factory):
     return Reader(tmp_path_factory.mktemp("readme"), scripts(README))
 
 
-@whole_page
 def test_the_readme_s_model_is_trained_and_searched_in_another_process(readme):
-    printed = readme.run("train.py", ("minutes=10", "minutes=0.01"))
+    epochs = 12
+    speed = f"speed=lambda recipe: {60 * 0.9 / (epochs + 0.5) - 0.2}"  # seconds of a step
+    printed = readme.run("train.py", ("minutes=10", f"minutes=1, {speed}"))
     assert f"recipe for {PHOTOS} images" in printed
     query, neighbors = ast.literal_eval(printed.splitlines()[-1])
     assert query == "0.jpg"
     assert len(set(neighbors) - {query}) == 5
     assert readme.wrote("photos.csv", "neighbors.html", "model.keras", "run/model.keras")
+    log = np.genfromtxt(readme.folder / "run/log.csv", delimiter=",", names=True)
+    assert len(log) == epochs
+    assert log["loss"][-6:].mean() < log["loss"][0] - 0.5
     found = ast.literal_eval(readme.run("search.py").splitlines()[-1])
     assert [query for query, _ in found] == [f"{PHOTOS}.jpg", f"{PHOTOS + 1}.jpg"]
     assert all(len(set(names)) == 5 for _, names in found)

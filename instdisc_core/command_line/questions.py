@@ -89,7 +89,7 @@ def outliers(found: str, count: int, as_json: bool) -> None:
     """
     with working():
         index = Found(found).index()
-        odd = index.outliers(min(count, len(index)), k=min(5, len(index) - 1))
+        odd = index.outliers(min(count, len(index)), k=max(1, min(5, len(index) - 1)))
     result = [
         {"name": index.names[i], "similarity": round(float(s), 6)}
         for i, s in zip(odd.indices, odd.similarities, strict=True)

@@ -16,7 +16,7 @@ from instdisc_core.data import ImageFolder
 from instdisc_core.data.names import printable
 from instdisc_core.evaluation import TSNEPositions, evaluate, plot_tsne
 from instdisc_core.exports.tables import write_table
-from instdisc_core.index import DEFAULT_THRESHOLD, ImageIndex
+from instdisc_core.index import DEFAULT_THRESHOLD, ImageIndex, Outliers
 from instdisc_core.index.contents import LEAST
 from instdisc_core.validation import require
 
@@ -83,7 +83,9 @@ def _lists(folder: Path, index: ImageIndex, threshold: float) -> int:
     members = [(i + 1, index.names[j]) for i, group in enumerate(copies.groups) for j in group]
     numbers, names = zip(*members, strict=True) if members else ((), ())
     write_table(folder / "near-duplicates.csv", {"group": numbers, "name": names})
-    odd = index.outliers(min(100, len(index)), min(5, len(index) - 1))
+    n, odd = len(index), Outliers(np.empty(0, "int64"), np.empty(0))
+    if n > 1:
+        odd = index.outliers(min(100, n), min(5, n - 1))
     named = [index.names[i] for i in odd.indices]
     write_table(folder / "outliers.csv", {"name": named, "similarity": odd.similarities})
     return len(copies.groups)

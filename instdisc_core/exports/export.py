@@ -42,7 +42,7 @@ def export(
         format: None is the one of the suffix ``.csv``, ``.npz``, ``.parquet``, ``.faiss``,
             ``.onnx``, ``.pt2`` or ``.tflite``, and ``projector`` for a path without a suffix.
         folder: of the images, for the column ``path``.
-        k: neighbors of each image, at least 1; of fewer images, all others.
+        k: neighbors of each image, at least 1; of fewer images, all others; of one, none.
         clusters: number of clusters, or None for no such column.
         threshold: of near-duplicates; see ``ImageIndex.near_duplicates``.
 
@@ -74,7 +74,9 @@ def export(
         more["cluster"] = index.clusters(clusters).labels
     if format == "projector":
         return write_projector(path, index.rows, {"name": index.names, **more})
-    cosines, neighbors = index.neighbors(min(k, len(index) - 1))
+    cosines, neighbors = np.empty((1, 0), "float32"), np.empty((1, 0), "int32")
+    if len(index) > 1:
+        cosines, neighbors = index.neighbors(min(k, len(index) - 1))
     columns: dict[str, Any] = {
         "name": index.names,
         "path": [str(Path(folder) / name) for name in index.names],

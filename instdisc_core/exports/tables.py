@@ -64,6 +64,8 @@ def _arrow(values: Sequence[Any] | np.ndarray) -> Any:
     flat = pyarrow.array(np.ascontiguousarray(values).reshape(-1))
     if values.ndim == 1:
         return flat
+    if values.shape[1] == 0:
+        return pyarrow.array([[]] * len(values), pyarrow.list_(flat.type))
     return pyarrow.FixedSizeListArray.from_arrays(flat, values.shape[1])
 
 

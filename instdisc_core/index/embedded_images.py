@@ -12,6 +12,7 @@ from instdisc_core.data import ImageFolder, ImageSource, Manifest
 from instdisc_core.embedding_model import EmbeddingModel
 from instdisc_core.evaluation.nearest import nearest
 from instdisc_core.index import structure
+from instdisc_core.index.all_nearest import all_nearest, is_on_cpu
 from instdisc_core.index.contents import page_contents
 from instdisc_core.index.embedder import embedder_of, mirrored_embeddings, weights_digest
 from instdisc_core.index.near_duplicates import DEFAULT_THRESHOLD, NearDuplicates, near_duplicates
@@ -74,6 +75,8 @@ class EmbeddedImages:
 
         Example: ``ImageIndex(embeddings, photos).neighbors(k=3, indices=[7])``
         """
+        if indices is None and is_on_cpu(self._backend):
+            return all_nearest(self.rows, k)
         indices = np.arange(len(self)) if indices is None else indices
         own = np.asarray(check_indices(indices, len(self), of="images"))
         return self._nearest(self.rows[own], k, own)
@@ -97,7 +100,7 @@ class EmbeddedImages:
 
         Example: ``ImageIndex(embeddings, photos).near_duplicates(0.4).groups``
         """
-        return near_duplicates(self.rows, threshold, lambda block, k: self.neighbors(k, block))
+        return near_duplicates(self.rows, threshold, self.neighbors)
 
     def outliers(self, n: int = 10, k: int = 5) -> Outliers:
         """The ``n`` images least like any others: the smallest mean cosine to the ``k`` nearest.

@@ -5,14 +5,16 @@ from typing import NamedTuple
 
 import numpy as np
 
+from instdisc_core.index.all_nearest import all_nearest
 from instdisc_core.types import SearchResult
-from instdisc_core.validation import require_number
+from instdisc_core.validation import require, require_number
 
 DEFAULT_THRESHOLD = 0.5
 RANK = 5  # the nearest other image whose distance is the unit of distances around an image
 FLOOR = 0.25  # of the median of these units: so many copies of an image do not hide each other
 FEW, MANY = 16, 128  # neighbors that are looked at: of every image, and of those with more copies
-BLOCK = 4096  # images that are searched for at a time
+MOST = 2**25  # pairs, which take some gigabytes
+BLOCK = 4096  # images whose pairs are looked at together
 SLACK = 1e-5  # more than a search rounds; the distances of its pairs are computed again
 
 
@@ -33,7 +35,7 @@ class NearDuplicates(NamedTuple):
 
 
 def near_duplicates(
-    rows: np.ndarray, threshold: float, search: Callable[[np.ndarray, int], SearchResult]
+    rows: np.ndarray, threshold: float, neighbors: Callable[[int], SearchResult]
 ) -> NearDuplicates:
     """All pairs of rows that are near to each other for where they are.
 
@@ -42,20 +44,25 @@ def near_duplicates(
 
         1 - s_ij <= threshold * (r_i + r_j) / 2
 
-    Without the quarter, one of the two would be among the five nearest of the other. With it, a
-    row can have more, so its 16 nearest are looked at, and its 128 nearest if all of these are
-    near. The memory in use grows with the number of rows, and not with its square.
+    Without the quarter, one of the two would be among the five nearest of the other. So a pair that
+    is not among the 16 nearest of either has the quarter at both ends, and all that is nearer to
+    one of them is near too. Rows whose 16 nearest are all near are therefore compared with each
+    other again, up to their 128 nearest. The memory in use grows with the number of rows, and not
+    with its square.
 
     Args:
         rows: unit rows ``(n, embedding_dim)``, float32.
         threshold: in (0, 1].
-        search: from indices of rows and ``k`` to the ``k`` nearest other rows.
+        neighbors: from ``k`` to the ``k`` nearest other rows of all rows.
+
+    Raises:
+        ValueError: ``threshold`` out of its range, or so many pairs that they take gigabytes.
     """
     require_number("threshold", threshold, 0, 1, open_below=True, open_above=False)
     n = len(rows)
     pairs, units = np.empty((0, 2), "int64"), np.ones(n)
     if n > 1:
-        codes, units = _candidates(n, threshold, search)
+        codes, units = _candidates(rows, threshold, neighbors)
         pairs = np.stack(np.divmod(codes, n), axis=1)
     cosines, limits = _cosines(rows, pairs), units[pairs].mean(axis=1)
     distances = np.maximum(1 - cosines, 0)
@@ -72,29 +79,40 @@ def near_duplicates(
 
 
 def _candidates(
-    n: int, threshold: float, search: Callable[[np.ndarray, int], SearchResult]
+    rows: np.ndarray, threshold: float, neighbors: Callable[[int], SearchResult]
 ) -> tuple[np.ndarray, np.ndarray]:
     """Pairs ``(i, j)`` as sorted numbers ``i * n + j``, and the unit of distance of each row."""
+    n = len(rows)
     few, rank = min(FEW, n - 1), min(RANK, n - 1)
-    blocks = [np.arange(start, min(start + BLOCK, n)) for start in range(0, n, BLOCK)]
-    found = [search(block, few) for block in blocks]
-    units = np.concatenate([np.maximum(1 - scores[:, rank - 1], 0) for scores, _ in found])
-    units = np.maximum(units.astype("float64"), FLOOR * np.median(units))
-    codes, crowded = [], []
+    scores, others = neighbors(few)
+    units = np.maximum(1 - scores[:, rank - 1], 0).astype("float64")
+    units = np.maximum(units, FLOOR * np.median(units))
+    codes: list[np.ndarray] = []
 
-    def add(block: np.ndarray, scores: np.ndarray, neighbors: np.ndarray) -> np.ndarray:
-        limits = threshold * (units[block][:, None] + units[neighbors]) / 2
-        near = 1 - scores <= limits + SLACK
-        first, second = np.repeat(block, near.sum(axis=1)), neighbors[near].astype("int64")
-        codes.append(np.unique(np.minimum(first, second) * n + np.maximum(first, second)))
-        return block[near.all(axis=1)]
+    def add(images: np.ndarray, scores: np.ndarray, others: np.ndarray) -> list[np.ndarray]:
+        crowded = []
+        for start in range(0, len(images), BLOCK):
+            part = slice(start, start + BLOCK)
+            near = 1 - scores[part] <= SLACK + threshold * (
+                (units[images[part], None] + units[others[part]]) / 2
+            )
+            first = np.repeat(images[part], near.sum(axis=1))
+            second = others[part][near].astype("int64")
+            codes.append(np.unique(np.minimum(first, second) * n + np.maximum(first, second)))
+            crowded.append(images[part][near.all(axis=1)])
+            require(
+                sum(map(len, codes)) <= MOST,
+                f"threshold={threshold}, by which more than {MOST:,} pairs are nearly the same",
+                "fewer pairs",
+                "Take a smaller threshold, or leave out copies of one image.",
+            )
+        return crowded
 
-    for block, (scores, neighbors) in zip(blocks, found, strict=True):
-        crowded.append(add(block, scores, neighbors))
-    rest = np.concatenate(crowded) if few < n - 1 else np.empty(0, "int64")
-    for start in range(0, len(rest), BLOCK):
-        block = rest[start : start + BLOCK]
-        add(block, *search(block, min(MANY, n - 1)))
+    crowd = np.concatenate(add(np.arange(n), scores, others))
+    if few < n - 1 and len(crowd) > 1:
+        least = 1 - threshold * units.min() - 2 * SLACK
+        scores, others = all_nearest(rows[crowd], min(MANY, len(crowd) - 1), least)
+        add(crowd, scores, crowd[others])
     return np.unique(np.concatenate(codes)), units
 
 

@@ -60,6 +60,10 @@ class Answers:
             (scores,), (found,) = self.index.neighbors(k, [index])
         return {**self._list(found, part, scores), "query": self._item(index)}
 
+    def name(self, index: int) -> Answer:
+        """What an image is called."""
+        return {"name": self.names[index]}
+
     def outliers(self, part: slice) -> Answer:
         """Images least like any others, the oddest first."""
         n = len(self.index)

@@ -57,7 +57,10 @@ class Originals:
         name = PurePosixPath(self.manifest.names[index])
         if name.is_absolute() or ".." in name.parts:
             raise ValueError("a path outside of the folder")
-        data, _ = contents(self.folder / name, LARGEST)
+        path = self.folder / name
+        if not path.resolve().is_relative_to(self.folder.resolve()):
+            raise ValueError("a link to what is outside of the folder")
+        data, _ = contents(path, LARGEST)
         if digest(data) != self.manifest.digests[index]:
             raise ValueError("its content has changed")
         return data
@@ -96,6 +99,7 @@ def create_app(
     api = {
         "photos": lambda r, part: answers.photos(r.query_params.get("q", ""), part),
         "image/{place:int}": lambda r, part: answers.image(_place(r, len(index)), part),
+        "name/{place:int}": lambda r, part: answers.name(_place(r, len(index))),
         "outliers": lambda r, part: answers.outliers(part),
         "duplicates": lambda r, part: answers.groups("duplicates", "Group", part),
         "clusters": lambda r, part: answers.groups("clusters", "Cluster", part),

@@ -6,7 +6,7 @@ from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import Request
-from starlette.responses import PlainTextResponse, RedirectResponse, Response
+from starlette.responses import JSONResponse, PlainTextResponse, RedirectResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 LOCAL = frozenset({"127.0.0.1", "localhost", "::1"})
@@ -47,8 +47,12 @@ class Guard:
         if scope["type"] != "http":
             return None
 
+        begun = False
+
         async def send_with_headers(message: Message) -> None:
+            nonlocal begun
             if message["type"] == "http.response.start":
+                begun = True
                 headers = MutableHeaders(scope=message)
                 for name, value in HEADERS.items():
                     headers[name] = value
@@ -56,7 +60,13 @@ class Guard:
             await send(message)
 
         answer: ASGIApp = self._rejection(Request(scope)) or self.app
-        return await answer(scope, receive, send_with_headers)
+        try:
+            await answer(scope, receive, send_with_headers)
+        except Exception:
+            if not begun:
+                failed = JSONResponse({"error": "The server failed; it says where it runs."}, 500)
+                await failed(scope, receive, send_with_headers)
+            raise  # to whoever runs the server, whose own answer would lack the headers
 
     def _rejection(self, request: Request) -> Response | None:
         """The answer to a request that is not let through; None for one that is."""

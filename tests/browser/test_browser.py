@@ -229,7 +229,7 @@ def test_groups_outliers_and_clusters_have_tabs(page, index):
     page.until(lambda: "nearly the same" in page.all("#status")[0].text)
 
 
-def test_the_map_is_drawn_zoomed_and_opens_photos(page):
+def test_the_map_is_drawn_zoomed_and_opens_photos(page, index):
     page.go("map")
     canvas = page.until(lambda: page.all("canvas"))[0]
     colors = (
@@ -243,6 +243,15 @@ def test_the_map_is_drawn_zoomed_and_opens_photos(page):
     assert page.run("return shown.view.scale") > before
     x, y = page.run("return shown.view.screen(7)")
     found = page.run("return shown.view.nearest(...arguments)", x, y)
+    page.run(
+        "const [canvas, x, y] = arguments, box = canvas.getBoundingClientRect();"
+        "const place = {clientX: box.x + x, clientY: box.y + y};"
+        "canvas.dispatchEvent(new PointerEvent('pointermove', place))",
+        canvas,
+        x,
+        y,
+    )
+    page.until(lambda: page.all(".tip span")[0].text == index.names[found].rstrip())
     event = {"offset": [x, y]}
     page.run(
         "const box = arguments[0].getBoundingClientRect(), [x, y] = arguments[1].offset;"
@@ -252,6 +261,19 @@ def test_the_map_is_drawn_zoomed_and_opens_photos(page):
         event,
     )
     page.until(lambda: page.place() == f"#/image/{found}")
+
+
+def test_the_map_stays_in_the_middle_of_a_window_that_grows(browser, files):
+    page = Page(browser, files, 420)
+    page.go("map")
+    middle = "const v = shown.view; return v.fitted && [v.fitted[0], v.screen(0)[0], v.scale]"
+    width, x, scale = page.until(lambda: page.run(middle))
+    screen = {"width": 1200, "height": 800, "deviceScaleFactor": 1, "mobile": False}
+    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", screen)
+    page.until(lambda: page.run(middle)[0] > width)
+    wider, moved, larger = page.run(middle)
+    assert larger > scale
+    assert (moved - wider / 2) / larger == pytest.approx((x - width / 2) / scale)
 
 
 @pytest.mark.parametrize("place", ["photos", "image/3", "clusters", "map"])

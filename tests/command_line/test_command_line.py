@@ -236,6 +236,17 @@ def server(monkeypatch):
     return asked
 
 
+def test_one_photo_is_enough_for_all_but_outliers(run):
+    write_photos(Path("one"), 1)
+    run("index", "one", "--model", "found", "--output", "single")
+    assert "index of" not in run("export", "single", "-o", "one.csv")
+    assert run("duplicates", "single", "--json")["groups"] == []
+    assert "index.html" in run("report", "single", "--json")["files"]
+    assert Path("single/report/outliers.csv").read_text().splitlines() == ["name,similarity"]
+    said = run("outliers", "single", code=1)
+    assert said == "Error: one image; expected two or more. One has no neighbors."
+
+
 def test_a_server_says_where_it_is(run, server, monkeypatch):
     opened = []
     monkeypatch.setattr("webbrowser.open", opened.append)

@@ -30,7 +30,7 @@ from instdisc_core import Checkpoints, MemoryBank, layout_map
 
 WHOLE = ("exact-whole",)
 DIVIDED = (
-    "exact-whole",  # 20 steps
+    "exact-whole",  # 50 steps
     "nce-sharded",
     "shared_nce-sharded",
     "info_nce-sharded",
@@ -173,6 +173,7 @@ def of_one_process(folder):
             model.save_weights(folder / f"{name}.weights.h5")
         for name, run in methods.items():
             np.savez(folder / f"divided-{name}.npz", **run())
+        np.savez(folder / "divided-resumed.npz", **resumed(folder, "divided"))
         found = {
             name: [collectives(name, num_rows) for num_rows in (2048, 8193)]
             for name in ("exact-whole", "nce-whole", "shared_nce-whole")
@@ -212,8 +213,7 @@ def of_two_processes(folder, address, number):
         with within(distribution(how == "whole")):
             _, found = trained("exact-whole", True)
             np.savez(folder / f"{how}-{number}.npz", **found)
-    with within(distribution(whole=False)):
-        np.savez(folder / f"resumed-{number}.npz", **resumed(folder, "divided"))
+            np.savez(folder / f"{how}-resumed-{number}.npz", **resumed(folder, how))
 
 
 if __name__ == "__main__":

@@ -84,14 +84,15 @@ def test_two_processes_equal_one_device(folder, two_processes, how, number):
     assert_equal(two_processes / f"{how}-{number}.npz", folder / "one-exact-whole.npz")
 
 
-def test_a_training_that_was_stopped_ends_as_one_that_was_not(folder):
-    """With a whole bank; and with a divided one in two processes."""
-    assert_resumed(folder / "whole-resumed.npz")
+@pytest.mark.parametrize("file", ["whole-resumed", "divided-resumed"])
+def test_a_training_that_was_stopped_ends_as_one_that_was_not(folder, file):
+    assert_resumed(folder / f"{file}.npz")
 
 
-@pytest.mark.parametrize("number", [0, 1])
-def test_two_processes_resume(two_processes, number):
-    assert_resumed(two_processes / f"resumed-{number}.npz")
+@pytest.mark.parametrize("how", ["whole", "divided"])
+def test_two_processes_resume(two_processes, how):
+    for number in (0, 1):
+        assert_resumed(two_processes / f"{how}-resumed-{number}.npz")
 
 
 def assert_resumed(file):

@@ -221,7 +221,9 @@ def test_torchrun_without_a_process_group_builds_no_bank(monkeypatch):
 
 
 def test_torchrun_starts_a_run_again_whose_rank_was_killed(tmp_path):
-    run(TESTS / "devices" / "torch_killed.py", tmp_path)
+    torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", 2]
+    torchrun += ["--max-restarts", 1, "--monitor-interval", 0.2]
+    run(*torchrun, TESTS / "devices" / "torch_killed.py", tmp_path)
     model = build(Case("nce"))
     model.fit(batches(Case("nce")), epochs=3, verbose=0)
     for bank in ("whole", "sharded"):

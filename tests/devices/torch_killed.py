@@ -1,9 +1,5 @@
-"""Two trainings under torchrun: one is interrupted, in the other a rank is killed.
+"""Two trainings under torchrun: one is interrupted, in the other a rank is killed."""
 
-The launcher is torchrun's, but its ranks are forked after the imports, which take longest.
-"""
-
-import multiprocessing
 import os
 import signal
 import sys
@@ -16,7 +12,6 @@ import keras
 import numpy as np
 import torch.distributed as dist
 from devices.trainings import Case, batches, build, outcome
-from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
 from instdisc_core import Checkpoints
 
@@ -62,8 +57,4 @@ def main(folder):
 
 
 if __name__ == "__main__":
-    multiprocessing.set_forkserver_preload(["devices.trainings", "torch.distributed.launcher.api"])
-    alone = {"min_nodes": 1, "max_nodes": 1, "nproc_per_node": 2, "run_id": "killed"}
-    rendezvous = {"rdzv_backend": "c10d", "rdzv_endpoint": "localhost:0"}
-    restarts = {"max_restarts": 1, "monitor_interval": 0.2, "start_method": "forkserver"}
-    elastic_launch(LaunchConfig(**alone, **rendezvous, **restarts), main)(*sys.argv[1:])
+    main(*sys.argv[1:])

@@ -6,7 +6,9 @@ import sys
 import numpy as np
 import pytest
 
+from instdisc_core.data import ImageArray
 from instdisc_core.exports import export
+from instdisc_core.index import ImageIndex
 
 pytestmark = pytest.mark.on_one_backend  # what is written are NumPy arrays
 
@@ -39,6 +41,26 @@ def test_a_table_has_a_row_for_each_image(index, tmp_path):
     np.testing.assert_allclose(np.float32(rows[4]["vector"].split()), index.rows[4], rtol=1e-6)
     assert len(rows[4]["neighbors"].split()) == len(index) - 1
     assert "cluster" not in rows[4]
+
+
+@pytest.mark.parametrize("suffix", [".npz", ".csv", ".parquet"])
+def test_one_image_has_no_neighbors(suffix, tmp_path):
+    if suffix == ".parquet":
+        pytest.importorskip("pyarrow", reason="an extra")
+    one = ImageIndex(np.eye(1), ImageArray(np.zeros((1, 4, 4, 3), "uint8"), names=["a.jpg"]))
+    path = tmp_path / f"one{suffix}"
+    export(one, path)
+    if suffix == ".npz":
+        with np.load(path) as arrays:
+            assert arrays["neighbors"].shape == arrays["distances"].shape == (1, 0)
+    elif suffix == ".csv":
+        (row,) = csv.DictReader(path.read_text().splitlines())
+        assert (row["name"], row["neighbors"], row["near_duplicate_group"]) == ("a.jpg", "", "-1")
+    else:
+        import pyarrow.parquet
+
+        (row,) = pyarrow.parquet.read_table(path).to_pylist()
+        assert row["neighbors"] == {"ids": [], "distances": []}
 
 
 def test_parquet_has_the_columns_that_embedding_atlas_reads(index, parquet):

@@ -87,6 +87,13 @@ def test_few_images():
     assert none.distances.shape == none.similarities.shape == (0,)
 
 
+def test_so_many_pairs_that_memory_would_not_do_are_an_error(monkeypatch):
+    monkeypatch.setattr(near_duplicates, "MOST", 30)
+    assert len(indexed(clumps([5] + [1] * 60)).near_duplicates().pairs) == 10
+    with pytest.raises(ValueError, match=r"more than 30 pairs.*Take a smaller threshold"):
+        indexed(clumps([20] + [1] * 60)).near_duplicates()
+
+
 @pytest.mark.parametrize("threshold", [1.5, 0, np.nan, "high"])
 def test_a_threshold_is_a_share(threshold):
     with pytest.raises(ValueError, match=r"threshold=.* Expected a number in \(0, 1\]"):

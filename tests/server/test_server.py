@@ -112,6 +112,11 @@ def test_neighbors_are_those_of_the_index(client, index):
         assert client.get(address).status_code == 404
 
 
+def test_an_image_is_named(client, index):
+    assert client.get("/api/name/1").json() == {"name": index.names[1]}
+    assert client.get(f"/api/name/{N}").status_code == 404
+
+
 def test_groups_outliers_and_map_are_computed_once(client, index, monkeypatch):
     assert ids(waited(client, "/api/outliers")) == index.outliers(N).indices.tolist()
     clusters = waited(client, "/api/clusters").json()
@@ -255,6 +260,21 @@ def test_only_what_was_indexed_is_given(tmp_path):
             assert str(tmp_path) not in answer.text
 
 
+def test_a_link_that_leaves_the_folder_is_not_followed(tmp_path):
+    """Also where it was a link already when it was indexed; one within the folder is."""
+    write(tmp_path / "secret.png")
+    write(tmp_path / "photos/0.png", [60, 0, 0])
+    os.symlink(tmp_path / "secret.png", tmp_path / "photos/1.png")
+    os.symlink("0.png", tmp_path / "photos/2.png")
+    source = ImageFolder(tmp_path / "photos", 8, duplicates="keep", verbose=False)
+    index = ImageIndex(np.eye(3), source)
+    client = TestClient(create_app(index, tmp_path / "photos", tmp_path / "t"), "http://localhost")
+    for kind in ("original", "thumbnail"):
+        answers = [client.get(f"/{kind}/{i}") for i in range(3)]
+        assert [answer.status_code for answer in answers] == [200, 404, 200]
+        assert "outside of the folder" in answers[1].json()["error"]
+
+
 def test_a_name_that_leaves_the_folder_is_not_read(tmp_path):
     write(tmp_path / "secret.png")
     (tmp_path / "photos").mkdir()
@@ -308,6 +328,21 @@ def test_every_answer_has_headers_that_keep_it_here(client):
         assert "default-src 'none'" in policy
         assert "frame-ancestors 'none'" in policy
         assert "unsafe" not in policy
+
+
+def test_an_error_that_nobody_expected_has_these_headers_too(app, monkeypatch):
+    def fail(*arguments):
+        raise ZeroDivisionError("a mistake")
+
+    monkeypatch.setattr(Answers, "photos", fail)
+    client = TestClient(app, "http://127.0.0.1", raise_server_exceptions=False)
+    answer = client.get("/api/photos")
+    assert answer.status_code == 500
+    assert answer.json() == {"error": "The server failed; it says where it runs."}
+    assert answer.headers["x-content-type-options"] == "nosniff"
+    assert "default-src 'none'" in answer.headers["content-security-policy"]
+    with pytest.raises(ZeroDivisionError):  # whoever runs the server sees it
+        TestClient(app, "http://127.0.0.1").get("/api/photos")
 
 
 def test_a_token_is_required_and_becomes_a_cookie(index, photos, tmp_path):

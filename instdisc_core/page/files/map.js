@@ -23,6 +23,10 @@ class MapView {
     this.frame = element("div", { class: "map" }, this.canvas, this.tip);
     this.host = element("div", {}, this.frame);
     if (this.colored && kinds <= COLORS.length) this.host.append(this.legend());
+    this.corner = [1, 1]; // of the points; the other one is 0, 0
+    found.points.forEach((value, at) => {
+      this.corner[at % 2] = Math.max(this.corner[at % 2], value);
+    });
     this.pictures = new Map();
     this.pointers = new Map();
     this.bucket();
@@ -86,12 +90,15 @@ class MapView {
     this.canvas.width = Math.round(width * ratio);
     this.canvas.height = Math.round(height * ratio);
     this.ratio = ratio;
-    if (!this.scale) {
-      this.scale = (0.94 * Math.min(width, height)) / SIDE;
-      this.left = (width - SIDE * this.scale) / 2;
-      this.top = (height - SIDE * this.scale) / 2;
-      this.least = this.scale / 2;
-    }
+    const [right, bottom] = this.corner;
+    const scale = 0.94 * Math.min(width / right, height / bottom); // at which the whole map is seen
+    const [oldWidth, oldHeight, oldScale] = this.fitted ?? [width, height, scale];
+    const factor = scale / oldScale; // what was in the middle stays there
+    this.left = width / 2 - (oldWidth / 2 - (this.left ?? (width - right * scale) / 2)) * factor;
+    this.top = height / 2 - (oldHeight / 2 - (this.top ?? (height - bottom * scale) / 2)) * factor;
+    this.scale = (this.scale ?? scale) * factor;
+    this.least = scale / 2;
+    this.fitted = [width, height, scale];
     this.redraw();
   }
 
@@ -260,8 +267,14 @@ class MapView {
     if (found === null || this.hovered === found) return this.placeTip(event);
     this.hovered = found;
     this.tip.firstChild.setAttribute("src", this.store.thumbnail(found));
-    this.tip.lastChild.textContent = this.store.item?.(found).name ?? "";
+    this.tip.lastChild.textContent = "";
     this.placeTip(event);
+    this.sayName(found);
+  }
+
+  async sayName(id) {
+    const name = await this.store.name(id).catch(() => "");
+    if (this.hovered === id) this.tip.lastChild.textContent = name;
   }
 
   placeTip(event) {

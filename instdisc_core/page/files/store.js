@@ -32,6 +32,10 @@ class LocalStore {
     return { id, name: names[id], label: labels ? labels[id] : null, score };
   }
 
+  async name(id) {
+    return this.page.names[id];
+  }
+
   thumbnail(id) {
     return this.page.thumbnails + this.page.keys[id] + this.page.suffix;
   }
@@ -120,6 +124,10 @@ class RemoteStore {
     this.total = page.total;
     this.tabs = page.tabs;
     this.uploads = [];
+  }
+
+  async name(id) {
+    return (await this.get(`api/name/${id}`)).name;
   }
 
   thumbnail(id) {
