@@ -30,6 +30,7 @@ class Communicator:
         process, processes: which process this is, from 0, and how many train together. Each of
             them reads its own part of the data.
         stores_parts: whether each rank can store a part of the bank.
+        divides_branches: whether the two branches of ``NNCLR`` can be divided among the ranks.
         sums_gradients: whether the framework adds the gradients of the ranks; else it takes their
             mean.
         is_idle: whether this rank has no image of the present batch.
@@ -42,6 +43,7 @@ class Communicator:
     process: int = 0
     processes: int = 1
     stores_parts = True
+    divides_branches = False
     sums_gradients = False
     is_idle = False
 
@@ -181,7 +183,7 @@ def require_one_device(name: str, or_ranks: bool = False) -> None:
 
     Args:
         name: what it is.
-        or_ranks: whether it can be, among processes with one rank each, as those of ``torchrun``.
+        or_ranks: whether it can be, where the communicator ``divides_branches``.
 
     Raises:
         ValueError: there are several ranks.
@@ -196,7 +198,7 @@ def require_one_device(name: str, or_ranks: bool = False) -> None:
     own = get_communicator()
     ranks = max(own.size, own.processes)
     require(
-        ranks == 1 or (or_ranks and own.size == own.processes),
+        ranks == 1 or (or_ranks and own.divides_branches),
         f"{name} on {ranks} ranks",
         "one device, or torchrun" if or_ranks else "one device",
         "InstanceDiscrimination trains on several.",

@@ -15,7 +15,7 @@ import pytest
 
 from instdisc_core.exports.export import NEEDS
 
-pytestmark = pytest.mark.on_one_backend  # what it reads, and imports, is the same on each
+reads = pytest.mark.on_one_backend  # sources, which are the same on each
 ROOT = Path(__file__).parent.parent
 FRAMEWORKS = {"torch", "tensorflow", "jax"}
 EXTRAS = {"sklearn", "matplotlib", "scipy", "hypothesis", "pytest", "PIL", "tqdm", "tensorboardX"}
@@ -81,6 +81,7 @@ def modules(folder):
     return sorted((ROOT / folder).rglob("*.py"))
 
 
+@reads
 @pytest.mark.parametrize("path", modules("instdisc_core"), ids=lambda p: str(p.relative_to(ROOT)))
 def test_the_core_imports_keras_numpy_einops_and_downwards(path):
     relative = path.relative_to(ROOT / "instdisc_core")
@@ -108,6 +109,7 @@ def test_the_floors_are_those_of_the_modules_and_of_the_table():
     assert sorted(listed) == sorted(FLOORS)
 
 
+@reads
 @pytest.mark.parametrize("folder", ["instdisc_core", "backends"])
 def test_no_modules_import_each_other_in_a_circle(folder):
     root = ROOT if folder == "instdisc_core" else ROOT / folder
@@ -125,6 +127,7 @@ def test_no_modules_import_each_other_in_a_circle(folder):
     TopologicalSorter(imported).prepare()  # raises a CycleError that names them
 
 
+@reads
 @pytest.mark.parametrize("framework", sorted(FRAMEWORKS))
 def test_a_backend_imports_its_framework_and_the_core_s_public_names_and_types(framework):
     allowed = {"keras", "numpy", "instdisc_core", framework, f"instdisc_{framework}"}
@@ -141,6 +144,7 @@ def test_a_backend_imports_its_framework_and_the_core_s_public_names_and_types(f
                 assert name.split(".")[1] in public, name
 
 
+@reads
 def test_nothing_imports_the_tests_the_benchmarks_or_the_examples():
     examples = {path.stem for path in modules("examples")}
     tests = {path.stem for path in modules("tests")}
@@ -174,6 +178,7 @@ def not_public(module, name):
     return f"{module} is not in {package}.__all__"
 
 
+@reads
 @pytest.mark.parametrize(
     "path",
     [*modules("examples"), *modules("benchmarks")],
@@ -211,6 +216,7 @@ def test_what_is_public(module, name, is_public):
     assert (not_public(module, name) is None) == is_public
 
 
+@reads
 @pytest.mark.parametrize("path", modules("instdisc_core"), ids=lambda p: str(p.relative_to(ROOT)))
 def test_a_file_of_the_core_is_short(path):
     assert len(path.read_text().splitlines()) <= 250
@@ -223,6 +229,7 @@ def words_to_avoid():
     return [word for _, right in rows[start + 1 :] for word in right.split(", ")]
 
 
+@reads
 def test_plain_words():
     """Words that mean one thing are searched for; others, such as "lies", need a reader."""
     ambiguous = {"an image", "lies", "goes on"}
@@ -323,6 +330,7 @@ def test_importing_the_core_is_enough_to_load_a_saved_model(imported):
     assert names <= set(imported["serializable"])
 
 
+@reads
 def test_every_extra_that_is_to_be_installed_exists():
     """In messages and documents; those of messages with a name to fill in, where it is set."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]

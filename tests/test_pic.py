@@ -207,7 +207,6 @@ def test_a_saved_model_continues_as_the_one_that_was_saved(tmp_path):
         again.evaluate(ImageArray(PIXELS[:5]).batches(B), verbose=0)
 
 
-@pytest.mark.on_one_backend
 def test_a_run_that_was_stopped_ends_as_one_that_was_not(tmp_path):
     def train(folder, stop=0, **kwargs):
         model = with_everything()

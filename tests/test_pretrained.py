@@ -226,7 +226,6 @@ def test_the_encoder_has_its_own_learning_rate(file, tmp_path):
     again.fit(SOURCE.batches(6, 0), verbose=0)
 
 
-@pytest.mark.on_one_backend
 def test_two_learning_rates_continue_where_they_stopped(file, tmp_path):
     recipe = small(weights=str(file), encoder_rate=0.2)
     whole = recipe.train(SOURCE, seed=0, verbose=0)

@@ -14,6 +14,8 @@ import numpy as np
 import pytest
 from reader import ONE_EPOCH, PHOTOS, Reader
 
+from instdisc_core.recipes import choosing
+
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
 METHODS = (ROOT / "docs" / "methods.md").read_text()
@@ -42,7 +44,8 @@ def readme(tmp_path_factory):
 
 def test_the_readme_s_model_is_trained_and_searched_in_another_process(readme):
     epochs = 12
-    speed = f"speed=lambda recipe: {60 * 0.9 / (epochs + 0.5) - 0.2}"  # seconds of a step
+    seconds = 60 * choosing.USED / (epochs + 0.5) - choosing.EPOCH_END  # of the step of an epoch
+    speed = f"speed=lambda recipe: {seconds}"
     printed = readme.run("train.py", ("minutes=10", f"minutes=1, {speed}"))
     assert f"recipe for {PHOTOS} images" in printed
     query, neighbors = ast.literal_eval(printed.splitlines()[-1])

@@ -25,6 +25,8 @@ class TorchCommunicator(Communicator):
     Example: ``bank = MemoryBank(50_000, 128)  # under torchrun it finds the ranks by itself``
     """
 
+    divides_branches = True
+
     def __init__(self) -> None:
         self.rank = self.process = dist.get_rank()
         self.size = self.processes = dist.get_world_size()

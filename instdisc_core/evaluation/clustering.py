@@ -7,6 +7,8 @@ from numpy.typing import ArrayLike
 from instdisc_core.evaluation.features import unit
 from instdisc_core.validation import check_indices, require, require_count, require_finite
 
+SEARCHED = 1000  # times that eigenvectors are searched for again; some ten mostly do
+
 
 def cluster(
     embeddings: ArrayLike, num_clusters: int, seed: int = 0, restarts: int = 10
@@ -52,8 +54,8 @@ def cluster_neighbors(
     Without ``t``, which joins all images weakly, a few copies of one image would be a cluster.
 
     Args:
-        neighbors: integers ``(n, m)``, the ``m`` images most like each image, without itself. Some
-            15 serve; among few images take fewer, such as the root of ``n``.
+        neighbors: integers ``(n, m)``, the ``m`` images most like each image, without itself. About
+            15 are enough; among few images take fewer, such as the root of ``n``.
         num_clusters, seed, restarts: as in ``cluster``.
 
     Raises:
@@ -69,7 +71,7 @@ def cluster_neighbors(
     ```
     """
     from scipy.sparse import csr_array
-    from scipy.sparse.linalg import LinearOperator, eigsh
+    from scipy.sparse.linalg import ArpackNoConvergence, LinearOperator, eigsh
 
     neighbors = np.asarray(ops.convert_to_numpy(neighbors))
     require(
@@ -96,7 +98,10 @@ def cluster_neighbors(
 
     matrix = LinearOperator((n, n), matvec=product, dtype="float64")
     start = np.random.default_rng(seed).normal(size=n)
-    _, vectors = eigsh(matrix, num_clusters, which="LA", v0=start, tol=1e-4)
+    try:
+        _, vectors = eigsh(matrix, num_clusters, which="LA", v0=start, maxiter=SEARCHED, tol=1e-4)
+    except ArpackNoConvergence as error:  # there are hardly any clusters
+        vectors = np.column_stack([1 / root, error.eigenvectors])
     return cluster(unit(vectors), num_clusters, seed, restarts)
 
 

@@ -16,7 +16,7 @@ def all_nearest(rows: np.ndarray, k: int, least: float = -np.inf) -> SearchResul
     A product serves both of its rows, so each pair of blocks is multiplied once. A product matters
     only if it is above the worst of the ``k`` best so far of one of its rows. Rows are read in a
     random order, always the same, so that few are: about ``k / t`` after ``t`` rows. The memory in
-    use grows with ``n k``.
+    use grows with ``n (embedding_dim + k)``. Of equal products any may be taken.
 
     Args:
         rows: unit rows ``(n, embedding_dim)``, float32.

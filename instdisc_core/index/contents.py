@@ -49,7 +49,7 @@ def typical_first(index: Any, num_clusters: int, seed: int = 0) -> list[np.ndarr
     Args:
         index: an EmbeddedImages.
         num_clusters: at most.
-        seed: of k-means.
+        seed: of the clusters.
     """
     rows = index.rows
     labels = index.clusters(min(num_clusters, len(rows)), seed).labels

@@ -100,12 +100,14 @@ def _candidates(
             second = others[part][near].astype("int64")
             codes.append(np.unique(np.minimum(first, second) * n + np.maximum(first, second)))
             crowded.append(images[part][near.all(axis=1)])
-            require(
-                sum(map(len, codes)) <= MOST,
-                f"threshold={threshold}, by which more than {MOST:,} pairs are nearly the same",
-                "fewer pairs",
-                "Take a smaller threshold, or leave out copies of one image.",
-            )
+            if sum(map(len, codes)) > MOST:  # a pair of two blocks is in both
+                codes[:] = [np.unique(np.concatenate(codes))]
+                require(
+                    len(codes[0]) <= MOST,
+                    f"threshold={threshold}, by which more than {MOST:,} pairs are nearly the same",
+                    "fewer pairs",
+                    "Leave out equal images, or take a smaller threshold.",
+                )
         return crowded
 
     crowd = np.concatenate(add(np.arange(n), scores, others))

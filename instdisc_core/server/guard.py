@@ -64,7 +64,9 @@ class Guard:
             await answer(scope, receive, send_with_headers)
         except Exception:
             if not begun:
-                failed = JSONResponse({"error": "The server failed; it says where it runs."}, 500)
+                failed = JSONResponse(
+                    {"error": "The server failed. The terminal in which it runs shows why."}, 500
+                )
                 await failed(scope, receive, send_with_headers)
             raise  # to whoever runs the server, whose own answer would lack the headers
 

@@ -4,7 +4,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from devices.threads import on_all, ranks
+from devices.threads import Thread, on_all, ranks
 from keras import ops
 from models import SIZE, small_model, small_nnclr, small_pic
 
@@ -46,12 +46,11 @@ def test_other_methods_say_that_they_train_on_one_device(two_ranks):
         small_pic()
 
 
-def test_nnclr_trains_on_ranks_of_their_own_processes(two_ranks, monkeypatch):
-    assert small_nnclr().communicator.size == 2
-    two_in_one = SimpleNamespace(size=2, processes=1)
-    monkeypatch.setattr(module, "get_communicator", lambda: two_in_one)
+def test_nnclr_trains_on_ranks_that_divide_its_branches(two_ranks, monkeypatch):
     with pytest.raises(ValueError, match=r"NNCLR on 2 ranks. Expected one device, or torchrun"):
         small_nnclr()
+    monkeypatch.setattr(Thread, "divides_branches", True)
+    assert small_nnclr().communicator.size == 2
 
 
 def test_ranks_that_are_found_after_the_model_was_built(monkeypatch):

@@ -146,6 +146,7 @@ def test_a_run_of_two_ranks_continues_on_one_device(bank, folder):
         ("seed", "on rank 1 seed 6. Expected 5, as on rank 0"),
         ("num_instances", "on rank 1 num_instances 50. Expected 49, as on rank 0"),
         ("embedding_dim", "on rank 1 embedding_dim 9. Expected 8, as on rank 0"),
+        ("temperature", "on rank 1 temperature 0.2. Expected 0.1, as on rank 0"),
         ("version", "on rank 1 version '0.0'. Expected"),
         ("distributed", "set_distribution(...) on PyTorch, which Keras"),
         ("weights", "ParametricSoftmax on 2 ranks"),

@@ -35,6 +35,7 @@ from devices.trainings import (
     trained,
     trained_nnclr,
 )
+from models import small_nnclr
 
 import instdisc_core
 from instdisc_core import Checkpoints, Communicator, MemoryBank
@@ -71,8 +72,10 @@ def disagreements():
     instdisc_core.__version__ = "0.0" if odd else version
     of_version = error_of(other_version.fit, batches(Case()))
     instdisc_core.__version__ = version
+    other_loss = small_nnclr(temperature=0.2 if odd else 0.1)
     return {
         "version": of_version,
+        "temperature": error_of(other_loss.fit, batches(Case())),
         "data": error_of(model.fit, other_data),
         "order": error_of(model.fit, other_order),
         "seed": error_of(other_seed.fit, batches(Case())),

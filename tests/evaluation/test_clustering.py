@@ -7,9 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from problems import blobs
+from scipy.sparse import linalg as sparse_linalg
 from sklearn.cluster import KMeans
 
-from instdisc_core.evaluation import cluster, cluster_neighbors, clustering_scores
+from instdisc_core.evaluation import cluster, cluster_neighbors, clustering, clustering_scores
 
 pytestmark = pytest.mark.framework_independent
 
@@ -48,11 +49,42 @@ def test_every_number_of_clusters_of_few_images(n):
         assert set(found.tolist()) <= set(range(k))
 
 
-def test_neighbors_are_clustered_alike_in_each_call_and_by_each_seed():
-    points, _ = on_circles((1, 1.3, 1.6), 50)
-    neighbors = nearest(points, 6)
-    first, again = (cluster_neighbors(neighbors, 3, seed=2) for _ in range(2))
-    np.testing.assert_array_equal(first, again)
+def test_the_clustered_rows_are_the_eigenvectors_of_the_formula(monkeypatch):
+    """Uneven degrees, neighbors on one side only, and weak ties: each part of it matters."""
+    rng = np.random.default_rng(0)
+    centers = rng.normal(size=(3, 4))
+    points = centers[np.repeat(np.arange(3), (10, 15, 20))] + rng.normal(size=(45, 4)) / 2
+    neighbors, seen = nearest(points, 4), []
+    monkeypatch.setattr(clustering, "cluster", lambda rows, *_: seen.append(rows))
+    for _ in range(2):
+        cluster_neighbors(neighbors, 3, seed=2)
+    np.testing.assert_array_equal(seen[0], seen[1])
+
+    n, directed = len(points), np.zeros((45, 45))
+    np.put_along_axis(directed, neighbors, 0.5, axis=1)
+    adjacency = directed + directed.T
+    degrees = adjacency.sum(axis=1)
+    t = degrees.mean()
+    matrix = (adjacency + t / n) / np.sqrt(np.outer(degrees + t, degrees + t))
+    vectors = np.linalg.eigh(matrix)[1][:, -3:]
+    expected = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+    # Up to a rotation, which keeps the products of rows.
+    np.testing.assert_allclose(seen[0] @ seen[0].T, expected @ expected.T, atol=0.01)
+
+
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+@pytest.mark.parametrize("found", [0, 1, 2])
+def test_eigenvectors_that_are_not_found_are_done_without(monkeypatch, found):
+    points, labels = on_circles((1, 2, 3))
+    right = sparse_linalg.eigsh
+
+    def some(*args, **kwargs):
+        values, vectors = right(*args, **kwargs)
+        last = slice(len(values) - found, None)
+        raise sparse_linalg.ArpackNoConvergence("too often", values[last], vectors[:, last])
+
+    monkeypatch.setattr(sparse_linalg, "eigsh", some)
+    assert cluster_neighbors(nearest(points, 4), 3).shape == labels.shape
 
 
 def test_neighbors_that_are_no_images_are_rejected():

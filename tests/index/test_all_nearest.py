@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from instdisc_core.data import ImageArray
-from instdisc_core.index import ImageIndex, all_nearest
+from instdisc_core.index import ImageIndex, all_nearest, embedded_images
 
 
 def unit_rows(n, dim=24, seed=0):
@@ -64,3 +64,24 @@ def test_all_images_have_the_neighbors_that_each_has():
         np.testing.assert_array_equal(neighbors, others)
         with pytest.raises(ValueError, match=r"k=40\. Expected at most 39"):
             index.neighbors(40)
+
+
+def test_numpy_searches_on_a_processor_and_a_backend_that_is_asked_for_elsewhere(monkeypatch):
+    searched, rows = [], unit_rows(60)
+    rows[30:34] = rows[:4]
+    source = ImageArray(np.zeros((60, 1, 1, 3), "uint8"))
+    by_numpy = all_nearest.all_nearest
+    monkeypatch.setattr(
+        embedded_images, "all_nearest", lambda *x: searched.append(x[1]) or by_numpy(*x)
+    )
+    found = []
+    for backend in (keras.backend.backend(), None):
+        assert not searched
+        index = ImageIndex(rows, source, backend=backend)
+        found.append(
+            [index.near_duplicates().pairs, index.outliers(5).indices, index.clusters(4).labels]
+        )
+    for own, of_backend in zip(*reversed(found), strict=True):
+        np.testing.assert_array_equal(own, of_backend)
+    on_processor = "cpu" in str(getattr(keras.ops.zeros(()), "device", "cpu")).lower()
+    assert bool(searched) == on_processor
