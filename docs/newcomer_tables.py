@@ -21,11 +21,12 @@ def newcomer():
         (text, *(_seconds(found["steps"][name][kind]) for kind in ("wall", "processor")))
         for name, text in STEPS.items()
     ]
+    minutes = "" if found["minutes"] is None else f"`--minutes {found['minutes']:g}`, "
+    also = f", {found['note']}" if found.get("note") else ""
     about = (
-        f"{found['photos']:,} photos of waste and groceries, `--minutes {found['minutes']:g}`, "
-        f"{found['epochs']} epochs; "
-        f"PyTorch {installed['torch']}, Keras {installed['keras']}. {machine['processor']}, "
-        f"{found['note']}; {machine['date']}. {drops['copies']} copies, each cropped to 90 % and "
+        f"{found['photos']:,} photos of waste and groceries, {minutes}{found['epochs']} epochs; "
+        f"PyTorch {installed['torch']}, Keras {installed['keras']}. {machine['cores']} cores of an "
+        f"{machine['processor']}{also}; {machine['date']}. {drops['copies']} copies, each cropped to 90 % and "
         f"compressed again, were dropped: {drops['first']} had their original first, "
         f"{drops['among_ten']} among the first ten, and each took {drops['seconds']:.1f} s by the "
         f"median. The parquet file had {found['parquet']['rows']:,} rows."
