@@ -26,8 +26,8 @@ def newcomer():
     about = (
         f"{found['photos']:,} photos of waste and groceries, {minutes}{found['epochs']} epochs; "
         f"PyTorch {installed['torch']}, Keras {installed['keras']}. {machine['cores']} cores of an "
-        f"{machine['processor']}{also}; {machine['date']}. {drops['copies']} copies, each cropped to 90 % and "
-        f"compressed again, were dropped: {drops['first']} had their original first, "
+        f"{machine['processor']}{also}; {machine['date']}. {drops['copies']} copies, "
+        f"each cropped to 90 % and compressed again, were dropped: {drops['first']} had their original first, "
         f"{drops['among_ten']} among the first ten, and each took {drops['seconds']:.1f} s by the "
         f"median. The parquet file had {found['parquet']['rows']:,} rows."
     )
