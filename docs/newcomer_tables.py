@@ -27,9 +27,10 @@ def newcomer():
         f"{found['photos']:,} photos of waste and groceries, {minutes}{found['epochs']} epochs; "
         f"PyTorch {installed['torch']}, Keras {installed['keras']}. {machine['cores']} cores of an "
         f"{machine['processor']}{also}; {machine['date']}. {drops['copies']} copies, "
-        f"each cropped to 90 % and compressed again, were dropped: {drops['first']} had their original first, "
-        f"{drops['among_ten']} among the first ten, and each took {drops['seconds']:.1f} s by the "
-        f"median. The parquet file had {found['parquet']['rows']:,} rows."
+        f"each cropped to 90 % and compressed again, were dropped: {drops['first']} had their "
+        f"original first, {drops['among_ten']} among the first ten, and each took "
+        f"{drops['seconds']:.1f} s by the median. The parquet file had "
+        f"{found['parquet']['rows']:,} rows."
     )
     return markdown(("", "seconds", "of the processor"), rows) + "\n\n" + about
 
