@@ -178,6 +178,7 @@ def dropped(driver, address, pid, pictures, shots=None):
         until(f"return shown.path === 'upload/{number}' && {IDLE}")
         found[name] = {"names": driver.execute_script(NAMES), **watch.read()}
     if shots is not None:
+        shots.mkdir(parents=True, exist_ok=True)
         for tab in ("upload/0", "photos", "duplicates", "outliers", "clusters", "map"):
             driver.execute_script("location.hash = arguments[0]", f"#/{tab}")
             until(f"return shown.path === '{tab}' && {IDLE}")

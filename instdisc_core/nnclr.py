@@ -96,6 +96,7 @@ class NNCLR(EmbeddingModel):
     """
 
     parts = (*EmbeddingModel.parts, "predictor", "support_set")
+    loss_settings = ("temperature", "top_k", "enqueue")
 
     def __init__(
         self,
@@ -227,8 +228,7 @@ class NNCLR(EmbeddingModel):
         """The arguments that rebuild this model."""
         config = super().get_config()
         del config["views"]  # always two
-        names = ("temperature", "top_k", "enqueue", "seed")
-        return {**config, **{name: getattr(self, name) for name in names}}
+        return config | {name: getattr(self, name) for name in (*self.loss_settings, "seed")}
 
     def _of_own_images(self, images: Tensor, training: bool) -> tuple[Tensor, Tensor]:
         """``branches`` of this rank's part of a batch, in training of both views of each image."""

@@ -22,9 +22,11 @@ class RankedModel(TrainingModel):
 
     Attributes:
         communicator: the Communicator of the ranks.
+        loss_settings: names of the attributes that all ranks must share, next to an objective.
     """
 
     communicator: Communicator = Communicator()
+    loss_settings: tuple[str, ...] = ()
     memory_bank: MemoryBank | None
     _is_started = False
     _is_whole = False  # every rank evaluates all images by itself

@@ -7,7 +7,7 @@ from numpy.typing import ArrayLike
 from instdisc_core.evaluation.features import unit
 from instdisc_core.validation import check_indices, require, require_count, require_finite
 
-SEARCHED = 1000  # times that eigenvectors are searched for again; some ten mostly do
+RESTARTS = 1000  # of the search for eigenvectors, at most
 
 
 def cluster(
@@ -99,7 +99,7 @@ def cluster_neighbors(
     matrix = LinearOperator((n, n), matvec=product, dtype="float64")
     start = np.random.default_rng(seed).normal(size=n)
     try:
-        _, vectors = eigsh(matrix, num_clusters, which="LA", v0=start, maxiter=SEARCHED, tol=1e-4)
+        _, vectors = eigsh(matrix, num_clusters, which="LA", v0=start, maxiter=RESTARTS, tol=1e-4)
     except ArpackNoConvergence as error:  # there are hardly any clusters
         vectors = np.column_stack([1 / root, error.eigenvectors])
     return cluster(unit(vectors), num_clusters, seed, restarts)

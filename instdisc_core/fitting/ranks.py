@@ -54,7 +54,7 @@ def require_same_start(model: Any, batches: OrderedBatches | None) -> None:
         "seed": model.seed,
         "sharded": rows is not None and isinstance(rows.bank_ops, ShardedBankOps),
         "objective": None if objective is None else str(objective.get_config())[:1000],
-        **{name: getattr(model, name, None) for name in ("temperature", "top_k", "enqueue")},
+        **{name: getattr(model, name) for name in model.loss_settings},
         **identity(model, batches),
     }
     require_equal(own, facts)
