@@ -8,7 +8,6 @@ its weights and its file stay Keras's.
 """
 
 from collections.abc import Callable, Mapping
-from functools import partial
 from importlib.metadata import entry_points
 from typing import Any
 
@@ -81,11 +80,38 @@ def _graph(network: Any) -> Any:
 
 
 def _run(graph: Any, native: Mapping[type, NativeLayer], training: bool, x: Tensor) -> Tensor:
-    """The graph's output."""
+    """The graph's output; each tensor is let go after the last layer that reads it.
+
+    Keras keeps all of them to the end. Their memory then cannot be used again: inference takes as
+    much as training, and the next layers write to new pages, which takes a fifth of their time.
+    """
     graph._assert_input_compatibility(x)
-    (inputs,) = graph._standardize_inputs(x)
-    outputs = graph._run_through_graph([inputs], partial(partial, _layer, native, training))
+    (x,) = graph._standardize_inputs(x)
+    nodes, last_reads = _schedule(graph)
+    values = {id(graph.inputs[0]): x}
+    del x
+    for node, read in zip(nodes, last_reads, strict=True):
+        args, kwargs = node.arguments.fill_in(values)
+        outputs = _layer(native, training, graph._get_operation_for_node(node), *args, **kwargs)
+        values |= zip(map(id, node.outputs), keras.tree.flatten(outputs), strict=True)
+        for tensor in read:
+            del values[tensor]
+    outputs = [values[id(tensor)] for tensor in graph.outputs]
+    outputs = keras.tree.pack_sequence_as(graph._outputs_struct, outputs)
     return outputs[0] if isinstance(outputs, (list, tuple)) and len(outputs) == 1 else outputs
+
+
+def _schedule(graph: Any) -> tuple[list[Any], list[set[int]]]:
+    """The nodes of a graph in order, and for each the tensors that none after it reads."""
+    by_depth = graph._nodes_by_depth
+    nodes = [n for depth in sorted(by_depth, reverse=True) for n in by_depth[depth]]
+    nodes = [node for node in nodes if not node.is_input]
+    read, last_reads = {id(tensor) for tensor in graph.outputs}, []
+    for node in reversed(nodes):
+        tensors = {id(tensor) for tensor in (*node.input_tensors, *node.outputs)}
+        last_reads.append(tensors - read)
+        read |= tensors
+    return nodes, last_reads[::-1]
 
 
 def _layer(

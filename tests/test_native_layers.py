@@ -1,5 +1,7 @@
 """Networks whose layers run in the framework's own functions compute what Keras computes."""
 
+import weakref
+
 import keras
 import numpy as np
 import pytest
@@ -225,6 +227,25 @@ def test_one_output_in_a_list_and_images_of_another_size():
     assert native_layers.call(network, np.ones((2, *IMAGES), "float32"), True).shape == (2, 4)
     with pytest.raises(ValueError, match="shape"):
         native_layers.call(network, np.ones((2, 4, 4, 4), "float32"), True)
+
+
+def test_a_tensor_is_let_go_after_the_last_layer_that_reads_it():
+    made, alive = [], []
+
+    def double(layer, x, training):
+        alive.append(sum(reference() is not None for reference in made))
+        y = 2 * x
+        made.append(weakref.ref(y))
+        return y
+
+    tensors = [keras.Input(ROWS)]
+    for _ in range(6):
+        tensors.append(layers.Activation("linear")(tensors[-1]))
+    network = keras.Model(tensors[0], layers.Add()([tensors[2], tensors[6]]))
+    x = np.ones((2, *ROWS), "float32")
+    y = native_layers.call(network, x, False, {layers.Activation: double})
+    np.testing.assert_array_equal(numpy(y), 4 + 64 * x)
+    assert alive == [0, 1, 1, 2, 2, 2]  # the input of each, and from the third on the branch
 
 
 def test_without_a_word_on_training_or_functions_keras_runs(monkeypatch):
