@@ -295,6 +295,7 @@ def test_weight_decay_is_as_strong_as_pytorch_s():
 # -- a run
 
 
+@pytest.mark.usefixtures("uncompiled")
 def test_a_run_is_written_down_and_continues_where_it_stopped(tmp_path, capsys):
     recipe = recipes.get("small-cifar10", **TINY)
     source = images()
