@@ -1,4 +1,4 @@
-"""CIFAR-10 for the experiments, and the accuracies of a model trained on it."""
+"""CIFAR-10 and digits for the experiments, and the accuracies of a model trained on them."""
 
 import csv
 import json
@@ -9,8 +9,10 @@ from pathlib import Path
 
 import keras
 import numpy as np
+from PIL import Image
 
 from benchmarks import frameworks, harness
+from benchmarks.split import with_a_fifth_held_out
 from instdisc_core import recipes
 from instdisc_core.data import ImageArray, ImageFolder
 from instdisc_core.evaluation import evaluate
@@ -26,13 +28,19 @@ ACCURACIES = {  # rows of a report, by the names that results are stored under
     "nmi": ("clustering nmi", "embedding"),
     "ari": ("clustering ari", "embedding"),
 }
+DIGITS, DIGITS_NEIGHBORS = "digits", 20  # instead of a recipe's: a class has 140 images
+DATA = {"keras": "keras.datasets", DIGITS: "scikit-learn"}
 UNFINISHED = 75  # the exit status of a run that continues when it is started again
 
 
 def add_arguments(parser):
     """The flags that say which images, and how many."""
     add = parser.add_argument
-    add("--data", default="keras", help="'keras' downloads; or a folder with train/ and test/")
+    add(
+        "--data",
+        default="keras",
+        help="a folder with train/ and test/; 'keras' downloads CIFAR-10; 'digits': scikit-learn's",
+    )
     add("--budget", action="store_true", help="the small version: 10,000 images, a small encoder")
     add("--images", type=int, help="training images, evenly over the classes")
     add("--epochs", type=int, help="instead of the recipe's")
@@ -45,6 +53,7 @@ def add_arguments(parser):
 def folder(name, args):
     """Where the results of an experiment are."""
     size = "small" if args.budget else "full"
+    name = f"{name}-{DIGITS}" if args.data == DIGITS else name
     return harness.RESULTS / harness.labeled(f"{name}-{size}")
 
 
@@ -62,6 +71,8 @@ def changes(args, row):
         changed["epochs"] = args.epochs
     if args.on_device or frameworks.on_accelerator():
         changed["dtype_policy"] = "mixed_bfloat16"
+    if args.data == DIGITS:
+        changed["num_neighbors"] = DIGITS_NEIGHBORS
     return changed
 
 
@@ -70,11 +81,23 @@ def load(data, num_train=None, num_test=None):
     if data == "keras":
         (x, y), (x_test, y_test) = keras.datasets.cifar10.load_data()
         sources = ImageArray(x, y[:, 0]), ImageArray(x_test, y_test[:, 0])
+    elif data == DIGITS:
+        return with_a_fifth_held_out(digits())
     else:
         sources = (ImageFolder(Path(data) / s, 32, duplicates="keep") for s in ("train", "test"))
     return tuple(
         evenly(source, count) for source, count in zip(sources, (num_train, num_test), strict=True)
     )
+
+
+def digits(size=32):
+    """scikit-learn's 1,797 digits of 8 x 8 pixels as larger color images."""
+    from sklearn.datasets import load_digits
+
+    found = load_digits()
+    gray = [Image.fromarray((15.9375 * pixels).astype("uint8")) for pixels in found.images]
+    large = [image.resize((size, size), Image.Resampling.BICUBIC) for image in gray]
+    return ImageArray(np.stack([image.convert("RGB") for image in large]), found.target)
 
 
 def evenly(source, count):
@@ -206,7 +229,7 @@ def run(folder, name, seed, recipe, train, test, args, deadline, course=None):
         "row": name,
         "seed": seed,
         "images": about,
-        "data": "JPEG copy" if args.data != "keras" else "keras.datasets",
+        "data": DATA.get(args.data, "JPEG copy"),
         "training_seconds": clock.seconds,
         "accuracies": accuracies,
         "pixels": of_pixels,

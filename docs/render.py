@@ -59,6 +59,7 @@ TABLES = {
     "clusters": folder_tables.clusters,
     "sizes": folder_tables.sizes,
     "methods": methods_tables.methods,
+    "methodsondigits": methods_tables.methods_on_digits,
     "loader": experiment_tables.loader,
     "beaten": experiment_tables.pixels_beaten,
     "nearduplicates": near_duplicates_tables.near_duplicates,

@@ -54,6 +54,7 @@ def test_a_set_with_a_split_keeps_it(tmp_path):
     assert found == (tmp_path / "set" / "train", tmp_path / "set" / "test")
 
 
+@pytest.mark.on_one_backend
 def test_rows_are_measured_once(collection, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(harness, "RESULTS", tmp_path / "results")
     measured = []

@@ -156,7 +156,7 @@ def test_a_run_continues_with_the_recipe_that_it_began_with(tmp_path, capsys):
     assert len((tmp_path / "run" / "log.csv").read_text().splitlines()) == 3
 
 
-@pytest.mark.usefixtures("uncompiled")
+@pytest.mark.on_one_backend
 def test_a_step_is_measured_and_nothing_global_changes():
     recipe = recipes.get("small-cifar10", width=16, batch_size=8, dtype_policy="float32")
     policy, state = keras.config.dtype_policy(), np.random.get_state()[1].copy()
@@ -200,6 +200,7 @@ def test_what_cannot_be_trained_is_an_error(tmp_path):
         recipes.for_images(ImageArray(pixels), speed=constant(FAST))
 
 
+@pytest.mark.on_one_backend
 def test_the_recipe_trains_on_the_folder(tmp_path):
     folder = photos(tmp_path / "photos", 9)
     recipe = recipes.for_images(folder, minutes=0.001, speed=constant(1.0))

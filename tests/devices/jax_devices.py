@@ -213,7 +213,8 @@ def of_two_processes(folder, address, number):
         with within(distribution(how == "whole")):
             _, found = trained("exact-whole", True)
             np.savez(folder / f"{how}-{number}.npz", **found)
-            np.savez(folder / f"{how}-resumed-{number}.npz", **resumed(folder, how))
+            if how == "divided":
+                np.savez(folder / f"resumed-{number}.npz", **resumed(folder, how))
 
 
 if __name__ == "__main__":
