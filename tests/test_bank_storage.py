@@ -69,10 +69,10 @@ def test_training_is_the_same(name, tmp_path):
         losses += model.fit(IMAGES, EVERY, batch_size=4, epochs=3, verbose=0).history["loss"]
         losses.append(np.ravel(model.evaluate(IMAGES, EVERY, verbose=0))[0])
         models.append(model)
-    np.testing.assert_allclose(losses[:4], losses[4:], atol=2e-6)
+    np.testing.assert_allclose(losses[:4], losses[4:], rtol=1e-5)
     device, host = models
     # A last bit of a score may round a stored row to its neighbor.
-    tolerance = {"int8": 1e-2, "bfloat16": 1e-2, "float32": 1e-6}[dtype]
+    tolerance = {"int8": 1e-2, "bfloat16": 1e-2, "float32": 1e-5}[dtype]
     found, expected = everything(host.memory_bank), everything(device.memory_bank)
     np.testing.assert_allclose(found, expected, atol=tolerance)
     assert RowFile(tmp_path / "bank.rows", SIZE, DIM, dtype).check(), "fit did not flush"

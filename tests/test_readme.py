@@ -13,6 +13,7 @@ from pathlib import Path
 import keras
 import numpy as np
 import pytest
+from processors import computes_in_bfloat16
 from reader import ONE_EPOCH, PHOTOS, Reader
 
 from instdisc_core.recipes import choosing
@@ -45,6 +46,7 @@ def readme(tmp_path_factory):
     return Reader(tmp_path_factory.mktemp("readme"), scripts(README))
 
 
+@computes_in_bfloat16
 def test_the_readme_s_model_is_trained_and_searched_in_another_process(readme):
     epochs = 12 if COMPARES else 3
     seconds = 60 * choosing.USED / (epochs + 0.5) - choosing.EPOCH_END  # of the step of an epoch
