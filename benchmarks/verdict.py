@@ -13,26 +13,17 @@ from functools import partial
 from pathlib import Path
 
 import keras
-import numpy as np
-from sklearn.datasets import load_digits
 
 from benchmarks import cifar, harness
 from benchmarks.agreement import agreement, features_of
+from benchmarks.cifar import digits
 from benchmarks.split import with_a_fifth_held_out
 from instdisc_core import recipes
-from instdisc_core.data import ImageArray, ImageFolder
+from instdisc_core.data import ImageFolder
 from instdisc_core.evaluation import Matching, evaluate
 
 STAGES = (0, 1, 5, 25)  # epochs
 SIZE, NEIGHBORS = 32, 20
-
-
-def digits():
-    """Scikit-learn's digits, enlarged."""
-    found = load_digits()
-    gray = np.repeat((found.images * 255 / 16).astype("uint8")[..., None], 3, axis=-1)
-    images = np.stack([np.kron(image, np.ones((4, 4, 1), "uint8")) for image in gray])
-    return with_a_fifth_held_out(ImageArray(images, found.target))
 
 
 def folder(path):

@@ -75,15 +75,15 @@ def _graph(network: Any) -> Any:
     """The network as a graph of layers with one input, or None; subclasses may differ."""
     if type(network) is keras.Sequential:
         network = getattr(network, "_functional", None)
-    functional = type(network).__name__ == "Functional" and hasattr(network, "_run_through_graph")
+    functional = type(network).__name__ == "Functional" and hasattr(network, "_nodes_by_depth")
     return network if functional and len(network.inputs) == 1 else None
 
 
 def _run(graph: Any, native: Mapping[type, NativeLayer], training: bool, x: Tensor) -> Tensor:
     """The graph's output; each tensor is let go after the last layer that reads it.
 
-    Keras keeps all of them to the end. Their memory then cannot be used again: inference takes as
-    much as training, and the next layers write to new pages, which takes a fifth of their time.
+    Keras keeps all tensors to the end. Inference then takes as much memory as training, and each
+    layer writes to new memory, which takes longer. A nested network counts as one layer.
     """
     graph._assert_input_compatibility(x)
     (x,) = graph._standardize_inputs(x)
@@ -92,8 +92,8 @@ def _run(graph: Any, native: Mapping[type, NativeLayer], training: bool, x: Tens
     del x
     for node, read in zip(nodes, last_reads, strict=True):
         args, kwargs = node.arguments.fill_in(values)
-        outputs = _layer(native, training, graph._get_operation_for_node(node), *args, **kwargs)
-        values |= zip(map(id, node.outputs), keras.tree.flatten(outputs), strict=True)
+        outputs = _layer(native, training, node.operation, *args, **kwargs)
+        values |= zip(map(id, node.outputs), keras.tree.flatten(outputs), strict=False)
         for tensor in read:
             del values[tensor]
     outputs = [values[id(tensor)] for tensor in graph.outputs]

@@ -1,7 +1,6 @@
 """The benchmarks run, check what they time, and store what they measure; here on small problems."""
 
 import io
-import itertools
 import json
 import random
 import sys
@@ -416,17 +415,20 @@ def test_an_hour_on_a_gpu_is_rehearsed(hour, monkeypatch, capsys):
     import torch
     import torch._dynamo
 
-    # Followed as on a GPU, but no C++ is compiled, no function more than twice, and of the models
-    # one in training: to follow it takes longer than all that is rehearsed.
-    models, follow = itertools.count(), partial(torch.compile, backend="eager")
+    # Followed as on a GPU, but no C++ is compiled, no function more than twice, and only the first
+    # model's training is followed, because following takes longer than the rest.
+    follow, followed = partial(torch.compile, backend="eager"), []
 
     def compiled(function):
-        followed = "make_train_function" in function.__qualname__ and next(models) == 0
-        return follow(function) if followed else function
+        if followed or "make_train_function" not in function.__qualname__:
+            return function
+        followed.append(function)
+        return follow(function)
 
     monkeypatch.setattr(torch, "compile", compiled)
     with torch._dynamo.config.patch(recompile_limit=2):
         found = hour("--rehearse")
+    assert len(followed) == 1
     assert found["parts"] == dict.fromkeys(gpu.PARTS, gpu.DONE)
     assert found["machine"]["device"] == frameworks.device()
     assert "all parts are done" in capsys.readouterr().out
@@ -474,6 +476,19 @@ def test_a_training_stops_in_time_and_continues(tmp_path, monkeypatch):
     assert run(cifar.Deadline())["row"] == "row"
     log = (tmp_path / "work" / tmp_path.name / "row-seed0" / "log.csv").read_text()
     assert len(log.splitlines()) == 3, "a header and two epochs"
+
+
+@pytest.mark.framework_independent
+def test_digits_are_split_evenly_and_stored_apart():
+    train, test = cifar.load(cifar.DIGITS, 10_000, 5_000)
+    assert (len(train), len(test)) == (1437, 360)
+    assert train.images([0]).shape == (1, 32, 32, 3)
+    assert [len(part) for part in cifar.load(cifar.DIGITS, 500, 100)] == [500, 100]
+    parser = harness.parser(cifar.__doc__)
+    cifar.add_arguments(parser)
+    args = parser.parse_args(["--budget", "--data", cifar.DIGITS])
+    assert cifar.folder("methods", args).name.startswith("methods-digits-small")
+    assert cifar.changes(args, {}) == {"num_neighbors": cifar.DIGITS_NEIGHBORS}
 
 
 @pytest.mark.on_one_backend

@@ -245,7 +245,7 @@ def test_a_tensor_is_let_go_after_the_last_layer_that_reads_it():
     x = np.ones((2, *ROWS), "float32")
     y = native_layers.call(network, x, False, {layers.Activation: double})
     np.testing.assert_array_equal(numpy(y), 4 + 64 * x)
-    assert alive == [0, 1, 1, 2, 2, 2]  # the input of each, and from the third on the branch
+    assert alive == [0, 1, 1, 2, 2, 2]  # the input; from the fourth layer on also the branch
 
 
 def test_without_a_word_on_training_or_functions_keras_runs(monkeypatch):

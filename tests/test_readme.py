@@ -22,8 +22,8 @@ ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
 METHODS = (ROOT / "docs" / "methods.md").read_text()
 
-# A step of unoptimized code takes long; that the loss falls is seen on one backend.
-COMPARES = keras.backend.backend() == "torch"
+# A step of unoptimized code takes long. The losses of `fit` fall in test_model.py on each backend.
+TRAINS_LONG = keras.backend.backend() == "torch"
 # The pages say the same to every backend, and other tests train, save and load on each.
 whole_page = pytest.mark.on_one_backend
 
@@ -48,7 +48,7 @@ def readme(tmp_path_factory):
 
 @computes_in_bfloat16
 def test_the_readme_s_model_is_trained_and_searched_in_another_process(readme):
-    epochs = 12 if COMPARES else 3
+    epochs = 12 if TRAINS_LONG else 3
     seconds = 60 * choosing.USED / (epochs + 0.5) - choosing.EPOCH_END  # of the step of an epoch
     speed = f"speed=lambda recipe: {seconds}"
     printed = readme.run("train.py", ("minutes=10", f"minutes=1, {speed}"))
@@ -59,7 +59,7 @@ def test_the_readme_s_model_is_trained_and_searched_in_another_process(readme):
     assert readme.wrote("photos.csv", "neighbors.html", "model.keras", "run/model.keras")
     log = np.genfromtxt(readme.folder / "run/log.csv", delimiter=",", names=True)
     assert len(log) == epochs
-    if COMPARES:
+    if TRAINS_LONG:
         assert log["loss"][-6:].mean() < log["loss"][0] - 0.5
     found = ast.literal_eval(readme.run("search.py").splitlines()[-1])
     assert [query for query, _ in found] == [f"{PHOTOS}.jpg", f"{PHOTOS + 1}.jpg"]

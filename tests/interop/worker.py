@@ -113,7 +113,7 @@ if __name__ == "__main__":
         script(*arguments)
         result = save(folder, keras.backend.backend())
     else:
-        if keras.backend.backend() == "tensorflow":  # to compile nine models takes longer
+        if keras.backend.backend() == "tensorflow":  # compiling nine models takes longer
             import tensorflow as tf
 
             tf.config.run_functions_eagerly(True)
