@@ -214,7 +214,7 @@ def with_everything(**kwargs):
 
 
 def test_a_saved_model_continues_as_the_one_that_was_saved(tmp_path):
-    source = ImageArray(RNG.integers(0, 256, (N, 2, 2, 3)).astype("uint8"))
+    source = ImageArray(np.random.default_rng(0).integers(0, 256, (N, 2, 2, 3)).astype("uint8"))
     noise = keras.layers.GaussianNoise(0.5, seed=0)
     model = with_everything(augmenter=keras.Sequential([keras.layers.Rescaling(1 / 255), noise]))
     model.fit(source.batches(B, seed=0), verbose=0)
@@ -252,7 +252,7 @@ def test_the_control_and_a_support_set_of_one_s_own_are_saved():
 
 
 def test_it_is_evaluated_without_a_bank(tmp_path):
-    pixels = RNG.integers(0, 256, (N, 2, 2, 3)).astype("uint8")
+    pixels = np.random.default_rng(0).integers(0, 256, (N, 2, 2, 3)).astype("uint8")
     labels = np.arange(N) % 2
     pixels[labels == 1] //= 8
     train, test = ImageArray(pixels, labels), ImageArray(pixels[::-1].copy(), labels[::-1])

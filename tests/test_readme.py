@@ -24,6 +24,7 @@ METHODS = (ROOT / "docs" / "methods.md").read_text()
 
 # A step of unoptimized code takes long. The losses of `fit` fall in test_model.py on each backend.
 TRAINS_LONG = keras.backend.backend() == "torch"
+EPOCHS = 12 if TRAINS_LONG else 3
 # The pages say the same to every backend, and other tests train, save and load on each.
 whole_page = pytest.mark.on_one_backend
 
@@ -46,19 +47,23 @@ def readme(tmp_path_factory):
     return Reader(tmp_path_factory.mktemp("readme"), scripts(README))
 
 
-@computes_in_bfloat16
-def test_the_readme_s_model_is_trained_and_searched_in_another_process(readme):
-    epochs = 12 if TRAINS_LONG else 3
-    seconds = 60 * choosing.USED / (epochs + 0.5) - choosing.EPOCH_END  # of the step of an epoch
+@pytest.fixture(scope="module")
+def trained(readme):
+    """What the first script prints, which the others need to have run."""
+    seconds = 60 * choosing.USED / (EPOCHS + 0.5) - choosing.EPOCH_END  # of the step of an epoch
     speed = f"speed=lambda recipe: {seconds}"
-    printed = readme.run("train.py", ("minutes=10", f"minutes=1, {speed}"))
-    assert f"recipe for {PHOTOS} images" in printed
-    query, neighbors = ast.literal_eval(printed.splitlines()[-1])
+    return readme.run("train.py", ("minutes=10", f"minutes=1, {speed}"))
+
+
+@computes_in_bfloat16
+def test_the_readme_s_model_is_trained_and_searched_in_another_process(readme, trained):
+    assert f"recipe for {PHOTOS} images" in trained
+    query, neighbors = ast.literal_eval(trained.splitlines()[-1])
     assert query == "0.jpg"
     assert len(set(neighbors) - {query}) == 5
     assert readme.wrote("photos.csv", "neighbors.html", "model.keras", "run/model.keras")
     log = np.genfromtxt(readme.folder / "run/log.csv", delimiter=",", names=True)
-    assert len(log) == epochs
+    assert len(log) == EPOCHS
     if TRAINS_LONG:
         assert log["loss"][-6:].mean() < log["loss"][0] - 0.5
     found = ast.literal_eval(readme.run("search.py").splitlines()[-1])
@@ -68,6 +73,7 @@ def test_the_readme_s_model_is_trained_and_searched_in_another_process(readme):
 
 
 @whole_page
+@pytest.mark.usefixtures("trained")
 def test_the_readme_s_index(readme):
     pytest.importorskip("safetensors", reason="what an index is saved in")
     printed = readme.run("find.py").splitlines()

@@ -45,7 +45,7 @@ def test_fewer_images_than_features():
 
 
 def test_neighbors_that_one_direction_hid_are_found():
-    labels = RNG.integers(0, 2, 400)
+    labels = np.random.default_rng(1).integers(0, 2, 400)
     features = FEATURES * [40, 1, 1, 1, 1, 1] + np.where(labels, 2, -2)[:, None] * np.eye(6)[1]
     train, test = slice(0, 300), slice(300, 400)
     white = whitening(features[train])
@@ -72,7 +72,7 @@ def test_what_cannot_be_whitened(features, message):
 
 
 def test_a_whitened_model_is_saved_and_loaded(tmp_path):
-    source = ImageArray(RNG.integers(0, 256, (12, 4, 4, 3)).astype("uint8"))
+    source = ImageArray(np.random.default_rng(1).integers(0, 256, (12, 4, 4, 3)).astype("uint8"))
     encoder = keras.Sequential([keras.layers.Rescaling(1 / 255), keras.layers.Flatten()])
     model = small_model(encoder, 12, compiled=False)
     model.build((None, 4, 4, 3))
