@@ -10,7 +10,6 @@ import importlib
 import re
 from pathlib import Path
 
-import keras
 import numpy as np
 import pytest
 from processors import computes_in_bfloat16
@@ -22,9 +21,7 @@ ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
 METHODS = (ROOT / "docs" / "methods.md").read_text()
 
-# A step of unoptimized code takes long. The losses of `fit` fall in test_model.py on each backend.
-TRAINS_LONG = keras.backend.backend() == "torch"
-EPOCHS = 12 if TRAINS_LONG else 3
+EPOCHS = 12  # of the README's first script here
 # The pages say the same to every backend, and other tests train, save and load on each.
 whole_page = pytest.mark.on_one_backend
 
@@ -64,8 +61,7 @@ def test_the_readme_s_model_is_trained_and_searched_in_another_process(readme, t
     assert readme.wrote("photos.csv", "neighbors.html", "model.keras", "run/model.keras")
     log = np.genfromtxt(readme.folder / "run/log.csv", delimiter=",", names=True)
     assert len(log) == EPOCHS
-    if TRAINS_LONG:
-        assert log["loss"][-6:].mean() < log["loss"][0] - 0.5
+    assert log["loss"][-6:].mean() < log["loss"][0] - 0.5
     found = ast.literal_eval(readme.run("search.py").splitlines()[-1])
     assert [query for query, _ in found] == [f"{PHOTOS}.jpg", f"{PHOTOS + 1}.jpg"]
     assert all(len(set(names)) == 5 for _, names in found)

@@ -213,8 +213,7 @@ def of_two_processes(folder, address, number):
         with within(distribution(how == "whole")):
             _, found = trained("exact-whole", True)
             np.savez(folder / f"{how}-{number}.npz", **found)
-    with within(distribution(whole=False)):  # a whole bank resumes in the other process
-        np.savez(folder / f"resumed-{number}.npz", **resumed(folder, "divided"))
+            np.savez(folder / f"{how}-resumed-{number}.npz", **resumed(folder, how))
 
 
 if __name__ == "__main__":

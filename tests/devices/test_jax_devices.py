@@ -89,9 +89,10 @@ def test_a_training_that_was_stopped_ends_as_one_that_was_not(folder, file):
     assert_resumed(folder / f"{file}.npz")
 
 
-def test_two_processes_resume(two_processes):
+@pytest.mark.parametrize("how", ["whole", "divided"])
+def test_two_processes_resume(two_processes, how):
     for number in (0, 1):
-        assert_resumed(two_processes / f"resumed-{number}.npz")
+        assert_resumed(two_processes / f"{how}-resumed-{number}.npz")
 
 
 def assert_resumed(file):
