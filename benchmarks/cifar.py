@@ -30,6 +30,7 @@ ACCURACIES = {  # rows of a report, by the names that results are stored under
 DIGITS, DIGITS_NEIGHBORS = "digits", 20  # instead of a recipe's: a class has 140 images
 DATA = {"keras": "keras.datasets", DIGITS: "scikit-learn"}
 UNFINISHED = 75  # the exit status of a run that continues when it is started again
+EPOCHS_A_CHECKPOINT = 10  # on a device that trains an epoch in the time of a few checkpoints
 
 
 def add_arguments(parser):
@@ -215,8 +216,17 @@ def run(folder, name, seed, recipe, train, test, args, deadline, course=None):
     fast = args.on_device or frameworks.on_accelerator()
     if recipe.epochs:
         callbacks = [clock, deadline, *([course(recipe, train, test)] if course else [])]
+        steps = len(train.batches(recipe.batch_size, drop_remainder=recipe.drop_remainder))
         model = recipe.train(
-            train, work, seed, callbacks, verbose=2, jit_compile=fast or "auto", on_device=fast
+            train,
+            work,
+            seed,
+            callbacks,
+            verbose=2,
+            jit_compile=fast or "auto",
+            on_device=fast,
+            save_freq=EPOCHS_A_CHECKPOINT * steps if fast else "epoch",
+            judge=False,
         )
         if deadline.stopped:
             print(f"{path.name} is not finished; the same command continues", flush=True)

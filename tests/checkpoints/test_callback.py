@@ -65,6 +65,17 @@ def test_a_run_stopped_again_and_again_ends_equal(tmp_path, whole, train, save_f
     assert_ends_equal(tmp_path, *whole[train], train, stop, save_freq)
 
 
+@pytest.mark.on_one_backend
+def test_checkpoints_are_further_apart_than_epochs(tmp_path, whole):
+    """Of the nine steps of three epochs, the fifth is saved and the last."""
+    assert (EPOCHS, STEPS) == (3, 3)
+    run(as_source, tmp_path, save_freq=5)
+    saved = names(tmp_path / "saved")
+    assert saved == ["epoch-00001-step-0000002", "epoch-00003-step-0000000"]
+    again = tmp_path / "again"
+    assert_ends_equal(again, *whole[as_source], as_source, 6, 5)
+
+
 def test_a_compiled_run_that_is_stopped_ends_equal(tmp_path_factory):
     first, second = tmp_path_factory.mktemp("whole"), tmp_path_factory.mktemp("stopped")
     expected = run(as_source, first, compiled=True)
