@@ -47,7 +47,7 @@ def add_arguments(parser):
     add("--seeds", type=int, nargs="+", default=[0])
     add("--work", type=Path, default="build/runs", help="where unfinished runs are kept")
     add("--minutes", type=float, help="stop after the epoch that ends then; run again to continue")
-    add("--on-device", action="store_true", help="compiled, as on a GPU: images stay on the device")
+    add("--on-device", action="store_true", help="as on a GPU: images stay there, bfloat16")
 
 
 def folder(name, args):
@@ -223,7 +223,6 @@ def run(folder, name, seed, recipe, train, test, args, deadline, course=None):
             seed,
             callbacks,
             verbose=2,
-            jit_compile=fast or "auto",
             on_device=fast,
             save_freq=EPOCHS_A_CHECKPOINT * steps if fast else "epoch",
             judge=False,

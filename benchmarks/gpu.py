@@ -1,6 +1,6 @@
 """An hour on a GPU: correctness first, then speed, then Table 1, in parts that continue.
 
-    KERAS_BACKEND=torch python -m benchmarks.gpu --data cifar10-jpeg.tar.xz
+    KERAS_BACKEND=jax python -m benchmarks.gpu --data cifar10-jpeg.tar.xz
     KERAS_BACKEND=torch python -m benchmarks.gpu --rehearse              # toy sizes, on any device
 
 A call ends after --minutes. The same command then runs what is missing, and continues a training
@@ -48,7 +48,6 @@ class Part(NamedTuple):
 
 SMALL = "--num-instances 500 --batch-size 8 --num-negatives 16 --rounds 1"
 FILES = "--data DATA --work WORK"
-EAGER = ("nce-512", "nce-10", "nce-1", "parametric")
 RESNET50 = "--depth 50 --stem imagenet"
 PARTS = {
     "correctness": Part(
@@ -85,10 +84,7 @@ PARTS = {
         f"table1-{row}": Part(
             "table1",
             f"{FILES} --on-device --rows {row} --minutes MINUTES",
-            # Compiling takes longest. NCE is the same with any number of negatives, and the
-            # parametric softmax is the exact one of other rows.
-            f"{FILES} {'' if row in EAGER else '--on-device '}--budget --epochs 1 --rows {row} "
-            "--minutes MINUTES",
+            f"{FILES} --on-device --budget --epochs 1 --rows {row} --minutes MINUTES",
         )
         for row in table1.ROWS
     },

@@ -42,7 +42,7 @@ def epochs(args, source, changes):
         recipe = recipes.get(CIFAR, width=args.width, **changes)
         clock = EpochSeconds()
         given = source.batches(recipe.batch_size, 0, on_device=on_device)
-        model = recipe.build(len(source), len(given), seed=0, jit_compile=compiled(args))
+        model = recipe.build(len(source), len(given), seed=0)
         model.fit(given, epochs=args.epochs, callbacks=[clock], verbose=0)
         found[name] = len(source) / min(clock.seconds[1:])
     return found
@@ -64,16 +64,11 @@ def imagenet_steps(args, changes):
             batch_size=args.batch_size,
             **changes,
         )
-        model = recipe.build(args.num_instances, seed=0, jit_compile=compiled(args))
+        model = recipe.build(args.num_instances, seed=0)
         run = {"step": lambda model=model: model.train_on_batch(images, indices)}
         seconds = harness.alternate(run, args.rounds)["step"]["median"]
         found[f"ResNet-{depth}"] = args.batch_size / seconds
     return found
-
-
-def compiled(args):
-    """The argument ``jit_compile``."""
-    return args.on_device or frameworks.on_accelerator() or "auto"
 
 
 def main():

@@ -54,8 +54,9 @@ class Recipe(Settings):
                 ``train`` takes.
             seed: of the weights, the bank, the augmentation and the negatives. It is also set as
                 Keras's global seed.
-            jit_compile: of ``compile``. ``"auto"`` does not compile on PyTorch; on a GPU compiling
-                takes about a minute and then saves time.
+            jit_compile: of ``compile``. ``"auto"`` compiles on JAX and TensorFlow, which takes
+                about a minute for a large network, and not on PyTorch, whose compiler splits a
+                step of Keras into dozens of functions and then fails on some of them.
             sharded: see ``InstanceDiscrimination``.
 
         Returns:
