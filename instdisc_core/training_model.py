@@ -32,14 +32,6 @@ class TrainingModel(PersistentModel):
     seed: int | None = None
     _unreported: frozenset[str] = frozenset()
 
-    def __setattr__(self, name: str, value: Any) -> None:
-        # Keras looks for layers in whatever a model is given. In its loop for JAX that is a list of
-        # all arrays in each step, and takes a quarter of the time that Python takes for one.
-        if name == "_jax_state":
-            object.__setattr__(self, name, value)
-        else:
-            super().__setattr__(name, value)
-
     def own_callbacks(self) -> list[keras.callbacks.Callback]:
         """The callbacks that every ``fit`` of this model needs."""
         return [NonFiniteImages()]
