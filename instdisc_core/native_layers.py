@@ -3,15 +3,13 @@
 A network is a graph of layers. Keras runs each through Python code that takes longer than a small
 layer itself. On PyTorch it also computes batch normalization from ten operations, and copies the
 images of every convolution twice. A backend may state how its framework computes a layer: one
-function of the layer, its input and whether it trains, in a dict of its entry point. A function for
-two classes computes a layer of the second that alone reads one of the first. The network, its
-weights and its file stay Keras's.
+function of the layer, its input and whether it trains, in a dict of its entry point. The network,
+its weights and its file stay Keras's.
 """
 
-from collections import Counter
 from collections.abc import Callable, Mapping
 from importlib.metadata import entry_points
-from typing import Any, NamedTuple
+from typing import Any
 
 import keras
 
@@ -20,10 +18,9 @@ from instdisc_core.validation import require
 
 GROUP = "instdisc_core.layers"
 
-# Of a layer, or of two, the input, and whether it trains. NotImplemented where their settings ask
-# for more than the function computes.
+# Of a layer, its input, and whether it trains. NotImplemented where the layer's settings ask for
+# more than the function computes.
 NativeLayer = Callable[[Any, Any, bool], Any]
-NativeLayers = Mapping[Any, NativeLayer]  # by the class of a layer, or a pair of classes
 
 
 def call(
@@ -63,15 +60,15 @@ def require_graph(network: Any, on_ranks: Mapping[type, NativeLayer]) -> None:
     )
 
 
-def native_layers(backend: str) -> NativeLayers:
-    """The native functions by class of the layer, or classes; none where there are none."""
+def native_layers(backend: str) -> Mapping[type, NativeLayer]:
+    """The native functions by class of the layer; none where the backend states none."""
     if backend not in _loaded:  # a dict, which torch.compile reads without tracing what fills it
         found = {point.name: point for point in entry_points(group=GROUP)}
         _loaded[backend] = found[backend].load() if backend in found else {}
     return _loaded[backend]
 
 
-_loaded: dict[str, NativeLayers] = {}
+_loaded: dict[str, Mapping[type, NativeLayer]] = {}
 
 
 def _graph(network: Any) -> Any:
@@ -82,20 +79,7 @@ def _graph(network: Any) -> Any:
     return network if functional and len(network.inputs) == 1 else None
 
 
-class _Step(NamedTuple):
-    """One step through a graph.
-
-    Attributes:
-        first, last: the nodes that it computes, one after the other; often the same.
-        read: the tensors that no later step reads.
-    """
-
-    first: Any
-    last: Any
-    read: set[int]
-
-
-def _run(graph: Any, native: NativeLayers, training: bool, x: Tensor) -> Tensor:
+def _run(graph: Any, native: Mapping[type, NativeLayer], training: bool, x: Tensor) -> Tensor:
     """The graph's output; each tensor is let go after the last layer that reads it.
 
     Keras keeps all tensors to the end. Inference then takes as much memory as training, and each
@@ -103,13 +87,13 @@ def _run(graph: Any, native: NativeLayers, training: bool, x: Tensor) -> Tensor:
     """
     graph._assert_input_compatibility(x)
     (x,) = graph._standardize_inputs(x)
+    nodes, last_reads = _schedule(graph)
     values = {id(graph.inputs[0]): x}
     del x
-    for first, last, read in _schedule(graph, native):
-        args, kwargs = first.arguments.fill_in(values)
-        layers = [node.operation for node in dict.fromkeys((first, last))]
-        outputs = _layers(native, training, layers, *args, **kwargs)
-        values |= zip(map(id, last.outputs), keras.tree.flatten(outputs), strict=False)
+    for node, read in zip(nodes, last_reads, strict=True):
+        args, kwargs = node.arguments.fill_in(values)
+        outputs = _layer(native, training, node.operation, *args, **kwargs)
+        values |= zip(map(id, node.outputs), keras.tree.flatten(outputs), strict=False)
         for tensor in read:
             del values[tensor]
     outputs = [values[id(tensor)] for tensor in graph.outputs]
@@ -117,43 +101,22 @@ def _run(graph: Any, native: NativeLayers, training: bool, x: Tensor) -> Tensor:
     return outputs[0] if isinstance(outputs, (list, tuple)) and len(outputs) == 1 else outputs
 
 
-def _schedule(graph: Any, native: NativeLayers) -> list[_Step]:
-    """The steps through a graph, in order."""
+def _schedule(graph: Any) -> tuple[list[Any], list[set[int]]]:
+    """The nodes of a graph in order, and for each the tensors that none after it reads."""
     by_depth = graph._nodes_by_depth
     nodes = [n for depth in sorted(by_depth, reverse=True) for n in by_depth[depth]]
     nodes = [node for node in nodes if not node.is_input]
-    outputs = [id(tensor) for tensor in graph.outputs]
-    often = Counter([*outputs, *(id(tensor) for node in nodes for tensor in node.input_tensors)])
-    alone = {id(node.outputs[0]): node for node in nodes if often[id(node.outputs[0])] == 1}
-    steps, computed, seen = [], set(), set(outputs)
+    read, last_reads = {id(tensor) for tensor in graph.outputs}, []
     for node in reversed(nodes):
-        if id(node) in computed:
-            continue
-        before = alone.get(id(node.input_tensors[0]), node)
-        both = type(before.operation), type(node.operation)
-        first = before if both in native and len(node.input_tensors) == 1 else node
-        computed.add(id(first))
-        tensors = {id(tensor) for tensor in (*first.input_tensors, *node.outputs)}
-        steps.append(_Step(first, node, tensors - seen))
-        seen |= tensors
-    return steps[::-1]
+        tensors = {id(tensor) for tensor in (*node.input_tensors, *node.outputs)}
+        last_reads.append(tensors - read)
+        read |= tensors
+    return nodes, last_reads[::-1]
 
 
-def _layers(
-    native: NativeLayers, trains: bool, layers: list[Any], *args: Any, **kwargs: Any
+def _layer(
+    native: Mapping[type, NativeLayer], trains: bool, layer: Any, *args: Any, **kwargs: Any
 ) -> Any:
-    """The output of one layer after another, by the native function of both if there is one."""
-    both = tuple(map(type, layers))
-    one_input = len(args) == 1 and not _is_masked(args[0], kwargs)
-    if both in native and one_input and all(map(_is_plain, layers)):
-        output = native[both](layers, args[0], trains)
-        if output is not NotImplemented:
-            return output
-    output = _layer(native, trains, layers[0], *args, **kwargs)
-    return _layer(native, trains, layers[1], output) if len(layers) > 1 else output
-
-
-def _layer(native: NativeLayers, trains: bool, layer: Any, *args: Any, **kwargs: Any) -> Any:
     """One layer's output, by its native function where that computes it."""
     # Keras fills in these two, and as here a call's ``training`` replaces that of the graph.
     others = kwargs.keys() - {"training", "mask"}

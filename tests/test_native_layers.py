@@ -138,40 +138,6 @@ def test_graphs_of_branches_nested_networks_and_layers_used_twice():
 
 
 @pytest.mark.skipif(WITHOUT, reason="this backend states no layers")
-def padded(frame, padding="valid", twice=False):
-    """A network with a frame of zeros before its convolution, which another layer may read."""
-
-    def build():
-        images = keras.Input((6, 7, 3))
-        x = layers.ZeroPadding2D(frame)(layers.ReLU()(images))
-        y = layers.Conv2D(4, 3, strides=1 if padding == "same" else 2, padding=padding)(x)
-        both = [layers.GlobalAveragePooling2D()(each) for each in ([y, x] if twice else [y])]
-        return keras.Model(images, layers.Concatenate()(both) if twice else both[0])
-
-    return build
-
-
-@pytest.mark.skipif(keras.backend.backend() != "torch", reason="PyTorch states both layers")
-@pytest.mark.parametrize(
-    ("build", "copies"),
-    [
-        (padded(1), 0),
-        (padded((2, 1)), 0),
-        (padded(((0, 1), (0, 1))), 1),
-        (padded(1, "same"), 1),
-        (padded(1, twice=True), 1),
-    ],
-)
-def test_a_frame_of_zeros_is_copied_only_where_it_must_be(monkeypatch, build, copies):
-    import torch
-
-    assert_alike(build, (6, 7, 3), "float32")
-    copied, pad = [], torch.nn.functional.pad
-    monkeypatch.setattr(torch.nn.functional, "pad", lambda *a: copied.append(a) or pad(*a))
-    native_layers.call(build(), torch.ones(2, 6, 7, 3), training=True)
-    assert len(copied) == copies
-
-
 def test_a_model_trains_its_encoder_and_its_projector_natively(monkeypatch):
     encoder = resnet(10, (8, 8, 3), "patch", width=4)
     projector = keras.Sequential([layers.BatchNormalization(), layers.Dense(4)])

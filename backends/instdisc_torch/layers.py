@@ -49,18 +49,6 @@ def convolution(layer: Layer, x: torch.Tensor, training: bool) -> Any:
     return _convolved(layer, x, kernel, padding, layer.groups)
 
 
-def padded_convolution(both: list[Layer], x: torch.Tensor, training: bool) -> Any:
-    """A convolution of images in a frame of zeros, without a copy of them."""
-    frame, layer = both
-    (top, bottom), (left, right) = frame.padding
-    formats = {frame.data_format, layer.data_format}
-    even = (top, left) == (bottom, right) and formats == {"channels_last"}
-    if not even or layer.padding != "valid" or _is_rounded(layer.kernel, layer):
-        return NotImplemented
-    kernel = layer.kernel.value.permute(3, 2, 0, 1)
-    return _convolved(layer, x, kernel, (top, left), layer.groups)
-
-
 def depthwise_convolution(layer: Layer, x: torch.Tensor, training: bool) -> Any:
     """``activation(x * kernel + bias)``, with kernels for each channel alone."""
     padding = _padding(layer)
@@ -132,7 +120,6 @@ LAYERS = {
     layers.MaxPooling2D: max_pooling,
     layers.ReLU: relu,
     layers.ZeroPadding2D: zero_padding,
-    (layers.ZeroPadding2D, layers.Conv2D): padded_convolution,
 }
 
 
