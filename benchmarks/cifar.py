@@ -138,26 +138,29 @@ def measured(model, train, test, recipe):
 class Clock(keras.callbacks.Callback):
     """How long the epochs of a training took; the first callback, so that no other's time counts.
 
-    Args:
-        path: of the file that keeps the seconds up to the last whole epoch.
-
     Attributes:
-        seconds: float.
+        seconds: float; a run that continues counts on from its checkpoint.
     """
 
-    def __init__(self, path):
+    def __init__(self):
         super().__init__()
-        self.path = path
-        self.seconds = float(path.read_text()) if path.exists() else 0.0
+        self.seconds = 0.0
 
     def on_epoch_begin(self, epoch, logs=None):
         """Start."""
         self._since = time.perf_counter()
 
     def on_epoch_end(self, epoch, logs=None):
-        """Add the time of the epoch, and store the sum."""
+        """Add the time of the epoch."""
         self.seconds += time.perf_counter() - self._since
-        self.path.write_text(str(self.seconds))
+
+    def get_state(self):
+        """What a checkpoint keeps."""
+        return {"seconds": np.array(self.seconds)}
+
+    def set_state(self, state):
+        """Take over what ``get_state`` returned."""
+        self.seconds = float(state["seconds"])
 
 
 class Deadline(keras.callbacks.Callback):
@@ -212,7 +215,7 @@ def run(folder, name, seed, recipe, train, test, args, deadline, course=None):
         print(f"already stored: {path.name}")
         return stored
     work = args.work / folder.name / f"{name}-seed{seed}"
-    clock = Clock(work / "seconds")
+    clock = Clock()
     fast = args.on_device or frameworks.on_accelerator()
     if recipe.epochs:
         callbacks = [clock, deadline, *([course(recipe, train, test)] if course else [])]

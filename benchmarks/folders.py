@@ -240,7 +240,7 @@ def run(place, name, row, seed, folders, args, deadline):
         if args.plan:
             return None
         sources = read(folders, recipe.image_size)
-        clock = cifar.Clock(work / "seconds")
+        clock = cifar.Clock()
         if row == "untrained":
             model = recipe.build(len(sources[0]), seed=seed)
         else:

@@ -61,7 +61,7 @@ def test_a_process_that_is_killed_ends_as_one_that_is_not(tmp_path, monkeypatch)
         assert ended.killed, ended.reason
     cut, *power = ([p.name for p in (f / "checkpoints").iterdir()] for f in folders)
     assert any(name.startswith(".part-") for name in cut)
-    assert all("epoch-00001-step-0000001" in names for names in power)
+    assert all("epoch-00001-step-0000002" in names for names in power)
     for folder in folders:
         assert kills.differences(finished(folder), expected) == []
 

@@ -52,9 +52,9 @@ class Checkpoints(keras.callbacks.Callback):
 
     Args:
         folder: to write to, one for each run.
-        save_freq: ``"epoch"`` saves after each epoch; an integer after so many steps, counted over
-            all epochs, and at the end of ``fit``. A number above the steps of an epoch saves less
-            often than each epoch, where an epoch takes only seconds.
+        save_freq: ``"epoch"`` saves after each epoch; an integer also after so many steps. If an
+            epoch has fewer, it saves after the epoch in which so many steps are complete, and
+            where ``fit`` ends: for epochs that take seconds.
         keep: how many checkpoints are kept, at least 1. If the only one is damaged, none is left.
 
     Raises:
@@ -90,6 +90,7 @@ class Checkpoints(keras.callbacks.Callback):
         batches: OrderedBatches | None,
         others: list[keras.callbacks.Callback],
         start: Position,
+        epochs: int,
     ) -> Iterator[Position]:
         """Lock the folder, and restore the model from it; ``fit`` trains inside this context.
 
@@ -98,6 +99,7 @@ class Checkpoints(keras.callbacks.Callback):
             batches: the training data; None if their order is not known.
             others: callbacks that ``fit`` calls before this one.
             start: where to begin if there is no checkpoint.
+            epochs: where training ends.
 
         Yields:
             The Position to train from.
@@ -125,12 +127,12 @@ class Checkpoints(keras.callbacks.Callback):
         self._batches, self._others = batches, others
         self._identity = identity(model, batches)
         self._restored: dict[str, np.ndarray] = {}
-        self._first_iteration = iterations(model.optimizer) - start.epoch * len(batches or ())
+        self._epochs = epochs
+        self._first_iteration = iterations(model.optimizer) - self._steps(start)
         with self._lock if writes_files(model) else nullcontext():
             found = self._newest(model)
             self._position = start if found is None else self._restore(model, *found)
-            self._epoch, self._done = self._position.epoch, 0
-            self._saved = self._steps(self._position)
+            self._last = self._position
             yield self._position
 
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
@@ -158,7 +160,7 @@ class Checkpoints(keras.callbacks.Callback):
         """Give the metrics their values back, if the epoch had begun."""
         self._epoch = epoch
         self._first = self._position.step if epoch == self._position.epoch else 0
-        self._done = self._first
+        self._done = self._saved = self._first
         self._is_stopped = False
         if self._first:
             values = below(self._restored, "metric")
@@ -170,36 +172,32 @@ class Checkpoints(keras.callbacks.Callback):
         self._done, self._is_stopped = self._first + batch + 1, self.model.stop_training
         if self.save_freq == "epoch" or self._is_complete():
             return  # on_epoch_end saves
-        position = Position(self._epoch, self._done)
-        if self._is_due(position) or self._is_stopped:
-            self._save(position)
+        is_due = self._done // self.save_freq > self._saved // self.save_freq
+        if is_due or self._is_stopped:
+            self._save(Position(self._epoch, self._done))
+            self._saved = self._done
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """Save if it is due, unless the epoch was stopped before its last step: that was saved."""
         position = Position(epoch + 1, 0)
-        if self._is_complete() and self._is_due(position):
-            self._save(position)
-
-    def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
-        """Save the last whole epoch, if no checkpoint was due there."""
-        position = Position(self._epoch + 1, 0)
-        if self._is_complete() and self._steps(position) > self._saved:
+        is_last = position.epoch == self._epochs or self.model.stop_training
+        if self._is_complete() and (is_last or self._is_due(position)):
             self._save(position)
 
     def _is_due(self, position: Position) -> bool:
-        """Whether ``save_freq`` asks for a checkpoint here."""
-        if self.save_freq == "epoch":
+        """Whether ``save_freq`` asks for a checkpoint at the end of an epoch."""
+        if self.save_freq == "epoch" or self.save_freq <= len(self._batches or ()):
             return True
-        return self._steps(position) // self.save_freq > self._saved // self.save_freq
+        return self._steps(position) - self._steps(self._last) >= self.save_freq
 
     def _steps(self, position: Position) -> int:
-        """The steps up to a position; without known batches all of an epoch are one."""
-        return position.epoch * (1 if self._batches is None else len(self._batches)) + position.step
+        """The steps up to a position of known batches."""
+        return position.epoch * len(self._batches or ()) + position.step
 
     def _is_complete(self) -> bool:
         """Whether the epoch has had its last step; without known batches, if nothing stopped it."""
         if self._batches is None:
-            return self._done > 0 and not self._is_stopped
+            return not self._is_stopped
         return self._done >= len(self._batches)
 
     def _newest(self, model: keras.Model) -> tuple[Path, dict[str, Any]] | None:
@@ -214,7 +212,7 @@ class Checkpoints(keras.callbacks.Callback):
 
     def _save(self, position: Position) -> None:
         model = self.model
-        self._saved = self._steps(position)
+        self._last = position
         if not writes_files(model):
             return model.help_to_save()
 
@@ -239,6 +237,6 @@ class Checkpoints(keras.callbacks.Callback):
         model.load_weights(path / WEIGHTS)
         self._first_iteration = about["first_iteration"]
         if self._batches is not None:
-            steps = position.epoch * len(self._batches) + position.step
-            require_iterations(model.optimizer, self._first_iteration + steps, path)
+            expected = self._first_iteration + self._steps(position)
+            require_iterations(model.optimizer, expected, path)
         return position

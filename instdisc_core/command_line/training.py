@@ -1,6 +1,5 @@
 """Commands that embed images: train, index, embed; and the recipes."""
 
-import math
 import time
 from pathlib import Path
 from typing import Any, Literal, cast
@@ -24,7 +23,7 @@ from instdisc_core.index.files import load_encoder
 from instdisc_core.recipes import Recipe, RecipeName
 from instdisc_core.validation import require
 
-SAVE_EVERY = 200  # steps between checkpoints, or each epoch
+SAVE_EVERY = 200  # steps; and each epoch
 
 
 @click.command()
@@ -78,9 +77,13 @@ def train(
             model = keras.saving.load_model(found.model)
         else:
             verbose = _verbose(quiet)
-            steps = math.ceil(len(distinct) / recipe.batch_size)
+            long = len(distinct) >= SAVE_EVERY * recipe.batch_size
             model = recipe.train(
-                distinct, found.folder, seed, verbose=verbose, save_freq=min(SAVE_EVERY, steps)
+                distinct,
+                found.folder,
+                seed,
+                verbose=verbose,
+                save_freq=SAVE_EVERY if long else "epoch",
             )
         is_indexed = is_trained and found.has_index
         if not is_indexed:

@@ -65,7 +65,9 @@ def calls(model: Any, arguments: dict[str, Any]) -> Iterator[Iterable[dict[str, 
         stack.enter_context(model.communicator.scope())
         _divide(arguments, stack)
         for saver in savers:
-            start = stack.enter_context(saver.running(model, ordered, others, start))
+            start = stack.enter_context(
+                saver.running(model, ordered, others, start, arguments["epochs"])
+            )
         start_ranks(model)
         stack.callback(end_ranks, model)
         together = [StopTogether()] if model.communicator.processes > 1 else []

@@ -54,9 +54,9 @@ class Recipe(Settings):
                 ``train`` takes.
             seed: of the weights, the bank, the augmentation and the negatives. It is also set as
                 Keras's global seed.
-            jit_compile: of ``compile``. ``"auto"`` compiles on JAX and TensorFlow, which takes
-                about a minute for a large network, and not on PyTorch, whose compiler splits a
-                step of Keras into dozens of functions and then fails on some of them.
+            jit_compile: of ``compile``. ``"auto"`` compiles by XLA on JAX, and on TensorFlow with
+                a GPU; a large network takes about a minute. It does not compile on PyTorch, whose
+                compiler fails on a step of Keras (2.13).
             sharded: see ``InstanceDiscrimination``.
 
         Returns:

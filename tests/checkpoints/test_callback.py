@@ -67,13 +67,32 @@ def test_a_run_stopped_again_and_again_ends_equal(tmp_path, whole, train, save_f
 
 @pytest.mark.on_one_backend
 def test_checkpoints_are_further_apart_than_epochs(tmp_path, whole):
-    """Of the nine steps of three epochs, the fifth is saved and the last."""
+    """With three steps an epoch, five are complete after the second; the last one is saved, too."""
     assert (EPOCHS, STEPS) == (3, 3)
     run(as_source, tmp_path, save_freq=5)
     saved = names(tmp_path / "saved")
-    assert saved == ["epoch-00001-step-0000002", "epoch-00003-step-0000000"]
-    again = tmp_path / "again"
-    assert_ends_equal(again, *whole[as_source], as_source, 6, 5)
+    assert saved == ["epoch-00002-step-0000000", "epoch-00003-step-0000000"]
+    assert_ends_equal(tmp_path / "again", *whole[as_source], as_source, 8, 5)
+
+
+@pytest.mark.on_one_backend
+def test_the_last_epoch_is_saved_as_it_was_where_a_callback_then_restores_another(tmp_path):
+    class Loss(keras.callbacks.Callback):
+        """Says that the first epoch was the best, and keeps what the newest one ended with."""
+
+        def on_epoch_end(self, epoch, logs=None):
+            logs["judged"] = float(epoch)
+            self.weights = self.model.get_weights()
+
+    model, ends = build_plain(), Loss()
+    stop = keras.callbacks.EarlyStopping("judged", mode="min", restore_best_weights=True)
+    as_source(model, callbacks=[ends, stop, Checkpoints(tmp_path, save_freq=100)])
+    assert names(tmp_path) == ["epoch-00002-step-0000000"]
+    again = build_plain()
+    again.load_weights(tmp_path / "epoch-00002-step-0000000" / "model.weights.h5")
+    saved, restored = again.get_weights(), model.get_weights()
+    assert all(map(np.array_equal, saved, ends.weights))
+    assert not all(map(np.array_equal, restored, ends.weights))
 
 
 def test_a_compiled_run_that_is_stopped_ends_equal(tmp_path_factory):
