@@ -199,13 +199,9 @@ class MemoryBank(EmbeddingTable):
 
 def _means(indices: Tensor, features: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
     """For every entry, the weighted mean of the features that share its index, and their count."""
-    batch = ops.shape(indices)[0]
-    first = ops.cast(ops.argmax(indices[:, None] == indices[None, :], axis=1), "int32")
-
-    def total(values: Tensor) -> Tensor:
-        return ops.take(ops.segment_sum(values, first, num_segments=batch), first, axis=0)
-
-    counts = total(weights)
-    usable = weights[:, None] > 0
-    means = total(ops.where(usable, features, 0.0)) / ops.maximum(counts, 1.0)[:, None]
-    return means, counts
+    same = indices[:, None] == indices[None, :]
+    counts = ops.sum(ops.where(same, weights, 0.0), axis=1)
+    first = ops.cast(ops.argmax(same, axis=1), "int32")
+    usable = ops.where(weights[:, None] > 0, features, 0.0)
+    sums = ops.segment_sum(usable, first, num_segments=ops.shape(indices)[0])
+    return ops.take(sums, first, axis=0) / ops.maximum(counts, 1.0)[:, None], counts

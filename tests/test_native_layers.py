@@ -55,6 +55,8 @@ LAYERS = {
     "relu": (IMAGES, layers.ReLU),
     "relu below a maximum": (IMAGES, lambda: layers.ReLU(0.5)),
     "leaky relu": (IMAGES, lambda: layers.ReLU(negative_slope=0.1)),
+    "rescaling": (IMAGES, lambda: layers.Rescaling(1 / 127.5, offset=-1)),
+    "rescaling of each channel": (IMAGES, lambda: layers.Rescaling([0.5, 1, 2, 3], offset=-1)),
     "relu above a threshold": (IMAGES, lambda: layers.ReLU(threshold=0.2)),
 }
 
@@ -107,6 +109,26 @@ def test_a_layer_computes_and_trains_as_in_keras(name, policy):
         return keras.Sequential([keras.Input(shape), layers.Dense(shape[-1]), layer()])
 
     assert_alike(build, shape, policy)
+
+
+@pytest.mark.skipif(WITHOUT, reason="this backend states no layers")
+@pytest.mark.parametrize("images", [1, 3])
+def test_a_call_without_state_leaves_the_moving_moments(images):
+    network = keras.Sequential([keras.Input(ROWS), layers.BatchNormalization(momentum=0.5)])
+    x = np.random.default_rng(0).standard_normal((images, *ROWS)).astype("float32")
+    values = [keras.ops.copy(v.value) for v in network.non_trainable_variables]
+    before = [numpy(v).copy() for v in values]
+    pairs = list(zip(network.non_trainable_variables, values, strict=True))
+    with keras.StatelessScope(pairs) as scope:
+        native_layers.call(network, x, training=True)
+        after = [numpy(scope.get_current_value(v)) for v, _ in pairs]
+    for expected, value, variable in zip(
+        before, values, network.non_trainable_variables, strict=True
+    ):
+        np.testing.assert_array_equal(numpy(value), expected)
+        np.testing.assert_array_equal(numpy(variable), expected)
+    np.testing.assert_allclose(after[0], 0.5 * x.mean(0), atol=1e-6)
+    np.testing.assert_allclose(after[1], 0.5 + 0.5 * x.var(0), atol=1e-6)
 
 
 @pytest.mark.skipif(WITHOUT, reason="this backend states no layers")

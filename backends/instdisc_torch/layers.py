@@ -25,18 +25,18 @@ def batch_normalization(layer: Layer, x: torch.Tensor, training: bool) -> Any:
     x = torch.movedim(x, -1, 1).to(_dtype(layer))
     if gamma is None and beta is not None:  # CUDA's gradient needs both or neither
         gamma = torch.ones_like(beta)
+    mean, variance = layer.moving_mean.value, layer.moving_variance.value
     if not (training and layer.trainable):
-        mean, variance = layer.moving_mean.value, layer.moving_variance.value
         y = F.batch_norm(x, mean, variance, gamma, beta, False, 0.0, layer.epsilon)
         return torch.movedim(y, 1, -1)
-    y, mean, inverse_std = torch.native_batch_norm(
-        x, gamma, beta, None, None, True, 0.0, layer.epsilon
-    )
-    # Keras's moving variance is that of the batch; PyTorch would correct it by n / (n - 1).
-    with torch.no_grad():
-        variance = (inverse_std**-2 - layer.epsilon).clamp(min=0)
-        for moving, batch in ((layer.moving_mean, mean), (layer.moving_variance, variance)):
-            moving.assign(layer.momentum * moving.value + (1 - layer.momentum) * batch)
+    count = x.numel() // x.shape[1]
+    if count < 2 or mean is not layer.moving_mean._value:  # a stateless scope: it is the caller's
+        return NotImplemented
+    # Keras's moving variance is that of the batch, and PyTorch's that times n / (n - 1).
+    variance.data *= count / (count - 1)
+    step = 1 - layer.momentum
+    y = torch.native_batch_norm(x, gamma, beta, mean, variance, True, step, layer.epsilon)[0]
+    variance.data /= count / (count - 1)
     return torch.movedim(y, 1, -1)
 
 
@@ -109,6 +109,13 @@ def add(layer: Layer, x: list[torch.Tensor], training: bool) -> Any:
     return x[0].to(_dtype(layer)) + x[1].to(_dtype(layer))
 
 
+def rescaling(layer: Layer, x: torch.Tensor, training: bool) -> Any:
+    """``scale x + offset``, with numbers."""
+    if not isinstance(layer.scale, (int, float)) or not isinstance(layer.offset, (int, float)):
+        return NotImplemented
+    return x.to(_dtype(layer)) * layer.scale + layer.offset
+
+
 LAYERS = {
     layers.Activation: activation,
     layers.Add: add,
@@ -119,6 +126,7 @@ LAYERS = {
     layers.GlobalAveragePooling2D: global_average_pooling,
     layers.MaxPooling2D: max_pooling,
     layers.ReLU: relu,
+    layers.Rescaling: rescaling,
     layers.ZeroPadding2D: zero_padding,
 }
 

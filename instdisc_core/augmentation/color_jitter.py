@@ -12,6 +12,9 @@ from instdisc_core.augmentation.random_layer import RandomLayer, require_images
 from instdisc_core.types import Tensor
 from instdisc_core.validation import require, require_number
 
+# The share of red, green and blue in a hue is ``clip(slope |hue - center| + offset)``.
+SHARES = np.array([[3, 2, 4], [1, -1, -1], [-1, 2, 2]], "float32")
+
 
 class ColorChanges(NamedTuple):
     """What a ColorJitter draws for every image of a batch.
@@ -110,14 +113,14 @@ class ColorJitter(RandomLayer):
         if not training:
             return images
         changes = self.draw(ops.shape(images)[0])
-        before, after = _blends(changes)
-        rows = images.shape[1]
+        blends = _blends(changes)
         x = rearrange(images, "image row column color -> image color (row column)")
-        for change in before:
-            x = _blend(x, change)
+        for blend in blends[:3]:
+            x = blend(x)
         x = _turn_hue(x, changes.turn[:, None])
-        for change in after:
-            x = _blend(x, change)
+        for blend in blends[3:]:
+            x = blend(x)
+        rows = images.shape[1]
         return rearrange(x, "image color (row column) -> image row column color", row=rows)
 
     def draw(self, batch: int) -> ColorChanges:
@@ -135,29 +138,29 @@ class ColorJitter(RandomLayer):
         return {**super().get_config(), **self.amounts}
 
 
-def _blends(changes: ColorChanges) -> tuple[list[Tensor], list[Tensor]]:
-    """The changes of each factor, ``(batch, 3)``, in three steps before the hue and three after.
+class _Blend(NamedTuple):
+    """``clip(f x + (1 - f) y)`` with ``y`` 0, the gray mean, or the gray pixel of ``x``."""
 
-    They are 0 in all steps but one. The steps are the places in the order without the hue.
-    """
+    of_pixels: Tensor  # (batch, 3, 3)
+    of_means: Tensor  # (batch, 3, 3)
+
+    def __call__(self, x: Tensor) -> Tensor:
+        means = ops.matmul(self.of_means, ops.mean(x, axis=2, keepdims=True))
+        return _clip(ops.matmul(self.of_pixels, x) + means)
+
+
+def _blends(changes: ColorChanges) -> list[_Blend]:
+    """Three steps before the hue is turned and three after it; in each at most one factor."""
     places, hue = changes.places[:, :3], changes.places[:, 3:]
-    steps = places - ops.cast(places > hue, "int32")
-    taken = [ops.where(steps == step, changes.factors - 1, 0.0) for step in range(3)]
-    before = [ops.where(places < hue, change, 0.0) for change in taken]
-    after = [ops.where(places > hue, change, 0.0) for change in taken]
-    return before, after
-
-
-def _blend(x: Tensor, change: Tensor) -> Tensor:
-    """``clip(f x + (1 - f) y)`` with ``y`` 0, the gray mean, or the gray pixel of ``x``.
-
-    ``change`` is ``f - 1`` in one of three columns, which choose ``y``, and 0 in the others.
-    """
-    brightness, contrast, saturation = (change[:, i, None, None] for i in range(3))
-    factor = 1 + brightness + contrast + saturation
-    matrix = factor * ops.eye(3) - ops.multiply(saturation, GRAY_WEIGHTS)
-    gray_mean = ops.matmul(ops.mean(x, axis=2), GRAY_WEIGHTS[:, None])[:, :, None]
-    return ops.clip(ops.matmul(matrix, x) - contrast * gray_mean, 0, 1)
+    steps = places + 2 * ops.cast(places > hue, "int32")
+    taken = ops.cast(steps[:, None] == ops.arange(6)[:, None], "float32")
+    change = taken * (changes.factors - 1)[:, None]  # (batch, 6, 3), f - 1
+    gray = ops.broadcast_to(GRAY_WEIGHTS, (3, 3))
+    contrast, saturation = change[:, :, 1, None, None], change[:, :, 2, None, None]
+    factor = 1 + ops.sum(change, axis=2)[:, :, None, None]
+    of_pixels = factor * ops.eye(3) - saturation * gray
+    of_means = -contrast * gray
+    return [_Blend(of_pixels[:, step], of_means[:, step]) for step in range(6)]
 
 
 def _turn_hue(x: Tensor, turn: Tensor) -> Tensor:
@@ -166,14 +169,19 @@ def _turn_hue(x: Tensor, turn: Tensor) -> Tensor:
     highest = ops.maximum(ops.maximum(red, green), blue)
     lowest = ops.minimum(ops.minimum(red, green), blue)
     chroma = highest - lowest
-    scale = 1 / ops.where(chroma > 0, chroma, 1.0)
+    scale = 1 / (chroma + 1e-30)  # gray has no hue: any serves
     hue = ops.where(  # in sixths of the circle: red is at 0, green at 2, blue at 4
         highest == red,
         (green - blue) * scale,
-        ops.where(highest == green, 2 + (blue - red) * scale, 4 + (red - green) * scale),
+        ops.where(highest == green, (blue - red) * scale + 2, (red - green) * scale + 4),
     )
     hue = hue + 6 * turn
     hue = hue - 6 * ops.floor(hue / 6)
-    red = ops.abs(hue - 3) - 1
-    green, blue = 2 - ops.abs(hue - 2), 2 - ops.abs(hue - 4)
-    return ops.stack([lowest + chroma * ops.clip(c, 0, 1) for c in (red, green, blue)], axis=1)
+    centers, slopes, offsets = ops.convert_to_tensor(SHARES)[:, :, None]
+    share = _clip(ops.abs(hue[:, None] - centers) * slopes + offsets)
+    return lowest[:, None] + chroma[:, None] * share
+
+
+def _clip(x: Tensor) -> Tensor:
+    """To ``[0, 1]``; numbers as bounds would be copied to the device each time."""
+    return ops.clip(x, ops.zeros(()), ops.ones(()))

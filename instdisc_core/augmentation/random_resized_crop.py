@@ -110,9 +110,11 @@ class RandomResizedCrop(RandomLayer):
 
     def boxes(self, batch: int, rows: int, columns: int) -> Boxes:
         """Draw the crops of a batch of images of this size, as ``call`` does."""
-        shape = (batch, ATTEMPTS)
-        area = self.uniform(shape, *self.scale) * (rows * columns)
-        ratio = ops.exp(self.uniform(shape, *(math.log(bound) for bound in self.ratio)))
+        drawn = self.uniform((batch, 2 * ATTEMPTS + 2))  # at once: each draw waits for a GPU
+        smallest, largest = self.scale
+        lowest, highest = map(math.log, self.ratio)
+        area = (smallest + (largest - smallest) * drawn[:, :ATTEMPTS]) * (rows * columns)
+        ratio = ops.exp(lowest + (highest - lowest) * drawn[:, ATTEMPTS:-2])
         width, height = ops.round(ops.sqrt(area * ratio)), ops.round(ops.sqrt(area / ratio))
         fits = (width >= 1) & (width <= columns) & (height >= 1) & (height <= rows)
         first = ops.argmax(fits, axis=1)[:, None]
@@ -122,8 +124,8 @@ class RandomResizedCrop(RandomLayer):
         found = ops.any(fits, axis=1)
         width = ops.where(found, ops.take_along_axis(width, first, axis=1)[:, 0], fallback_width)
         height = ops.where(found, ops.take_along_axis(height, first, axis=1)[:, 0], fallback_height)
-        top = ops.floor(self.uniform((batch,)) * (rows - height + 1))
-        left = ops.floor(self.uniform((batch,)) * (columns - width + 1))
+        top = ops.floor(drawn[:, -2] * (rows - height + 1))
+        left = ops.floor(drawn[:, -1] * (columns - width + 1))
         top = ops.where(found, top, (rows - height) // 2)
         left = ops.where(found, left, (columns - width) // 2)
         return Boxes(top, left, height, width)
