@@ -33,10 +33,9 @@ def batch_normalization(layer: Layer, x: torch.Tensor, training: bool) -> Any:
     if count < 2 or mean is not layer.moving_mean._value:  # a stateless scope: it is the caller's
         return NotImplemented
     # Keras's moving variance is that of the batch, and PyTorch's that times n / (n - 1).
-    variance.data *= count / (count - 1)
-    step = 1 - layer.momentum
-    y = torch.native_batch_norm(x, gamma, beta, mean, variance, True, step, layer.epsilon)[0]
-    variance.data /= count / (count - 1)
+    widened, step = variance.data * (count / (count - 1)), 1 - layer.momentum
+    y = torch.native_batch_norm(x, gamma, beta, mean, widened, True, step, layer.epsilon)[0]
+    torch.mul(widened, (count - 1) / count, out=variance.data)
     return torch.movedim(y, 1, -1)
 
 
