@@ -199,9 +199,10 @@ class MemoryBank(EmbeddingTable):
 
 def _means(indices: Tensor, features: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
     """For every entry, the weighted mean of the features that share its index, and their count."""
-    same = indices[:, None] == indices[None, :]
-    counts = ops.sum(ops.where(same, weights, 0.0), axis=1)
-    first = ops.cast(ops.argmax(same, axis=1), "int32")
-    usable = ops.where(weights[:, None] > 0, features, 0.0)
-    sums = ops.segment_sum(usable, first, num_segments=ops.shape(indices)[0])
-    return ops.take(sums, first, axis=0) / ops.maximum(counts, 1.0)[:, None], counts
+    first = ops.cast(ops.argmax(indices[:, None] == indices[None, :], axis=1), "int32")
+    weights = weights[:, None]
+    weighted = ops.concatenate([ops.where(weights > 0, features, 0.0), weights], axis=1)
+    sums = ops.segment_sum(weighted, first, num_segments=ops.shape(indices)[0])
+    sums = ops.take(sums, first, axis=0)
+    counts = sums[:, -1]
+    return sums[:, :-1] / ops.maximum(counts, 1.0)[:, None], counts

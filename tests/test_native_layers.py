@@ -112,6 +112,32 @@ def test_a_layer_computes_and_trains_as_in_keras(name, policy):
 
 
 @pytest.mark.skipif(WITHOUT, reason="this backend states no layers")
+def test_a_batch_of_one_row_moves_the_moments():
+    network = keras.Sequential([keras.Input(ROWS), layers.BatchNormalization(momentum=0.5)])
+    x = np.random.default_rng(0).standard_normal((1, *ROWS)).astype("float32")
+    np.testing.assert_array_equal(numpy(native_layers.call(network, x, training=True)), 0)
+    mean, variance = map(numpy, network.non_trainable_variables)
+    np.testing.assert_allclose(mean, 0.5 * x[0], atol=1e-6)
+    np.testing.assert_allclose(variance, 0.5, atol=1e-6)
+
+
+@pytest.mark.skipif(keras.backend.backend() != "torch", reason="its backend states this layer")
+@pytest.mark.parametrize("policy", ["float32", BFLOAT16])
+def test_rescaling_is_native_and_rounds_as_keras_does(policy, monkeypatch):
+    layer = layers.Rescaling(1 / 127.5, offset=-1, dtype=policy)
+    network = keras.Sequential([keras.Input((256,)), layer])
+    x = np.arange(256, dtype="float32")[None]
+    expected = numpy(keras.ops.cast(network(x), "float32"))
+
+    def fail(self, *args, **kwargs):
+        raise AssertionError("Keras computes this layer")
+
+    monkeypatch.setattr(layers.Rescaling, "call", fail)
+    found = native_layers.call(network, x, training=True)
+    np.testing.assert_array_equal(numpy(keras.ops.cast(found, "float32")), expected)
+
+
+@pytest.mark.skipif(WITHOUT, reason="this backend states no layers")
 @pytest.mark.parametrize("images", [1, 3])
 def test_a_call_without_state_leaves_the_moving_moments(images):
     network = keras.Sequential([keras.Input(ROWS), layers.BatchNormalization(momentum=0.5)])

@@ -30,12 +30,15 @@ def batch_normalization(layer: Layer, x: torch.Tensor, training: bool) -> Any:
         y = F.batch_norm(x, mean, variance, gamma, beta, False, 0.0, layer.epsilon)
         return torch.movedim(y, 1, -1)
     count = x.numel() // x.shape[1]
-    if count < 2 or mean is not layer.moving_mean._value:  # a stateless scope: it is the caller's
+    if count == 1 or mean is not layer.moving_mean._value:  # a stateless scope: it is the caller's
         return NotImplemented
-    # Keras's moving variance is that of the batch, and PyTorch's that times n / (n - 1).
-    widened, step = variance.data * (count / (count - 1)), 1 - layer.momentum
-    y = torch.native_batch_norm(x, gamma, beta, mean, widened, True, step, layer.epsilon)[0]
-    torch.mul(widened, (count - 1) / count, out=variance.data)
+    # Keras's moving variance is that of the batch, and PyTorch's that times n / (n - 1). They move
+    # when nothing can fail any more: the kernel's are copies, which it keeps for the gradient.
+    widened, step = count / (count - 1), 1 - layer.momentum
+    moments = mean.data.clone(), variance.data * widened
+    y = torch.native_batch_norm(x, gamma, beta, *moments, True, step, layer.epsilon)[0]
+    mean.data.copy_(moments[0])
+    torch.div(moments[1], widened, out=variance.data)
     return torch.movedim(y, 1, -1)
 
 
@@ -112,7 +115,9 @@ def rescaling(layer: Layer, x: torch.Tensor, training: bool) -> Any:
     """``scale x + offset``, with numbers."""
     if not isinstance(layer.scale, (int, float)) or not isinstance(layer.offset, (int, float)):
         return NotImplemented
-    return x.to(_dtype(layer)) * layer.scale + layer.offset
+    dtype = _dtype(layer)
+    scale, offset = (torch.tensor(v, dtype=dtype).item() for v in (layer.scale, layer.offset))
+    return x.to(dtype) * scale + offset
 
 
 LAYERS = {

@@ -12,7 +12,8 @@ from instdisc_core.augmentation.random_layer import RandomLayer, require_images
 from instdisc_core.types import Tensor
 from instdisc_core.validation import require, require_number
 
-# The share of red, green and blue in a hue is ``clip(slope |hue - center| + offset)``.
+# The share of red, green and blue in a hue is ``clip(slope |hue - center| + offset)``: centers,
+# slopes, offsets.
 SHARES = np.array([[3, 2, 4], [1, -1, -1], [-1, 2, 2]], "float32")
 
 
@@ -177,8 +178,8 @@ def _turn_hue(x: Tensor, turn: Tensor) -> Tensor:
     )
     hue = hue + 6 * turn
     hue = hue - 6 * ops.floor(hue / 6)
-    centers, slopes, offsets = ops.convert_to_tensor(SHARES)[:, :, None]
-    share = _clip(ops.abs(hue[:, None] - centers) * slopes + offsets)
+    shares = ops.convert_to_tensor(SHARES)[:, :, None]
+    share = _clip(ops.abs(hue[:, None] - shares[0]) * shares[1] + shares[2])
     return lowest[:, None] + chroma[:, None] * share
 
 

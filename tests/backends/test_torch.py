@@ -5,7 +5,13 @@ import numpy as np
 import pytest
 from differentiation import numpy
 
-from instdisc_core import NCE, InstanceDiscrimination, MemoryBank, NonParametricSoftmax
+from instdisc_core import (
+    NCE,
+    InstanceDiscrimination,
+    MemoryBank,
+    NonParametricSoftmax,
+    native_layers,
+)
 from instdisc_core.testing import reference
 from instdisc_core.testing.strategies import unit_rows
 
@@ -278,3 +284,32 @@ def test_after_a_training_gradients_are_those_of_the_rank_again():
     part_gradients([parameter])
     (3 * parameter).sum().backward()  # there is no process group to ask
     assert parameter.grad.tolist() == [3, 3]
+
+
+def test_moments_move_when_a_normalization_can_fail_no_more(monkeypatch):
+    """A recomputation of activations, for example, ends with an error behind its last kernel."""
+    network = keras.Sequential([keras.Input((3,)), keras.layers.BatchNormalization()])
+    x = torch.arange(12.0).view(4, 3)
+    kernel, before = torch.native_batch_norm, [numpy(v) for v in network.weights]
+
+    def failing(*args):
+        kernel(*args)
+        raise RuntimeError("too late")
+
+    monkeypatch.setattr(torch, "native_batch_norm", failing)
+    with pytest.raises(RuntimeError, match="too late"):
+        native_layers.call(network, x, training=True)
+    for variable, value in zip(network.weights, before, strict=True):
+        np.testing.assert_array_equal(numpy(variable), value)
+
+
+def test_moments_may_change_before_the_gradient_is_computed():
+    network = keras.Sequential([keras.Input((3,)), keras.layers.BatchNormalization(momentum=1.0)])
+    mean, variance = network.non_trainable_variables
+    variance.assign([0.3, 1.0, 7.0])
+    for _ in range(300):  # with this momentum they stay what they are
+        y = native_layers.call(network, torch.arange(3000.0).view(1000, 3), training=True)
+    np.testing.assert_allclose(numpy(variance), [0.3, 1.0, 7.0], rtol=2e-6)
+    mean.assign(mean + 1)
+    y.sum().backward()
+    assert network.trainable_variables[0].value.grad is not None
