@@ -44,8 +44,8 @@ class ClassWeights(EmbeddingTable):
         embedding_dim: width of a row, ``d``.
         momentum: in ``[0, 1)``.
         weight_decay: at least 0; its term goes through the momentum, as PyTorch's SGD has it.
-        longest_wait: steps after which a row is written at the latest. It changes speed and memory
-            alone: a step multiplies so many matrices of 2 x 2.
+        longest_wait: steps after which a row is written at the latest. It changes speed, memory
+            and the file: a step multiplies so many matrices of 2 x 2.
         seed, backend: see ``EmbeddingTable``.
 
     Attributes:

@@ -9,7 +9,7 @@ from keras import ops
 from instdisc_core.bank_ops import BankOps
 from instdisc_core.class_weights import ClassWeights
 from instdisc_core.communicator import require_one_device
-from instdisc_core.fitting import RejectedGradients
+from instdisc_core.fitting import RejectedGradients, require_plain_steps
 from instdisc_core.heads import projection_head
 from instdisc_core.instance_model import InstanceModel
 from instdisc_core.objectives import cosine_softmax
@@ -31,7 +31,8 @@ class PIC(InstanceModel):
     ``C`` are the images of the batch and, as negatives, the ``recent_negatives`` different images
     that were seen last before it. In a step only their weights are read and written, so that its
     time does not grow with the number of images; the weights are still those of a dense step, see
-    ``ClassWeights``. They have the learning rate of the optimizer.
+    ``ClassWeights``. They have the learning rate of the optimizer, which must be one, and step with
+    every batch.
 
     Train it on ``source.batches(..., sliding_window=SlidingWindow(...))``, so that an image comes
     again before its class is forgotten. ``fit``, ``predict`` and ``evaluate`` are those of
@@ -175,6 +176,7 @@ class PIC(InstanceModel):
         On JAX the state of the optimizer is an argument of the step, which Keras does not hand on
         to ``compute_loss``.
         """
+        require_plain_steps(self.optimizer)
         if len(args) == 1:
             return super().train_step(*args)
         state: Any = args[0]

@@ -63,11 +63,22 @@ def test_weights_without_a_direction_have_no_gradient():
         lambda f: cosine_softmax(f, f, np.arange(B), temperature=0.0),
         lambda f: cosine_softmax(f, f, np.arange(B - 1)),
         lambda f: cosine_softmax(f, f, np.arange(B)[:, None]),
-        lambda f: cosine_softmax(f, f[:2], np.zeros(B), counted=[True] * B),
+        lambda f: cosine_softmax(f, f[:2], np.zeros(B, int), counted=[True] * B),
+        lambda f: cosine_softmax(f, f, np.zeros(B)),
+        lambda f: cosine_softmax(f, f, np.arange(B) - 1),
+        lambda f: cosine_softmax(f, f, np.arange(B) + 1),
+        lambda f: cosine_softmax(0 * f, f, np.arange(B)),
         lambda f: cosine_softmax(f, f, np.arange(B), shares=np.ones((B, B))),
         lambda f: cosine_softmax(f, f, np.arange(B), shares=[1.0]),
     ],
 )
 def test_bad_arguments(make):
     with pytest.raises(ValueError, match=r"Received: .*Expected"):
-        make(np.ones((B, DIM), "float32"))
+        make(np.full((B, DIM), DIM**-0.5, "float32"))
+
+
+@pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
+def test_embeddings_of_another_length_are_said_to_be_so():
+    features = 50 * unit_rows(np.random.default_rng(0), B, DIM)
+    with pytest.warns(UserWarning, match=r"row lengths from 50 to 50\. Expected rows of length 1"):
+        cosine_softmax(features, features, np.arange(B))

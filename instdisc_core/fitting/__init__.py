@@ -4,6 +4,7 @@ from instdisc_core.fitting.calls import build_for, calls
 from instdisc_core.fitting.data_order import DataOrder
 from instdisc_core.fitting.even_batches import divided, whole_batch, without_padding
 from instdisc_core.fitting.flushed_rows import FlushedRows
+from instdisc_core.fitting.plain_steps import require_plain_steps
 from instdisc_core.fitting.ranks import SameOnAllRanks, require_same_start, start_ranks
 from instdisc_core.fitting.rejections import NonFiniteImages, RejectedGradients, RejectedIndices
 from instdisc_core.fitting.waiting import Waiting
@@ -19,6 +20,7 @@ __all__ = [
     "build_for",
     "calls",
     "divided",
+    "require_plain_steps",
     "require_same_start",
     "start_ranks",
     "whole_batch",

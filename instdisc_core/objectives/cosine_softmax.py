@@ -9,7 +9,12 @@ from keras import ops
 from instdisc_core.gradients import attach_gradient, stopped
 from instdisc_core.normalization import unit
 from instdisc_core.types import Tensor
-from instdisc_core.validation import require, require_temperature
+from instdisc_core.validation import (
+    check_features,
+    check_indices,
+    require,
+    require_temperature,
+)
 
 
 class CosineSoftmax(NamedTuple):
@@ -58,7 +63,9 @@ def cosine_softmax(
         A CosineSoftmax.
 
     Raises:
-        ValueError: arrays whose shapes do not fit, or too low a temperature.
+        ValueError: arrays whose shapes do not fit, or too low a temperature; where the values are
+            in the host's memory, also targets out of range and rows of zeros. Features of another
+            length than 1 are a warning there.
 
     Source:
         Cao et al., NeurIPS 2020 (PIC), section 2.
@@ -66,8 +73,7 @@ def cosine_softmax(
     Example: ``losses, gradient = objectives.cosine_softmax(features, embeddings, indices)``
     """
     require_temperature(temperature)
-    features = ops.convert_to_tensor(features, "float32")
-    w, targets = stopped(weights), ops.cast(targets, "int32")
+    features, w = ops.convert_to_tensor(features, "float32"), stopped(weights)
     counted = None if counted is None else ops.convert_to_tensor(counted, "bool")
     shares = None if shares is None else stopped(shares)
     require(
@@ -76,6 +82,8 @@ def cosine_softmax(
         "shapes (batch, embedding_dim) and (classes, embedding_dim)",
     )
     of_images, of_classes = features.shape[0], w.shape[0]
+    check_features(features, w.shape[1], unit=True)
+    targets = ops.cast(check_indices(targets, of_classes, name="targets", of="images"), "int32")
     for name, array, size, each in (
         ("targets", targets, of_images, "image"),
         ("counted", counted, of_classes, "class"),
