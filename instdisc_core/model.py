@@ -133,6 +133,11 @@ class InstanceDiscrimination(InstanceModel):
     def manifest(self, manifest: Manifest | None) -> None:
         self.memory_bank.manifest = manifest
 
+    def check_batch(self, num_images: int | None) -> None:
+        """See ``TrainingModel.check_batch``; the objective knows."""
+        if num_images is not None:
+            self.objective.check_batch(self.views * num_images, self.embedding_dim)
+
     def compute_loss(
         self,
         x: Tensor = None,

@@ -12,7 +12,8 @@ from instdisc_core.communicator import get_communicator, require_one_device
 from instdisc_core.embedding_model import EmbeddingModel
 from instdisc_core.heads import prediction_head, projection_head
 from instdisc_core.objectives import in_batch_accuracy, in_batch_softmax
-from instdisc_core.support_set import SupportSet
+from instdisc_core.sums import share
+from instdisc_core.support_set import LARGEST, SupportSet
 from instdisc_core.types import Tensor
 from instdisc_core.validation import (
     check_indices,
@@ -21,8 +22,6 @@ from instdisc_core.validation import (
     require_count,
     require_temperature,
 )
-
-LARGEST = 2**31 - 1  # index of an image
 
 
 @keras.saving.register_keras_serializable(package="instdisc_core")
@@ -96,6 +95,7 @@ class NNCLR(EmbeddingModel):
     """
 
     parts = (*EmbeddingModel.parts, "predictor", "support_set")
+    smallest_batch = 2
     loss_settings = ("temperature", "top_k", "enqueue")
 
     def __init__(
@@ -140,8 +140,8 @@ class NNCLR(EmbeddingModel):
         )
         self.predictor = prediction_head(embedding_dim) if predictor is None else predictor
         self.support_set, self.communicator = support_set, get_communicator()
-        self.temperature = float(temperature)
-        self.top_k, self.enqueue, self.seed = int(top_k), enqueue, seed
+        self.temperature, self.top_k = float(temperature), int(top_k)
+        self.enqueue, self.seed = enqueue, seed
         found = [] if support_set is None else ["neighbor_is_image"]
         self.add_reports(["neighbor_agreement", *found])
 
@@ -182,7 +182,7 @@ class NNCLR(EmbeddingModel):
         views = self.views if training else 1
         z, y, sample_weight = self.whole_batch(z, y, sample_weight, views)
         p, *_ = self.whole_batch(p, views=views)
-        nn, is_image = self.positives(z, y, training)
+        nn, is_image = self.positives(z, y, training, usable)
         pairs = [(nn, p)]
         if training:
             (nn1, nn2), (p1, p2) = map(self._by_view, (nn, p))
@@ -203,7 +203,7 @@ class NNCLR(EmbeddingModel):
         return super().compute_metrics(x, y, rows, sample_weight)
 
     def positives(
-        self, projections: Tensor, indices: Tensor | None = None, training: bool = False
+        self, projections: Tensor, indices: Tensor | None, training: bool, usable: Tensor | None
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """``nn(z)`` of projections ``(batch, embedding_dim)``, and what is to be logged of them."""
         if self.support_set is None:
@@ -211,8 +211,8 @@ class NNCLR(EmbeddingModel):
         found = self.support_set.neighbors(projections, self.top_k, training)
         if indices is None or not training:  # indices of evaluation may be those of other images
             return found.rows, {}
-        own = ops.cast(self.repeated(indices), "int32")
-        return found.rows, {"neighbor_is_image": ops.mean(ops.cast(found.images == own, "float32"))}
+        own, usable = self.repeated((ops.cast(indices, "int32"), usable))
+        return found.rows, {"neighbor_is_image": share(found.images == own, usable)}
 
     def default_targets(self, x: Any) -> Any:
         """Arrays are numbered by their position."""

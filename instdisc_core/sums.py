@@ -1,4 +1,4 @@
-"""How many, and the sums of what belongs to one index."""
+"""How many, which part, and the sums of what belongs to one index."""
 
 from keras import ops
 
@@ -8,6 +8,19 @@ from instdisc_core.types import Tensor
 def count(condition: Tensor) -> Tensor:
     """How many elements of a boolean tensor are true: int32 ``()``."""
     return ops.sum(ops.cast(condition, "int32"))
+
+
+def share(condition: Tensor, counted: Tensor | None = None) -> Tensor:
+    """Which part of the elements that count is true: float32 ``()``; 0 if none counts.
+
+    Args:
+        condition: boolean ``(K,)``.
+        counted: boolean ``(K,)``; None counts all.
+    """
+    if counted is None:
+        return ops.mean(ops.cast(condition, "float32"))
+    true = ops.sum(ops.cast(ops.logical_and(condition, counted), "float32"))
+    return true / ops.maximum(ops.sum(ops.cast(counted, "float32")), 1.0)
 
 
 def added(indices: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:

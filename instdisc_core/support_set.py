@@ -12,12 +12,9 @@ from instdisc_core.gradients import false_after, stopped
 from instdisc_core.normalization import has_direction
 from instdisc_core.sums import count
 from instdisc_core.types import SearchResult, StorageDtype, Tensor
-from instdisc_core.validation import (
-    check_paired,
-    require,
-    require_count,
-)
+from instdisc_core.validation import check_indices, check_paired, require, require_count
 
+LARGEST = 2**31 - 1  # index of an image
 DRAWS = 2**30  # a random integer below it, modulo a small count, is uniform to 1e-6
 
 
@@ -43,9 +40,10 @@ class SupportSet(EmbeddingTable):
 
     ``enqueue`` writes a batch of any size over the oldest rows. After the last row it continues at
     row 0; of more embeddings than there are rows, the last ones stay. Only rows that were written
-    can be found, so a new support set has no neighbors. An embedding that is not finite or has no
-    direction is left out and counted. Look neighbors up before the batch is enqueued: else each
-    image finds itself.
+    can be found by ``neighbors`` and ``search``, so a new support set has no neighbors; the other
+    methods of an EmbeddingTable read the random rows that it starts with, too. An embedding that is
+    not finite or has no direction is left out and counted. Look neighbors up before the batch is
+    enqueued: else each image finds itself.
 
     Args:
         capacity: number of rows.
@@ -148,18 +146,19 @@ class SupportSet(EmbeddingTable):
 
         Args:
             features: ``(batch, embedding_dim)``, of any length, and any number of them.
-            images: integers ``(batch,)``, the index of the image of each; None if not known.
+            images: integers ``(batch,)`` of at least 0, the index of the image of each; None if not
+                known.
             after: see ``MemoryBank.update``.
 
         Raises:
-            ValueError: features of the wrong shape, or images of another number. The support set is
-                then unchanged.
+            ValueError: features of the wrong shape, images of another number, or indices that are
+                not integers or are negative. The support set is then unchanged.
 
         Example: ``SupportSet(8, 128).enqueue(features, images=indices)``
         """
         features = self._of_its_width(features)
         if images is not None:
-            images = ops.cast(ops.convert_to_tensor(images), "int32")
+            images = ops.cast(check_indices(images, LARGEST, name="images", of="images"), "int32")
             check_paired(images, features)
         if features.shape[0] == 0:
             return

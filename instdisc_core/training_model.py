@@ -11,7 +11,7 @@ from instdisc_core.data.checked import with_narrow_indices
 from instdisc_core.fitting import NonFiniteImages, calls, divided, whole_batch, without_padding
 from instdisc_core.persistent_model import PersistentModel
 from instdisc_core.types import Tensor
-from instdisc_core.validation import require
+from instdisc_core.validation import require, warn_of_small_batch
 
 
 class TrainingModel(PersistentModel):
@@ -23,6 +23,7 @@ class TrainingModel(PersistentModel):
         non_finite: ``"raise"`` or ``"skip"``, see ``EmbeddingModel``.
         rejected_images: variable ``()``, int32: training images so far that were not finite.
         seed: of the order of arrays that ``Checkpoints`` can continue, or None.
+        smallest_batch: images in a batch that the method can learn from.
     """
 
     manifest: Manifest | None = None
@@ -30,6 +31,7 @@ class TrainingModel(PersistentModel):
     non_finite: Literal["raise", "skip"] = "raise"
     rejected_images: keras.Variable
     seed: int | None = None
+    smallest_batch = 1
     _unreported: frozenset[str] = frozenset()
 
     def own_callbacks(self) -> list[keras.callbacks.Callback]:
@@ -75,6 +77,12 @@ class TrainingModel(PersistentModel):
         """The loss; see ``keras.Model.evaluate``. Nothing moves."""
         if isinstance(x, ImageBatches):
             self.check_data(x.manifest)
+            require(
+                x.sliding_window is None,
+                f"batches of a {x.sliding_window}",
+                "batches in which every image is once",
+                "Give evaluate source.batches(...) without a window.",
+            )
         y = self.checked_targets(y)
         with divided(x, y, kwargs.get("sample_weight"), batch_size) as even:
             if even is None:
@@ -168,6 +176,16 @@ class TrainingModel(PersistentModel):
             ValueError: targets that a subclass does not take.
         """
         return y
+
+    def check_batch(self, num_images: int | None) -> None:
+        """Warn of a batch that is too small to learn from.
+
+        Args:
+            num_images: in the smallest batch of a training; None if ``fit`` does not know it.
+        """
+        if num_images is not None and num_images < self.smallest_batch:
+            why = f"{type(self).__name__} tells an image from the others of its batch"
+            warn_of_small_batch(f"{num_images} image", self.smallest_batch, why)
 
     def check_data(self, manifest: Manifest) -> None:
         """Raise unless the data are those that the model was trained on.

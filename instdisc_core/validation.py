@@ -216,6 +216,15 @@ def check_features(
     return features
 
 
+def warn_of_small_batch(found: str, needed: int, why: str) -> None:
+    """Warn of a batch that is too small to learn from; ``why`` is a clause."""
+    warnings.warn(
+        f"Received: a batch of {found}. Expected at least {needed}: {why}. Use a larger batch, or "
+        "drop_remainder=True.",
+        stacklevel=3,
+    )
+
+
 def check_paired(indices: Tensor, rows: Tensor, *, name: str = "features") -> None:
     """Raise unless there is one index for each row; ``name`` says what the rows are."""
     counts = indices.shape[0], rows.shape[0]

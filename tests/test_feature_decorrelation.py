@@ -5,7 +5,7 @@ import warnings
 import numpy as np
 import pytest
 from differentiation import by_differences, differentiated, numpy
-from models import small_model
+from models import TwoViews, small_model
 
 from instdisc_core import (
     FeatureDecorrelation,
@@ -14,6 +14,7 @@ from instdisc_core import (
     NonParametricSoftmax,
     objectives,
 )
+from instdisc_core.data import ImageArray
 from instdisc_core.testing import reference
 from instdisc_core.testing.strategies import unit_rows
 
@@ -79,10 +80,30 @@ def test_a_batch_smaller_than_the_width_is_said_to_be_so_once():
 
 
 @pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
-def test_a_small_batch_is_said_to_be_so_where_a_step_is_compiled():
-    model = small_model(n=3, dim=4, objective=FeatureDecorrelation(2.0))
+@pytest.mark.parametrize(
+    ("n", "batch_size", "drop_remainder"), [(3, 3, False), (7, 4, False), (7, 3, True)]
+)
+def test_fit_says_that_a_batch_is_small(n, batch_size, drop_remainder):
+    objective = NonParametricSoftmax(1.0) + FeatureDecorrelation(2.0)
+    images = np.random.default_rng(0).integers(0, 256, (n, 2, 2, 3), "uint8")
+    batches = ImageArray(images).batches(batch_size, drop_remainder=drop_remainder)
     with pytest.warns(UserWarning, match=SMALL):
-        model.fit(ROWS[:3], np.arange(3), batch_size=3, verbose=0)
+        small_model(n=n, dim=4, objective=objective, compiled=False).fit(batches, verbose=0)
+    if not drop_remainder:
+        model = small_model(n=n, dim=4, objective=FeatureDecorrelation(2.0), compiled=False)
+        with pytest.warns(UserWarning, match=SMALL):
+            model.fit(images, np.arange(n), batch_size=batch_size, verbose=0)
+
+
+def test_fit_asks_with_all_views_and_only_where_it_knows():
+    asked = []
+    model = small_model(n=7, dim=4, augmenter=TwoViews(), views=2, compiled=False)
+    model.objective.check_batch = lambda *sizes: asked.append(sizes)
+    images, indices = unit_rows(np.random.default_rng(0), 7, 4), np.arange(7)
+    model.fit(images, indices, batch_size=5, verbose=0)
+    model.fit(images, indices, batch_size=5, steps_per_epoch=1, verbose=0)
+    model.fit(((images, indices) for _ in range(9)), steps_per_epoch=1, shuffle=False, verbose=0)
+    assert asked == [(4, 4)]
 
 
 def test_a_model_trains_with_the_sum():

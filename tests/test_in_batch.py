@@ -75,6 +75,12 @@ def test_an_image_that_does_not_count_is_no_negative():
     np.testing.assert_allclose(losses[counted], expected[0], rtol=1e-5)
     np.testing.assert_allclose(gradient[counted], expected[1], rtol=1e-4, atol=1e-6)
     np.testing.assert_array_equal(gradient[~counted], 0)
+    targets[~counted], predictions[~counted] = np.inf, np.nan  # why an image may be left out
+    again, of_others = differentiated(
+        lambda p: in_batch_softmax(targets, p, 0.3, counted), predictions
+    )
+    np.testing.assert_array_equal(again, losses)
+    np.testing.assert_array_equal(of_others, gradient)
     none, gradient = differentiated(
         lambda p: in_batch_softmax(targets, p, 0.3, np.zeros(5, "bool")), predictions
     )

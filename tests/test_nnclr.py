@@ -3,6 +3,8 @@
 Steps are compiled in the test against the reference only: compiling takes most of the time.
 """
 
+import warnings
+
 import keras
 import numpy as np
 import pytest
@@ -184,6 +186,22 @@ def test_an_image_that_is_not_finite_counts_for_nothing():
     )
     assert int(numpy(model.support_set.fill)) == 3 + B - 1
     assert numpy(model.support_set.image_indices).tolist() == [-1, -1, -1, 0, 2, 3, -1]
+
+
+def test_only_images_that_count_are_looked_for_among_their_neighbors():
+    model = plain(non_finite="skip")
+    model.compile(keras.optimizers.SGD(0.0), run_eagerly=runs_eagerly())
+    images = IMAGES[:B].copy()
+    images[1:] = np.nan
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "3 images in epoch")
+        logs = model.fit(images, batch_size=B, epochs=2, shuffle=False, verbose=0).history
+    assert logs["neighbor_is_image"] == [0.0, 1.0]
+
+
+def test_a_batch_of_one_image_is_said_to_teach_nothing():
+    with pytest.warns(UserWarning, match="a batch of 1 image. Expected at least 2: NNCLR"):
+        small_nnclr().fit(IMAGES[:5], batch_size=2, verbose=0)
 
 
 def test_images_that_are_all_alike_do_no_harm():

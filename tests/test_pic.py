@@ -266,6 +266,35 @@ def test_bad_use():
         model.fit(IMAGES, np.arange(N), verbose=0)
 
 
+def test_an_optimizer_that_does_not_step_as_the_weights_do():
+    optimizers = {
+        "optimizer with gradient_accumulation_steps=4": keras.optimizers.SGD(
+            0.1, gradient_accumulation_steps=4
+        )
+    }
+    if hasattr(keras.optimizers, "MultiOptimizer"):
+        rates = keras.optimizers.OptimizerMap(keras.optimizers.SGD(0.1), {})
+        optimizers["MultiOptimizer"] = keras.optimizers.MultiOptimizer(rates)
+    for received, optimizer in optimizers.items():
+        model = small_pic(n=N, optimizer=optimizer)
+        with pytest.raises(ValueError, match=rf"Received: an? {received}\. Expected"):
+            model.fit(IMAGES, np.arange(N), verbose=0)
+
+
+def test_a_window_that_begins_again_is_said_to_do_so():
+    model = small_pic(n=N)
+    source = ImageArray(RNG.integers(0, 256, (N, 2, 2, 3), "uint8"))
+    batches = source.batches(B, seed=0, sliding_window=SlidingWindow(4, 2))
+    model.fit(batches, epochs=2, verbose=0)
+    with pytest.warns(UserWarning, match=r"fit from epoch 0 of a SlidingWindow.*initial_epoch=2"):
+        model.fit(batches, epochs=1, verbose=0)
+    model.fit(batches, epochs=4, initial_epoch=3, verbose=0)
+    model.fit(source.batches(B, seed=0), verbose=0)
+    with pytest.raises(ValueError, match=r"batches of a SlidingWindow.*every image is once"):
+        model.evaluate(batches, verbose=0)
+    assert np.isfinite(model.evaluate(source.batches(B), verbose=0))
+
+
 def test_by_default_it_has_a_hidden_layer_and_as_many_negatives_as_there_are_images():
     model = PIC(keras.layers.Flatten(), 100)
     model.build((None, 2, 2, 3))

@@ -384,6 +384,7 @@ def test_with_fewer_epochs_warm_up_and_milestones_are_earlier():
     short = recipes.get("paper-cifar10", epochs=20)
     assert short.milestones == (12, 16)
     assert "milestones is (12, 16) instead of (120, 160)." in short.deviations
+    assert recipes.get("idfd-cifar10", epochs=1).milestones == (1, 1, 1, 1)  # not from the start
     assert recipes.get("small-cifar10", epochs=5).warmup_epochs == 1
     assert recipes.get("small-cifar10", epochs=5, warmup_epochs=2).warmup_epochs == 2
 

@@ -56,12 +56,13 @@ class SlidingWindow:
         Raises:
             ValueError: there are.
         """
+        largest = num_images // self.stride * self.stride
+        fitting = f"window={largest}" if largest else f"window and stride to at most {num_images}"
         require(
             self.window <= num_images,
             f"{self} of {num_images} images",
             "a window of at most all images",
-            f"Set window to a multiple of {self.stride} that is at most {num_images}, or train "
-            "without a window.",
+            f"Set {fitting}, or train without a window; in a recipe it is sliding_window.",
         )
 
     def order(self, num_images: int, seed: int, start: int, count: int) -> np.ndarray:

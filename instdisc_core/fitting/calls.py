@@ -11,7 +11,7 @@ from instdisc_core.communicator import Communicator
 from instdisc_core.data.batches import ArrayBatches
 from instdisc_core.data.checked import require_finite_images, require_images, with_narrow_indices
 from instdisc_core.data.order import OrderedBatches
-from instdisc_core.fitting.data_order import DataOrder
+from instdisc_core.fitting.data_order import DataOrder, warn_of_the_same_images
 from instdisc_core.fitting.even_batches import batches_to_divide, divided
 from instdisc_core.fitting.ranks import StopTogether, end_ranks, require_same_start, start_ranks
 from instdisc_core.fitting.resuming import resumed
@@ -68,6 +68,9 @@ def calls(model: Any, arguments: dict[str, Any]) -> Iterator[Iterable[dict[str, 
             start = stack.enter_context(
                 saver.running(model, ordered, others, start, arguments["epochs"])
             )
+        if ordered is not None and not start.step:
+            warn_of_the_same_images(model, ordered, start.epoch)
+        model.check_batch(_smallest_batch(arguments))
         start_ranks(model)
         stack.callback(end_ranks, model)
         together = [StopTogether()] if model.communicator.processes > 1 else []
@@ -120,6 +123,20 @@ def _batch_arrays(arguments: dict[str, Any], seed: int, own: Communicator) -> No
     arrays = ArrayBatches(arguments["x"], arguments["y"], weights, batch_size, order)
     arrays.part = own.process, own.processes
     arguments |= {"x": arrays, "y": None, "batch_size": None}
+
+
+def _smallest_batch(arguments: dict[str, Any]) -> int | None:
+    """The images in the smallest batch, of all processes; None where it is not known."""
+    x, batch_size = arguments["x"], arguments["batch_size"] or 32
+    if isinstance(x, OrderedBatches):
+        n, batch_size = x.num_images, x.batch_size
+        return min(n, batch_size) if x.drop_remainder else n % batch_size or batch_size
+    arrays = keras.tree.flatten(x)
+    known = all(hasattr(array, "shape") and len(array.shape) > 0 for array in arrays)
+    if not known or arguments.get("steps_per_epoch") or arguments.get("validation_split"):
+        return None
+    n = arrays[0].shape[0]
+    return n % batch_size or batch_size
 
 
 def _require_whole_epochs(arguments: dict[str, Any]) -> None:

@@ -1,5 +1,6 @@
 """Tells the batches their epoch; ``fit`` of the model adds it."""
 
+import warnings
 from typing import Any
 
 import keras
@@ -25,3 +26,23 @@ class DataOrder(keras.callbacks.Callback):
             self.model.check_data(manifest)
             self.model.manifest = manifest
         self.batches.epoch = epoch
+
+
+def warn_of_the_same_images(model: keras.Model, batches: OrderedBatches, epoch: int) -> None:
+    """Warn where a sliding window, which was trained on, would begin again.
+
+    Args:
+        model: what will be trained.
+        batches: what on.
+        epoch: the first one.
+    """
+    optimizer = model.optimizer
+    done = 0 if optimizer is None else int(optimizer.iterations) // len(batches)
+    if batches.sliding_window is not None and epoch == 0 < done:
+        warnings.warn(
+            f"Received: fit from epoch 0 of a {batches.sliding_window}, with a model that was "
+            f"trained for {done} epochs. Expected the epoch that follows: the window begins with "
+            f"the images that were seen first. Set initial_epoch={done}, and epochs to that of the "
+            "end.",
+            stacklevel=2,
+        )

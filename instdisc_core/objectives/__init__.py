@@ -58,7 +58,8 @@ def idfd(
         weight: of ``FeatureDecorrelation`` in the sum.
 
     Source:
-        Tao, Takagi and Nakata, ICLR 2021, with its temperatures and its weight.
+        Tao, Takagi and Nakata, ICLR 2021, with its temperatures. Its weight 1 is of a sum over the
+        features, where ``FeatureDecorrelation`` has a mean.
 
     Example: ``model = InstanceDiscrimination(encoder, len(images), objective=objectives.idfd())``
     """

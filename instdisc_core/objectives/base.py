@@ -117,6 +117,9 @@ class Objective(keras.layers.Layer):
         """
         raise NotImplementedError
 
+    def check_batch(self, num_embeddings: int, embedding_dim: int) -> None:
+        """Warn of a batch that is too small; here none is. ``fit`` asks before the first step."""
+
     def report(self) -> dict[str, Tensor]:
         """Numbers that training logs next to the loss: scalars by name. None by default.
 
@@ -207,6 +210,11 @@ class ObjectiveSum(Objective):
     ) -> Tensor:
         """See ``Objective.image_losses``."""
         return sum(w * o.image_losses(features, indices, bank, training) for w, o in self.terms)
+
+    def check_batch(self, num_embeddings: int, embedding_dim: int) -> None:
+        """See ``Objective.check_batch``."""
+        for objective in self.objectives:
+            objective.check_batch(num_embeddings, embedding_dim)
 
     def report(self) -> dict[str, Tensor]:
         """What the objectives report; of two with the same name, that of the first."""

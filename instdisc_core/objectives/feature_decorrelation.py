@@ -1,6 +1,5 @@
 """The decorrelation of features that IDFD adds to instance discrimination."""
 
-import warnings
 from typing import Any
 
 import keras
@@ -11,6 +10,7 @@ from instdisc_core.embedding_table import EmbeddingTable
 from instdisc_core.normalization import unit
 from instdisc_core.objectives.base import Objective
 from instdisc_core.types import Tensor
+from instdisc_core.validation import warn_of_small_batch
 
 
 @keras.saving.register_keras_serializable(package="instdisc_core")
@@ -27,9 +27,10 @@ class FeatureDecorrelation(Objective):
     and the mean over the images is ``L``. It reads no row of the bank. The framework
     differentiates it.
 
-    Fewer images than ``d`` cannot have orthogonal columns. The first such batch is a warning: take
-    a larger batch, or leave out the last images of an epoch (``drop_remainder=True``). A step that
-    TensorFlow compiles for batches of any size does not know it, and gives no warning.
+    Fewer images than ``d`` cannot have orthogonal columns. ``fit`` warns of such a batch: take a
+    larger one, or leave out the last images of an epoch (``drop_remainder=True``). In a loop of
+    your own the first such batch is a warning; a step that TensorFlow compiles for batches of any
+    size does not know it.
 
     Args:
         temperature: at least 1e-6; IDFD uses 2.
@@ -55,20 +56,18 @@ class FeatureDecorrelation(Objective):
     ) -> Tensor:
         """See ``Objective.image_losses``."""
         if training:
-            self._warn_of_a_small_batch(*features.shape)
+            self.check_batch(*features.shape)
         u = unit(features, axis=0)
         s = einsum(u, u, "image feature, image other -> feature other") / self.temperature
         own = reduce(ops.square(u), "image feature -> feature", "sum") / self.temperature
         loss = ops.mean(ops.logsumexp(s, axis=1) - own)
         return ops.broadcast_to(loss, ops.shape(indices))
 
-    def _warn_of_a_small_batch(self, batch: int | None, dim: int) -> None:
-        if batch is None or batch >= dim or self._warned:
+    def check_batch(self, num_embeddings: int | None, embedding_dim: int) -> None:
+        """See ``Objective.check_batch``; fewer embeddings than their width are a warning, once."""
+        if num_embeddings is None or num_embeddings >= embedding_dim or self._warned:
             return
         self._warned = True
-        warnings.warn(
-            f"Received: a batch of {batch} embeddings of width {dim}. Expected at least {dim}: the "
-            "columns of a smaller batch cannot be orthogonal. Use a larger batch, or "
-            "drop_remainder=True.",
-            stacklevel=2,
-        )
+        why = "the columns of a smaller batch cannot be orthogonal"
+        found = f"{num_embeddings} embeddings of width {embedding_dim}"
+        warn_of_small_batch(found, embedding_dim, why)

@@ -6,6 +6,7 @@ from einops import einsum
 from keras import ops
 
 from instdisc_core.normalization import unit
+from instdisc_core.sums import share
 from instdisc_core.types import Tensor
 from instdisc_core.validation import require, require_temperature
 
@@ -71,11 +72,7 @@ def in_batch_accuracy(
     s, counted = _cosines(targets, predictions, counted)
     batch = ops.shape(s)[0]
     right = ops.cast(ops.argmax(s, axis=1), "int32") == ops.arange(batch, dtype="int32")
-    right = ops.cast(right, "float32")
-    if counted is None:
-        return ops.mean(right)
-    counted = ops.cast(counted, "float32")
-    return ops.sum(right * counted) / ops.maximum(ops.sum(counted), 1.0)
+    return share(right, counted)
 
 
 def _cosines(
@@ -90,10 +87,14 @@ def _cosines(
         f"targets of shape {shapes[0]} and predictions of shape {shapes[1]}",
         "one shape (batch, embedding_dim), a target and a prediction for each image",
     )
+    if counted is not None:  # a gradient of 0 times a value that is not finite would be NaN
+        counted = ops.convert_to_tensor(counted)
+        targets, predictions = (
+            ops.where(counted[:, None], rows, 0.0) for rows in (targets, predictions)
+        )
     t, p = unit(ops.stop_gradient(targets)), unit(predictions)
     s = einsum(t, p, "target dim, prediction dim -> target prediction")
     if counted is None:
         return s, None
-    counted = ops.convert_to_tensor(counted)
     candidates = ops.logical_or(counted[None, :], ops.eye(ops.shape(s)[0], dtype="bool"))
     return ops.where(candidates, s, -math.inf), counted

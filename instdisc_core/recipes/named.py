@@ -155,7 +155,7 @@ def get(name: RecipeName, **changes: Any) -> Recipe:
     recipe = found[name]
     if "epochs" in changes:
         share = changes["epochs"] / recipe.epochs
-        moved = tuple(round(share * epoch) for epoch in recipe.milestones)
+        moved = tuple(max(1, round(share * epoch)) for epoch in recipe.milestones)
         changes = {
             "warmup_epochs": round(share * recipe.warmup_epochs),
             "milestones": moved,

@@ -104,7 +104,11 @@ def test_arrays_slide_too():
         (lambda: SlidingWindow(4, 2.0), "stride=2.0"),
         (
             lambda: ImageArray(numbered(5)).batches(2, 0, sliding_window=SlidingWindow(6, 3)),
-            "of 5 images. Expected a window .* Set window to a multiple of 3 that is",
+            "of 5 images. Expected a window .* Set window=3, or train without",
+        ),
+        (
+            lambda: ImageArray(numbered(5)).batches(2, 0, sliding_window=SlidingWindow(6, 6)),
+            "of 5 images. Expected a window .* Set window and stride to at most 5, or",
         ),
         (
             lambda: ArrayBatches(np.arange(9), np.arange(9), sliding_window=SlidingWindow(6, 3)),
