@@ -30,18 +30,19 @@ def alias_tables(probabilities: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
     scaled = scaled * len(scaled)
     threshold = np.minimum(scaled, 1.0)
     alias = np.arange(len(scaled))
-    small, large = np.flatnonzero(scaled < 1), np.flatnonzero(scaled >= 1)
+    full = min(1.0, scaled.max())  # rounding can leave all a little below 1
+    small, large = np.flatnonzero(scaled < full), np.flatnonzero(scaled >= full)
     if not len(small):
         return threshold, alias
     lack = np.cumsum(1 - scaled[small])
     over = np.cumsum(scaled[large] - 1)
     last = len(large) - 1
-    begins = np.concatenate([[0.0], lack[:-1]])
-    alias[small] = large[np.minimum(np.searchsorted(over, begins, side="right"), last)]
-    # The small slot in which the excess of a large one ends; that of the last one never does.
-    crossing = np.searchsorted(lack, over[:-1], side="right")
-    runs_out = crossing < len(lack)
-    exhausted = large[:-1][runs_out]
-    threshold[exhausted] = np.clip(1 - (lack[crossing[runs_out]] - over[:-1][runs_out]), 0, 1)
-    alias[exhausted] = large[1:][runs_out]
+    lack = np.concatenate([[0.0], lack])
+    fills = np.minimum(np.searchsorted(over, lack[:-1], side="right"), last)  # sorted
+    alias[small] = large[fills]
+    # What each large slot, but the last, gives away beyond its excess.
+    ends = lack[np.searchsorted(fills, np.arange(last), side="right")]
+    beyond = np.clip(ends - over[:-1], 0, 1)
+    threshold[large[:-1]] = 1 - beyond
+    alias[large[:-1]] = np.where(beyond > 0, large[1:], large[:-1])
     return threshold, alias

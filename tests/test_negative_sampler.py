@@ -4,7 +4,7 @@ import keras
 import numpy as np
 import pytest
 from differentiation import numpy
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from scipy.stats import chisquare
 
@@ -103,9 +103,27 @@ def test_a_biased_draw_would_be_noticed():
     assert not fits(biased, np.full(20, 1 / 20))
 
 
-@given(st.integers(1, 300), st.sampled_from([0.01, 1.0, 50.0]), st.integers(0, 2**32 - 1))
-def test_alias_tables_hold_the_distribution_exactly(n, concentration, seed):
-    probabilities = np.random.default_rng(seed).gamma(concentration, size=n) + 1e-12
+def of_any_size(n, seed):
+    rng = np.random.default_rng(seed)
+    return rng.gamma(rng.choice([0.01, 1.0, 50.0]), size=n) + 1e-12
+
+
+def of_few_sizes(n, seed):
+    """Where what one slot lacks ends exactly where the excess of another one does."""
+    rng = np.random.default_rng(seed)
+    return rng.integers(0, 2, ()) + rng.integers(0, rng.integers(1, 6), n)
+
+
+@given(
+    st.sampled_from([of_any_size, of_few_sizes, lambda n, seed: np.ones(n)]),
+    st.integers(1, 300),
+    st.integers(0, 2**32 - 1),
+)
+@example(lambda n, seed: np.array([1, 3, 1, 3]), 4, 0)
+@example(lambda n, seed: np.ones(n), 49, 0)  # 49 / 49 is less than 1
+def test_alias_tables_hold_the_distribution_exactly(weights, n, seed):
+    probabilities = weights(n, seed).astype("float64")
+    probabilities[0] += not probabilities.any()
     probabilities /= probabilities.sum()
     threshold, alias = alias_tables(probabilities)
     assert np.all((threshold >= 0) & (threshold <= 1))
