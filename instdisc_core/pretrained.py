@@ -105,6 +105,7 @@ def load_encoder(
         "the path of a file of weights",
         "Nothing is downloaded: fetch the file yourself, or set weights=None for random weights.",
     )
+    before = encoder.get_weights()
     try:
         if isinstance(encoder, NamedModule):
             network_library(encoder.library).load(encoder.module, weights)
@@ -112,6 +113,7 @@ def load_encoder(
             encoder.load_weights(str(weights))
             _scale_as_published(encoder)
     except Exception as error:  # HDF5, ZIP, PyTorch and Keras each have their own
+        encoder.set_weights(before)
         further = f" with {dict(settings)}" if settings else ""
         reason = " ".join(str(error).split())[:300]
         raise ValueError(

@@ -87,6 +87,20 @@ def test_a_file_is_named_with_what_is_wrong_and_what_to_do(tmp_path):
         load_encoder(resnet(10, (8, 8, 3), width=4), tmp_path / "wide.weights.h5")
 
 
+def test_a_file_that_does_not_fit_leaves_the_encoder_as_it_was(tmp_path):
+    def encoder(width):
+        layers = keras.layers.Dense(4, name="first"), keras.layers.Dense(width, name="second")
+        return keras.Sequential([keras.Input((3,)), *layers])
+
+    encoder(9).save_weights(tmp_path / "wide.weights.h5")
+    narrow = encoder(5)
+    before = [w.copy() for w in narrow.get_weights()]
+    with pytest.raises(ValueError, match="do not fit"):
+        load_encoder(narrow, tmp_path / "wide.weights.h5")
+    for weight, value in zip(narrow.get_weights(), before, strict=True):
+        np.testing.assert_array_equal(weight, value)
+
+
 def test_networks_and_sizes_that_do_not_exist_are_named():
     for name in ("keras:toynet", "keras:toy", "keras:"):
         with pytest.raises(

@@ -15,6 +15,9 @@ def main() -> None:
         import click as click
     except ImportError:
         sys.exit("Error: the command line needs click: pip install 'instdisc-core[cli]'.")
-    from instdisc_core.command_line.commands import instdisc
+    try:
+        from instdisc_core.command_line.commands import instdisc
 
-    instdisc(prog_name="instdisc")
+        instdisc(prog_name="instdisc")
+    except KeyboardInterrupt:  # while a framework was imported
+        sys.exit(130)

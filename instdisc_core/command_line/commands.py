@@ -4,10 +4,11 @@ import click
 
 from instdisc_core.command_line.exporting import export_found
 from instdisc_core.command_line.group import Commands
+from instdisc_core.command_line.indexing import embed, index
 from instdisc_core.command_line.questions import clusters, duplicates, outliers, search
 from instdisc_core.command_line.results import report
 from instdisc_core.command_line.serving import serve
-from instdisc_core.command_line.training import embed, index, recipe_list, train
+from instdisc_core.command_line.training import recipe_list, train
 
 
 @click.group(

@@ -3,8 +3,9 @@
 import contextlib
 import json
 import os
+import shlex
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -61,7 +62,7 @@ class Found:
         known = self._known()
         mine = str(photos.resolve())
         require(
-            known in (None, mine) or not photos.is_dir(),
+            known in (None, mine) or not photos.is_dir() or self._moved_to(photos),
             f"{printable(str(self.folder))}, which is for the photos in {printable(str(known))}",
             "a folder for these photos",
             "Choose another one with --output.",
@@ -72,6 +73,26 @@ class Found:
         self.folder.mkdir(parents=True, exist_ok=True)
         with replacing(self._record) as part:
             part.write_text(json.dumps({"photos": str(photos.resolve())}) + "\n")
+
+    @contextlib.contextmanager
+    def advice(self, further: str = "") -> Iterator[None]:
+        """In place of what to do about changed photos in Python: what to do in a shell."""
+        try:
+            yield
+        except ValueError as error:
+            received, expected, _ = str(error).partition(". Expected the files that the manifest")
+            if not expected:
+                raise
+            place, photos = (shlex.quote(str(path)) for path in (self.folder, self._known()))
+            raise ValueError(
+                f"{received}. Expected the photos that it was made from. For a search among what "
+                f"is there now: instdisc index {photos} --output {place}. {further}".rstrip()
+            ) from error
+
+    @property
+    def num_photos(self) -> int:
+        """How many photos are in the index."""
+        return int(self._about()["images"])
 
     def index(self) -> ImageIndex:
         """The index, verified.
@@ -92,14 +113,21 @@ class Found:
         known = self._known()
         if known is None:
             raise ValueError(f"{printable(str(self.folder))} does not say where its photos are.")
+        place = shlex.quote(str(self.folder))
+        require(
+            Path(known).is_dir(),
+            f"{printable(known)}, which is no folder any more",
+            "the photos of the index",
+            f"If they were moved: instdisc index NEW_FOLDER --output {place}.",
+        )
         return Path(known)
 
     def photos(self, index: ImageIndex) -> ImageFolder:
         """The photos of the index in its order; raise where they have changed."""
-        about: dict[str, Any] = json.loads((self.index_folder / "index.json").read_bytes())
-        manifest = self.index_folder / about["manifest"]["file"]
+        manifest = self.index_folder / self._about()["manifest"]["file"]
         size = self.size(index)
-        return ImageFolder(self.photos_folder(), size, manifest=manifest, verbose=False)
+        with self.advice():
+            return ImageFolder(self.photos_folder(), size, manifest=manifest, verbose=False)
 
     def positions(self, index: ImageIndex) -> np.ndarray:
         """Where a map shows each photo, ``(n, 2)``; computed once."""
@@ -130,7 +158,8 @@ class Found:
         """
         names, sizes, digests, pixels = [], [], [], []
         known = self._known()
-        for path in dict.fromkeys(Path(path).resolve() for path in paths):
+        files = (Path(path) for path in paths)  # a link is a photo of its own
+        for path in dict.fromkeys(path.parent.resolve() / path.name for path in files):
             try:
                 data, status = contents(path, MAX_BYTES)
                 pixels.append(decode(data, self.size(index)))
@@ -143,9 +172,39 @@ class Found:
         manifest = Manifest(tuple(names), tuple(sizes), (0,) * len(names), tuple(digests))
         return ImageSource(manifest, self.size(index), pixels=np.stack(pixels))
 
+    def _about(self) -> dict[str, Any]:
+        """What the index says of its files."""
+        return json.loads((self.index_folder / "index.json").read_bytes())
+
+    def _moved_to(self, photos: Path) -> bool:
+        """Whether the photos were in another folder, which is gone, and all of them are here."""
+        known = self._known()
+        manifests = [self.manifest]
+        if self.has_index:
+            manifests.append(self.index_folder / self._about()["manifest"]["file"])
+        listed = [Manifest.load(path) for path in manifests if path.exists()]
+        return (
+            known is not None
+            and not Path(known).exists()
+            and bool(listed)
+            and all(
+                (photos / name).is_file() and (photos / name).stat().st_size == size
+                for manifest in listed
+                for name, size in zip(manifest.names, manifest.sizes, strict=True)
+            )
+        )
+
     def _known(self) -> str | None:
         """The folder of the photos, or None where it is not written down."""
         try:
             return str(json.loads(self._record.read_bytes())["photos"])
         except (OSError, ValueError, KeyError, TypeError):
             return None
+
+
+def read_photos(
+    folder: Path, size: int | tuple[int, int], found: Found | None = None
+) -> ImageFolder:
+    """The images of a folder, copies too; in the order of a manifest where there is one."""
+    known = found.manifest if found is not None and found.manifest.exists() else None
+    return ImageFolder(folder, size, "skip", "keep", manifest=known)

@@ -7,6 +7,7 @@ import click
 from instdisc_core.command_line.found import Found
 from instdisc_core.command_line.group import answer, found_argument, json_option, shown, working
 from instdisc_core.index import DEFAULT_THRESHOLD
+from instdisc_core.validation import require
 
 THRESHOLD = "Largest distance of a pair, relative to that to other photos."
 
@@ -31,6 +32,7 @@ def search(images: tuple[str, ...], found: str, k: int, as_json: bool) -> None:
         index = folder.index()
         queries = folder.queries(images, index)
         most = len(index) - (not set(index.names).isdisjoint(queries.names))  # without itself
+        require(most > 0, "an index of one photo, which is the query", "another photo")
         scores, neighbors = index.search(queries, min(k, most))
     result, rows = [], []
     for query, row, chosen in zip(queries.names, scores, neighbors, strict=True):

@@ -1,5 +1,6 @@
-"""Commands that embed images: train, index, embed; and the recipes."""
+"""The command that trains, and the recipes."""
 
+import shlex
 import time
 from pathlib import Path
 from typing import Any, Literal, cast
@@ -9,27 +10,23 @@ import keras
 import numpy as np
 
 from instdisc_core import recipes
-from instdisc_core.command_line.found import Found
+from instdisc_core.command_line.found import Found, read_photos
 from instdisc_core.command_line.group import answer, json_option, shown, shows_bars, working
 from instdisc_core.data import ImageFolder, ImageSource
 from instdisc_core.data.names import printable
-from instdisc_core.embedding_model import EmbeddingModel
 from instdisc_core.evaluation import whitened
-from instdisc_core.exports.export import check_export
-from instdisc_core.exports.formats import TABLE_FORMATS, format_of
-from instdisc_core.exports.tables import write_table
 from instdisc_core.index import ImageIndex
-from instdisc_core.index.files import load_encoder
 from instdisc_core.recipes import Recipe, RecipeName
 from instdisc_core.validation import require
 
+MINUTES = 10.0
 SAVE_EVERY = 200  # steps; and each epoch
 
 
 @click.command()
 @click.argument("folder", type=click.Path())
 @click.option("--output", "-o", default="found", help="Folder to write to.")
-@click.option("--minutes", "-m", default=10.0, help="How long; a recipe is chosen for that.")
+@click.option("--minutes", "-m", type=float, help="How long: 10; a recipe is chosen for that.")
 @click.option("--recipe", "name", help="Instead of one that is chosen; see 'instdisc recipes'.")
 @click.option("--epochs", type=click.IntRange(1), help="With --recipe: instead of its own.")
 @click.option("--size", type=click.IntRange(8), help="With --recipe: side of the images.")
@@ -39,7 +36,7 @@ SAVE_EVERY = 200  # steps; and each epoch
 def train(
     folder: str,
     output: str,
-    minutes: float,
+    minutes: float | None,
     name: str | None,
     epochs: int | None,
     size: int | None,
@@ -63,14 +60,17 @@ def train(
         found.check(Path(folder))
         if name is None:
             require(epochs is None and size is None, "--epochs or --size", "--recipe with them")
+            minutes = MINUTES if minutes is None else minutes
             recipe = recipes.for_images(folder, minutes, found.folder, verbose=not quiet)
         else:
+            require(minutes is None, f"--minutes and --recipe {name}", "one of them, or --epochs")
             recipe = _recipe(name, epochs, size)
-        photos = _photos(Path(folder), recipe.image_size, found)
+        with found.advice("To train on what is there now, choose another --output."):
+            photos = read_photos(Path(folder), recipe.image_size, found)
+        distinct = _distinct(photos)
         found.claim(Path(folder))
         if not found.manifest.exists():
             photos.manifest.save(found.manifest)
-        distinct = _distinct(photos)
         is_trained = found.model.exists()
         if is_trained:
             recipes.claim(found.folder, recipe, seed, distinct.manifest)
@@ -100,74 +100,9 @@ def train(
         "trained": not is_trained,
         "seconds": round(time.perf_counter() - start, 1),
     }
-    place = printable(output)
     done = "was there already" if is_trained else f"took {result['seconds']:.0f} s"
-    text = f"{place} holds a model and an index of {len(photos)} photos; the training {done}.\n"
-    text += f"Next: instdisc serve {place}"
-    answer(as_json, result, lambda: click.echo(text))
-
-
-@click.command()
-@click.argument("folder", type=click.Path())
-@click.option("--output", "-o", default="found", help="Folder with the index, or for a new one.")
-@click.option("--model", "-m", help="For a new index: a folder that train wrote, or a .keras file.")
-@click.option("--size", type=click.IntRange(8), help="Of the images, for a .keras file.")
-@click.option("--quiet", "-q", is_flag=True, help="Show no progress.")
-@json_option
-def index(
-    folder: str, output: str, model: str | None, size: int | None, quiet: bool, as_json: bool
-) -> None:
-    """Add the new images in FOLDER to an index, or build one with a trained model.
-
-    A .keras file may hold any encoder, such as one of keras.applications; nothing is trained.
-
-    \b
-    Examples:
-      instdisc index photos/ --output found             photos that came after the training
-      instdisc index other/ --model found --output other-found
-      instdisc index photos/ --model mobilenet.keras --size 224 --output found
-    """
-    found = Found(output)
-    with working():
-        found.check(Path(folder))
-        if found.has_index:
-            require(model is None, f"--model, and {output}, which has an index", "one of them")
-            known = found.index()
-            photos = _photos(Path(folder), found.size(known))
-            added = known.add(photos, verbose=shows_bars(quiet))
-        else:
-            known = _new_index(Path(folder), model, size, shows_bars(quiet))
-            added = len(known)
-            found.claim(Path(folder))
-        if added:
-            known.save(found.index_folder)
-    result = {"output": output, "photos": len(known), "added": added}
-    text = f"{printable(output)} indexes {len(known)} photos; {added} are new."
-    answer(as_json, result, lambda: click.echo(text))
-
-
-@click.command()
-@click.argument("folder", type=click.Path())
-@click.option("--index", "-i", "found", default="found", help="Folder that train or index wrote.")
-@click.option("--output", "-o", default="embeddings.npz", help="File: .npz, .csv or .parquet.")
-@click.option("--quiet", "-q", is_flag=True, help="Show no progress.")
-@json_option
-def embed(folder: str, found: str, output: str, quiet: bool, as_json: bool) -> None:
-    """Write the embeddings of the images in FOLDER to a file.
-
-    \b
-    Examples:
-      instdisc embed new/ --index found --output new.npz
-      instdisc embed new/ --output new.parquet
-    """
-    with working():
-        check_export(output, format_of(output, among=TABLE_FORMATS))
-        known = Found(found).index()
-        photos = _photos(Path(folder), Found(found).size(known))
-        rows = known.embed(photos, verbose=shows_bars(quiet))
-        write_table(Path(output), {"name": photos.names, "vector": rows})
-    result = {"output": output, "photos": len(photos), "embedding_dim": rows.shape[1]}
-    text = f"{printable(output)} holds {len(photos)} embeddings of {rows.shape[1]} numbers."
+    text = f"{printable(output)} holds a model and an index of {found.num_photos} photos; the "
+    text += f"training {done}.\nNext: instdisc serve {printable(shlex.quote(output))}"
     answer(as_json, result, lambda: click.echo(text))
 
 
@@ -206,35 +141,17 @@ def _named(name: str, **changes: Any) -> Recipe:
     return recipes.get(cast(RecipeName, name), **changes)
 
 
-def _photos(folder: Path, size: int | tuple[int, int], found: Found | None = None) -> ImageFolder:
-    """The images of a folder, copies too; in the order of a manifest where there is one."""
-    known = found.manifest if found is not None and found.manifest.exists() else None
-    return ImageFolder(folder, size, "skip", "keep", manifest=known)
-
-
 def _distinct(photos: ImageFolder) -> ImageSource:
     """The photos without copies: the objective would push each away from its copy."""
     first = np.unique(photos.manifest.digests, return_index=True)[1]
+    skipped = len(photos.manifest.skipped)
+    require(
+        len(first) > 1,
+        f"{len(photos)} photos, {len(photos) - len(first)} of them copies, and {skipped} files "
+        "that cannot be read",
+        "at least 2 different photos to train on",
+    )
     return photos if len(first) == len(photos) else photos.subset(np.sort(first))
-
-
-def _new_index(folder: Path, model: str | None, size: int | None, verbose: bool) -> ImageIndex:
-    """An index of a folder by an encoder that is trained already."""
-    if model is None:
-        raise ValueError("A new index needs --model; 'instdisc train' trains one.")
-    if not model.endswith(".keras"):
-        known = Found(model).index()
-        photos = _photos(folder, Found(model).size(known))
-        rows = known.embed(photos, verbose=verbose)
-        return ImageIndex(rows, photos, known.model, mirror=known.mirror)
-    encoder = load_encoder(model)
-    sides = getattr(encoder, "input_shape", (None,) * 3)[1:3]
-    if size is None and None in sides:
-        raise ValueError(f"{printable(model)} takes images of any size: say which with --size.")
-    photos = _photos(folder, tuple(sides) if size is None else size)
-    if not isinstance(encoder, EmbeddingModel):
-        return ImageIndex.from_encoder(encoder, photos, verbose=verbose)
-    return ImageIndex.from_model(whitened(encoder, photos), photos, verbose=verbose)
 
 
 def _verbose(quiet: bool) -> Literal["auto", 0, 1, 2]:

@@ -59,7 +59,8 @@ def whitening(features: np.ndarray, shrinkage: float = SHRINKAGE) -> Whitening:
         len(features) > 1 and np.ptp(features, axis=0).any(),
         f"{len(features)} rows of features" + (" that are all the same" if len(features) else ""),
         "at least two that differ",
-        "If an encoder returns the same for all images, it has collapsed: lower the learning rate.",
+        "If an encoder returns the same for all images, they may be the same picture, or it has "
+        "collapsed: lower the learning rate.",
     )
     mean = features.mean(axis=0, dtype="float64")
     blocks = (features[i : i + BLOCK] - mean for i in range(0, len(features), BLOCK))

@@ -10,13 +10,12 @@ from numpy.typing import ArrayLike
 
 from instdisc_core.bank_ops import BankOps
 from instdisc_core.data import ImageArray, ImageSource
-from instdisc_core.data.names import listed
 from instdisc_core.embedding_model import EmbeddingModel
 from instdisc_core.evaluation import Retrieval, positions_in, retrieve
 from instdisc_core.index import files
 from instdisc_core.index.embedded_images import EmbeddedImages
 from instdisc_core.index.embedder import embedded, mirrored_embeddings
-from instdisc_core.index.manifests import joined
+from instdisc_core.index.manifests import changes, joined
 from instdisc_core.types import SearchResult, Tensor
 from instdisc_core.validation import check_features, require
 
@@ -163,35 +162,35 @@ class ImageIndex(EmbeddedImages):
         rows = self.rows if same else self.embed(queries)
         return retrieve(rows, queries, self.rows, gallery, k, indices, self._backend)
 
-    def add(self, images: ImageSource, batch_size: int = 256, verbose: bool = False) -> int:
+    def add(
+        self, images: ImageSource, batch_size: int = 256, verbose: bool = False, drop: bool = False
+    ) -> int:
         """Add the images that are not in the index yet; the rows that it has keep their bits.
 
         Args:
             images: an ImageSource; it may be the same folder with new files. Images of the same
                 name and bytes as one in the index are left out.
             batch_size, verbose: see ``from_model``.
+            drop: leave out what is not among ``images``: deleted files, and those that were
+                changed, which are then added as new ones.
 
         Returns:
             How many were added.
 
         Raises:
-            ValueError: an image has a name of the index and other bytes; and as ``embed``.
+            ValueError: without ``drop``, an image has a name of the index and other bytes; and as
+                ``embed``.
 
         Example: ``ImageIndex(embeddings, photos).add(photos)  # 0: they are in it``
         """
-        new = np.flatnonzero(positions_in(self.manifest, images) < 0)
-        known = set(self.names)
-        changed = [images.names[i] for i in new if images.names[i] in known]
-        require(
-            not changed,
-            f"{len(changed)} images with names of the index and other contents: {listed(changed)}",
-            "new images",
-            "Give them other names; or build a new index.",
-        )
+        kept, new = changes(self.manifest, images, drop)
+        rows, manifest = self.rows[kept], self.manifest.subset(kept)
         if len(new):
             added = images.subset(new)
-            rows = self.embed(added, batch_size, verbose)
-            self._take(np.concatenate([self.rows, rows]), joined(self.manifest, added.manifest))
+            rows = np.concatenate([rows, self.embed(added, batch_size, verbose)])
+            manifest = joined(manifest, added.manifest)
+        if len(new) or len(kept) < len(self):
+            self._take(rows, manifest)
         return len(new)
 
     def save(self, folder: str | os.PathLike) -> None:

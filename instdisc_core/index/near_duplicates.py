@@ -86,7 +86,7 @@ def _candidates(
     few, rank = min(FEW, n - 1), min(RANK, n - 1)
     scores, others = neighbors(few)
     units = np.maximum(1 - scores[:, rank - 1], 0).astype("float64")
-    units = np.maximum(units, FLOOR * np.median(units))
+    units = np.maximum(units, max(FLOOR * np.median(units), SLACK))  # 0 where most have copies
     codes: list[np.ndarray] = []
 
     def add(images: np.ndarray, scores: np.ndarray, others: np.ndarray) -> list[np.ndarray]:

@@ -61,7 +61,7 @@ def for_images(
     speed: Callable[[Recipe], float] | None = None,
     verbose: bool = True,
 ) -> Recipe:
-    """A recipe for these images that takes so long on this machine.
+    """A recipe for these images that takes so long on this machine, and at least one epoch.
 
     It measures for a few seconds how long a training step takes here, longer where the framework
     compiles, and chooses image size, crop, number format and epochs by the rules that its
@@ -71,7 +71,7 @@ def for_images(
 
     Args:
         images: a folder's path; or an ImageSource, whose size the recipe then takes.
-        minutes: how long ``train`` may take.
+        minutes: how long ``train`` may take. If one epoch takes longer, what is printed says so.
         output: the folder that ``train`` writes to. If a run was begun there, its recipe is
             returned, so that the same command continues it.
         speed: function of a recipe that returns the seconds of one training step; None measures.
@@ -104,9 +104,13 @@ def for_images(
     speed = speed or partial(seconds_per_step, num_images=count)
     recipe, step, reasons = _chosen(sizes, count, minutes, speed)
     recipe = in_time(recipe, count, minutes, step)
+    seconds = step * math.ceil(count / recipe.batch_size) + EPOCH_END  # of an epoch
+    that = f"they fit into {minutes:g} minutes"
+    if seconds > _usable(minutes):
+        that = f"one takes {seconds / 60:.2g} minutes, longer than the {minutes:g} that it may take"
     reasons.append(
         f"{recipe.epochs} epochs: a step of {recipe.batch_size} images takes {step:.3g} s here, so "
-        f"that they fit into {minutes:g} minutes."
+        f"that {that}."
     )
     if count < FEWEST_IMAGES:
         reasons.append(

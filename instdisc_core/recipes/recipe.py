@@ -159,16 +159,16 @@ class Recipe(Settings):
                 callbacks=[*callbacks, *kept],
                 verbose=verbose,
             )
-            if own:
-                model.save(own / "model.keras")
-            elif folder:
-                model.help_to_save()
-            if tasks:
+            if tasks:  # before the model is there: a run that has one is over
                 found = judged(tasks, model, before, PRETRAINED if self.weights else UNTRAINED)
                 if verbose:
                     print(found)
                 if folder:
                     found.report().save(folder, "verdict")
+            if own:
+                model.save(own / "model.keras")
+            elif folder:
+                model.help_to_save()
         return model
 
     def _without_lost_file(self, folder: Path) -> "Recipe":

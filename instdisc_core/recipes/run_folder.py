@@ -1,5 +1,6 @@
 """The folder that a run writes to: one run in it, and one process at a time."""
 
+import dataclasses
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -39,7 +40,17 @@ def stored_settings(output: Path) -> dict[str, Any] | None:
     stored = _read(output / RECORD)
     if stored is None:
         return None
-    return {name: _as_tuples(value) for name, value in dict(stored.get("recipe", {})).items()}
+    recipe = stored.get("recipe")
+    settings = dict(recipe) if isinstance(recipe, dict) else {}
+    fields = {field.name for field in dataclasses.fields(Settings)}
+    odd = sorted(fields ^ set(settings))
+    require(
+        not odd,
+        f"{output / RECORD}, whose recipe lacks or adds {', '.join(odd)}",
+        "a recipe of this version",
+        "It is damaged, or of another version: choose another folder.",
+    )
+    return {name: _as_tuples(value) for name, value in settings.items()}
 
 
 def claim(output: Path, settings: Settings, seed: int | None, manifest: Manifest) -> None:

@@ -104,4 +104,7 @@ def _is_of_another_page(headers: Headers) -> bool:
     if site not in ("none", "same-origin") and mode != "navigate":
         return True
     origin = headers.get("origin")
-    return origin is not None and urlsplit(origin).netloc != headers.get("host")
+    try:
+        return origin is not None and urlsplit(origin).netloc != headers.get("host")
+    except ValueError:  # "http://["
+        return True

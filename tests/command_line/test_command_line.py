@@ -178,7 +178,8 @@ def test_copies_odd_ones_and_clusters_are_listed(run):
 def test_new_photos_are_added_and_another_folder_has_its_own_index(run):
     write_photos(Path("photos"), PHOTOS + 2)
     before = ImageIndex.load("found/index").rows
-    assert run("index", "photos", "--json") == {"output": "found", "photos": 13, "added": 2}
+    added = {"output": "found", "photos": 13, "added": 2, "removed": 0}
+    assert run("index", "photos", "--json") == added
     np.testing.assert_array_equal(ImageIndex.load("found/index").rows[:11], before)
     assert run("index", "photos", "--json")["added"] == 0
     write_photos(Path("others"), 3, seed=1)
@@ -186,6 +187,64 @@ def test_new_photos_are_added_and_another_folder_has_its_own_index(run):
     run("index", "others", "--model", "found", "--output", "elsewhere", "-q")
     assert len(ImageIndex.load("elsewhere/index")) == 3
     run("report", "elsewhere")
+
+
+def test_deleted_and_changed_photos_are_left_out_of_the_index(run):
+    Path("photos/copy of 3.png").unlink()
+    remedy = "For a search among what is there now: instdisc index "
+    assert remedy in run("report", code=1)
+    assert remedy in run("train", "photos", code=1)
+    shutil.copy("photos/1.png", "photos/5.png")
+    found = run("index", "photos", "--json")
+    assert (found["photos"], found["added"], found["removed"]) == (10, 1, 2)
+    assert "copy of 3.png" not in run("search", "photos/3.png")
+    assert ["1.png", "5.png"] in run("duplicates", "--json")["groups"]
+    run("report")
+
+
+def test_photos_may_be_moved(run):
+    Path("photos").rename("pictures")
+    assert "If they were moved: instdisc index NEW_FOLDER" in run("report", code=1)
+    write_photos(Path("others"), 3, seed=1)
+    assert "is for the photos in" in run("index", "others", code=1)
+    assert run("index", "pictures", "--json")["added"] == 0
+    assert "is for the photos in" in run("index", "others", code=1)
+    assert "was there already" in run("train", "pictures")
+    run("report")
+
+
+def test_a_training_that_cannot_begin_leaves_nothing(run):
+    write_photos(Path("few"), 1)
+    shutil.copy("few/0.png", "few/copy.png")
+    Path("few/broken.jpg").write_bytes(b"no image")
+    message = "2 photos, 1 of them copies, and 1 files that cannot be read; expected at least 2"
+    assert message in run("train", "few", "--output", "new", code=1)
+    assert not Path("new").exists()
+    write_photos(Path("few"), 5)
+    assert run("train", "few", "--output", "new", "-q", "--json")["photos"] == 6
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["train", "photos", "--recipe", "small-cifar10", "--minutes", "5"], "--minutes and --rec"),
+        (["index", "photos", "--size", "128"], "--size 128, and an index of images of 8 x 8"),
+        (["index", "photos", "-m", "found", "-o", "new", "--size", "9"], "--size 9, and an index"),
+    ],
+)
+def test_options_that_would_be_ignored_are_errors(run, arguments, message):
+    assert message in run(*arguments, code=1)
+
+
+def test_a_link_is_a_photo_of_its_own(run):
+    Path("elsewhere.png").write_bytes(Path("photos/4.png").read_bytes())
+    Path("photos/link.png").symlink_to(Path("elsewhere.png").resolve())
+    run("index", "photos")
+    (found,) = run("search", "photos/link.png", "--json")
+    names = [neighbor["name"] for neighbor in found["neighbors"]]
+    assert found["query"] == "link.png"
+    assert names[0] == "4.png"
+    assert "link.png" not in names
 
 
 def test_an_encoder_that_was_trained_elsewhere_is_taken(run):

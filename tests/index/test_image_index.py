@@ -129,6 +129,20 @@ def test_added_images_leave_the_rows_as_they_were(index, model, photos):
 
 
 @pytest.mark.on_one_backend
+def test_what_is_gone_or_changed_is_left_out_if_asked(index, photos):
+    rows, names = index.rows, index.names
+    changed = photos.images()[3:].copy()
+    changed[0] += 1
+    now = ImageArray(changed, names=photos.names[3:])
+    assert index.add(now, drop=True) == 1  # the others have the same pixels
+    assert sorted(index.names) == sorted(now.names)
+    np.testing.assert_array_equal(index.rows[:-1], rows[4:])
+    assert index.add(photos, drop=True) == 4
+    assert sorted(index.names) == sorted(names)
+    assert index.add(photos.subset([5, 6]), drop=True) == 0
+    np.testing.assert_array_equal(index.rows, rows[5:7])
+
+
 def test_what_cannot_be_added_changes_nothing(index, photos):
     before = index.rows
     changed = named(np.concatenate([pixels()[:1], pixels(2, seed=1)]))

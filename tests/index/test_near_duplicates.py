@@ -77,6 +77,15 @@ def test_a_group_of_more_than_129_is_one_group():
     assert len(found.pairs) < 150 * 149 / 2
 
 
+@pytest.mark.parametrize("dim", [64, 512])
+def test_copies_are_found_where_most_images_have_some(dim):
+    """The usual distance is then 0 but for rounding."""
+    for seed in range(3):
+        rows = np.repeat(clumps([1] * 10, seed=seed, dim=dim), 7, axis=0)
+        assert [len(group) for group in indexed(rows).near_duplicates().groups] == [7] * 10
+    assert len(indexed(np.repeat(rows[:1], 2, axis=0)).near_duplicates().groups) == 1
+
+
 def test_few_images():
     assert indexed(np.eye(1)).near_duplicates().groups == []
     assert indexed(np.eye(2)).near_duplicates().groups == []
