@@ -24,7 +24,8 @@ class InstanceDiscrimination(InstanceModel):
     ``num_instances - 1``, the same in every epoch. ``fit(source.batches())`` trains it on an
     ``instdisc_core.data.ImageSource``, whose manifest it then keeps and checks.
     ``predict(images)`` gives unit embeddings, ``evaluate(images, indices)`` the mean loss in nats,
-    and moves nothing. ``compile`` takes an optimizer and no loss: the objective is the loss.
+    and moves nothing. ``compile`` takes an optimizer and no loss: the objective is the loss. A
+    ``sample_weight`` is a factor of it, and nothing else: rows of images of weight 0 move, too.
 
     Args:
         encoder, embedding_dim, projector, augmenter, preprocessing, non_finite: see

@@ -221,6 +221,9 @@ class AliasSampler(NegativeSampler):
         self._check(num_instances)
         return ops.take(self._log, check_indices(indices, num_instances, ranks=(1, 2)))
 
+    def load_own_variables(self, store: Any) -> None:
+        """Load nothing: the tables follow from the probabilities of this sampler."""
+
     def get_config(self) -> dict[str, Any]:
         """The arguments that rebuild this sampler."""
         return {**super().get_config(), "probabilities": self.probabilities.tolist()}

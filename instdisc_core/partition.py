@@ -85,14 +85,8 @@ class PartitionPolicy(keras.layers.Layer):
         return {"name": self.name}
 
     def _state(self, name: str, value: float, dtype: str) -> keras.Variable:
-        return self.add_weight(
-            name=name,
-            shape=(),
-            dtype=dtype,
-            initializer=keras.initializers.Constant(value),
-            trainable=False,
-            autocast=False,
-        )
+        start = keras.initializers.Constant(value)
+        return self.add_weight((), start, dtype, trainable=False, autocast=False, name=name)
 
 
 @keras.saving.register_keras_serializable(package="instdisc_core")
@@ -152,6 +146,11 @@ class ConstantPartition(PartitionPolicy):
     def weight(self, num_batches_seen: Tensor) -> Tensor:
         """Always 0."""
         return 0.0
+
+    def load_own_variables(self, store: Any) -> None:
+        """See ``keras.Layer``; the constant stays the one of this policy."""
+        super().load_own_variables(store)
+        self.log_z.assign(math.log(self.value))
 
     def get_config(self) -> dict[str, Any]:
         """The arguments that rebuild this policy."""

@@ -9,6 +9,7 @@ import numpy as np
 from instdisc_core.data import ImageBatches, Manifest
 from instdisc_core.data.checked import with_narrow_indices
 from instdisc_core.fitting import NonFiniteImages, calls, divided, whole_batch, without_padding
+from instdisc_core.host_rows import HostRows
 from instdisc_core.persistent_model import PersistentModel
 from instdisc_core.types import Tensor
 from instdisc_core.validation import require, warn_of_small_batch
@@ -61,6 +62,7 @@ class TrainingModel(PersistentModel):
             "callbacks": callbacks,
             **kwargs,
         }
+        self.check_validation(arguments["x"], kwargs.get("validation_data"))
         with calls(self, arguments) as calls_of_fit:
             for arguments in calls_of_fit:
                 history = super().fit(**arguments)
@@ -160,6 +162,11 @@ class TrainingModel(PersistentModel):
             packed = arrays.get("manifest")
             self.manifest = None if packed is None else Manifest.from_array(packed)
 
+    @property
+    def has_rows_of_host(self) -> bool:
+        """Whether it has rows that are no variables, in the host's memory or in a file."""
+        return any(isinstance(getattr(part, "rows", None), HostRows) for part in self.layers)
+
     def default_targets(self, x: Any) -> Any:
         """The targets of ``fit`` where none are given; a subclass may number the images."""
         return None
@@ -176,6 +183,23 @@ class TrainingModel(PersistentModel):
             ValueError: targets that a subclass does not take.
         """
         return y
+
+    def check_validation(self, x: Any, given: Any) -> None:
+        """Raise before the first step if ``validation_data`` cannot be evaluated on.
+
+        Args:
+            x: what is trained on.
+            given: the argument of ``fit``.
+
+        Raises:
+            ValueError: other images than are trained on, or targets that are not theirs.
+        """
+        if isinstance(given, ImageBatches):
+            self.check_data(given.manifest)
+            if isinstance(x, ImageBatches):
+                x.manifest.check(given.manifest)
+        elif isinstance(given, (tuple, list)) and len(given) > 1:
+            self.checked_targets(given[1])
 
     def check_batch(self, num_images: int | None) -> None:
         """Warn of a batch that is too small to learn from.

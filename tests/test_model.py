@@ -130,6 +130,24 @@ def test_validation_data_is_evaluated():
     assert len(history["val_loss"]) == 2
 
 
+def test_validation_data_are_checked_before_the_first_step():
+    model = small(compiled=False)
+    fit(model)
+    before = state(model)
+    for indices, message in (([0, N], "indices from 0 to"), ([0.5, 1], "indices of dtype")):
+        with pytest.raises(ValueError, match=message):
+            fit(model, validation_data=(IMAGES[:2], np.array(indices)))
+    for name, value in state(model).items():
+        np.testing.assert_array_equal(value, before[name])
+
+
+def test_the_best_weights_are_not_restored_without_the_rows():
+    best = keras.callbacks.EarlyStopping("loss", restore_best_weights=True)
+    fit(small(compiled=False), callbacks=[best])
+    with pytest.raises(ValueError, match=r"restore_best_weights=True.*save_best_only=True"):
+        fit(small(compiled=False, bank_storage="host"), callbacks=[best])
+
+
 def test_knn_evaluation_adds_to_the_logs():
     model = small(NonParametricSoftmax(0.2), compiled=False)
     bank = KNNEvaluation(IMAGES, LABELS, LABELS, k=5)

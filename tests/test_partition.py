@@ -6,8 +6,9 @@ import keras
 import numpy as np
 import pytest
 from differentiation import numpy
+from models import small_model
 
-from instdisc_core import NCE, MemoryBank
+from instdisc_core import NCE, AliasSampler, MemoryBank
 from instdisc_core.partition import (
     ConstantPartition,
     ExactPartition,
@@ -105,6 +106,42 @@ def test_an_embedding_that_is_not_finite_leaves_z_to_the_others(make):
     losses = numpy(objective(features, np.arange(BATCH), bank, negatives=negatives))
     np.testing.assert_array_equal(np.isfinite(losses), [True, True, True, False])
     np.testing.assert_allclose(numpy(objective.partition.log_z), expected, rtol=1e-5)
+
+
+@pytest.mark.parametrize("make", [FirstBatches, lambda: ExactPartition(every=1)])
+def test_images_that_do_not_count_are_not_in_the_estimate(make):
+    bank, images = MemoryBank(8, 4, seed=0), np.arange(6)
+    features, negatives = numpy(bank.lookup(images)), np.arange(30).reshape(6, 5) % 8
+    counted = np.array([True, False, True, True, False, True])
+    features[~counted] = np.nan
+
+    def log_z(counted, *batch):
+        objective = NCE(5, 0.1, partition=make())
+        losses = objective(*batch[:2], bank, negatives=batch[2], counted=counted)
+        assert np.array_equal(np.isfinite(numpy(losses)), counted)
+        return numpy(objective.partition.log_z), int(objective.partition.num_batches_seen)
+
+    some = log_z(counted, features, images, negatives)
+    batch = (array[counted] for array in (features, images, negatives))
+    np.testing.assert_allclose(some, log_z(np.ones(4, "bool"), *batch), rtol=1e-6)
+    assert log_z(np.zeros(6, "bool"), features, images, negatives)[1] == 0
+
+
+def test_what_was_asked_for_is_not_replaced_by_a_file(tmp_path):
+    def model(z, weights):
+        sampler = AliasSampler(weights, seed=0)
+        objective = NCE(5, 0.1, partition=ConstantPartition(z), sampler=sampler)
+        model = small_model(n=3, objective=objective, compiled=False)
+        model.build((None, 2))
+        return model
+
+    model(20.0, [1, 2, 3]).save_weights(tmp_path / "one.weights.h5")
+    loaded = model(500.0, [3, 2, 1])
+    loaded.load_weights(tmp_path / "one.weights.h5")
+    objective = loaded.objective
+    np.testing.assert_allclose(np.exp(numpy(objective.partition.log_z)), 500, rtol=1e-5)
+    held = np.exp(numpy(objective.sampler.log_probabilities(np.arange(3), 3)))
+    np.testing.assert_allclose(held, [1 / 2, 1 / 3, 1 / 6], rtol=1e-5)
 
 
 def test_evaluation_stores_nothing():

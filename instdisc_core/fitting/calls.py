@@ -45,6 +45,13 @@ def calls(model: Any, arguments: dict[str, Any]) -> Iterator[Iterable[dict[str, 
     listed = keras.tree.flatten(getattr(given, "callbacks", given) or [])
     savers = [callback for callback in listed if isinstance(callback, Checkpoints)]
     require(len(savers) < 2, f"{len(savers)} Checkpoints", "one")
+    require(
+        not (model.has_rows_of_host and any(map(_restores_weights, listed))),
+        "EarlyStopping(restore_best_weights=True), and rows in the host's memory or in a file, "
+        "which it would not restore",
+        "another way to the best weights",
+        "Use ModelCheckpoint(path, save_best_only=True), and load its weights afterwards.",
+    )
     if arguments["y"] is not None and (savers or _is_uneven(model, arguments)):
         _batch_arrays(arguments, model.seed or 0, model.communicator)
     others = [*model.own_callbacks(), *(c for c in listed if c not in savers)]
@@ -123,6 +130,10 @@ def _batch_arrays(arguments: dict[str, Any], seed: int, own: Communicator) -> No
     arrays = ArrayBatches(arguments["x"], arguments["y"], weights, batch_size, order)
     arrays.part = own.process, own.processes
     arguments |= {"x": arrays, "y": None, "batch_size": None}
+
+
+def _restores_weights(callback: keras.callbacks.Callback) -> bool:
+    return bool(getattr(callback, "restore_best_weights", False))
 
 
 def _smallest_batch(arguments: dict[str, Any]) -> int | None:

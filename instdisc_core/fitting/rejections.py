@@ -21,18 +21,26 @@ class Rejections(keras.callbacks.Callback):
         """Report how many an epoch left out, which may be 0."""
         raise NotImplementedError
 
+    _before: int | None = None  # in an epoch, the count when it began
+
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
-        """Store the count so far."""
-        self._before = self._count()
+        """Forget an epoch that was interrupted."""
+        self._before = None
+
+    def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        """Store the count so far; other callbacks may have loaded weights, with a count, before."""
+        if self._before is None:
+            self._before = self._count()
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """Report what this epoch added to the count."""
-        before, self._before = self._before, self._count()
-        self.report(self._before - before, epoch)
+        added = self._count() - (self._before or 0)
+        self._before = None
+        self.report(added, epoch)
 
     def get_state(self) -> dict[str, np.ndarray]:
         """The count when the epoch began, for a run that is resumed in the middle of it."""
-        return {"before": np.asarray(self._before)}
+        return {"before": np.asarray(self._count() if self._before is None else self._before)}
 
     def set_state(self, state: dict[str, np.ndarray]) -> None:
         """Restore what ``get_state`` returned."""

@@ -70,15 +70,19 @@ class NCE(SampledObjective):
         """See ``SampledObjective.contrast``."""
         s_positive, s_negatives = candidates.scores(features, self.temperature)
         log_p_positive, log_p_negatives = candidates.log_probabilities(self.sampler)
+        counts = ops.any(features != 0, axis=1)
+
+        def mean(log_z: Tensor) -> Tensor:
+            return _log_mean_exp(ops.where(counts, log_z, math.nan))
 
         def exact_log_z() -> Tensor:
-            return _log_mean_exp(candidates.bank.attend(features, self.temperature).log_z)
+            return mean(candidates.bank.attend(features, self.temperature).log_z)
 
         log_m = math.log(candidates.num_negatives)
         sampled_log_z = ops.logsumexp(s_negatives - log_p_negatives, axis=1) - log_m
         if self.sampler.exclude_positive:
             sampled_log_z = ops.logaddexp(sampled_log_z, s_positive[:, 0])
-        log_z = self.partition.update(_log_mean_exp(sampled_log_z), exact_log_z, training)
+        log_z = self.partition.update(mean(sampled_log_z), exact_log_z, training)
 
         l_positive = s_positive - log_z - (log_m + log_p_positive)
         l_negatives = s_negatives - log_z - (log_m + log_p_negatives)

@@ -113,6 +113,7 @@ class SampledObjective(ClosedFormObjective):
         valid, indices = known(indices, bank)
         drawable, negatives = known(negatives, bank)
         valid = ops.logical_and(valid, ops.all(drawable, axis=-1))
+        features = ops.where(valid[:, None], features, 0.0)
         losses = self.image_losses(features, indices, bank, training, negatives=negatives)
         return ops.where(valid, losses, math.nan)
 
