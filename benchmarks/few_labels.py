@@ -28,7 +28,7 @@ SCRATCH, BATCH = "from scratch", 64
 def epochs(train, fraction, steps, seed):
     """How many passes over the labeled images make so many steps."""
     labeled = len(labeled_subset(train.labels, fraction, seed))
-    return math.ceil(steps / math.ceil(labeled / BATCH))
+    return math.ceil(steps / max(1, labeled // BATCH))
 
 
 def settings(folder, rate, seed, args):

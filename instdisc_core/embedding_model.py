@@ -38,7 +38,8 @@ class EmbeddingModel(RankedModel):
         non_finite: what to do about training images that hold NaN or an infinity, which would
             otherwise ruin all weights: ``"raise"`` an error (arrays are checked before the first
             step; for other data ``fit`` raises at the end of the epoch), or ``"skip"`` them with
-            one warning for each epoch. In neither case do they train anything.
+            one warning for each epoch. In neither case do they train anything; a batch of nothing
+            else is still a step of the optimizer's momentum, and a loss of 0 in the mean.
         views: how many times each image is augmented in a training step, at least 1. The metrics
             of ``compile`` count each view as an image.
 

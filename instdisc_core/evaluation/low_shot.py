@@ -67,7 +67,7 @@ def fine_tuned_accuracy(
         fraction: share of the training labels, in ``(0, 1]``.
         epochs: over the labeled images.
         learning_rate: at the start of the schedule, of the encoder and of the classifier.
-        batch_size: images per step.
+        batch_size: images per step. In each epoch others do not fill a batch, and are left out.
         seed: of the choice of images, the initial classifier and the order of the images.
 
     Returns:
@@ -90,7 +90,8 @@ def fine_tuned_accuracy(
         )
     indices = labeled_subset(labels.train, fraction, seed)
     classes, targets = np.unique(labels.train[indices], return_inverse=True)
-    batches = train.subset(indices).batches(batch_size, seed)
+    # Without a small rest, by whose moments batch normalization would judge the test images.
+    batches = train.subset(indices).batches(batch_size, seed, drop_remainder=True)
     batches.part = 0, 1  # one rank does it alone
     classifier = _Classifier(model, targets, len(classes), seed)
     schedule = keras.optimizers.schedules.CosineDecay(learning_rate, epochs * len(batches))
