@@ -60,6 +60,25 @@ def test_fine_tuning_augments_and_trains_in_training_mode(monkeypatch):
     assert np.abs(seen[0][0]).max() > 0, "batch normalization followed the batches"
 
 
+@pytest.mark.on_one_backend
+@pytest.mark.parametrize(("batch_size", "sizes"), [(7, {7}), (100, {20})])
+def test_fine_tuning_steps_on_whole_batches(batch_size, sizes):
+    """A rest of one or two images would leave its moments in batch normalization."""
+    seen, source = [], colors()
+
+    class Watch(keras.layers.Layer):
+        def call(self, images, training=False):
+            if training:
+                seen.append(len(images))
+            return images
+
+    fraction = 20 / len(source)
+    model = build_model(Watch())
+    seen.clear()
+    fine_tuned_accuracy(model, source, colors(seed=1), fraction, 2, batch_size=batch_size)
+    assert set(seen) == sizes
+
+
 def test_fine_tuning_puts_the_random_states_back_and_has_an_order_for_each_epoch(monkeypatch):
     model, made, batches = build_model(keras.layers.RandomFlip(seed=3)), [], ImageArray.batches
 
