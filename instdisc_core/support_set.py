@@ -146,19 +146,19 @@ class SupportSet(EmbeddingTable):
 
         Args:
             features: ``(batch, embedding_dim)``, of any length, and any number of them.
-            images: integers ``(batch,)`` of at least 0, the index of the image of each; None if not
-                known.
+            images: integers ``(batch,)``, the index of the image of each, or -1; None if not known.
             after: see ``MemoryBank.update``.
 
         Raises:
             ValueError: features of the wrong shape, images of another number, or indices that are
-                not integers or are negative. The support set is then unchanged.
+                not integers or less than -1. The support set is then unchanged.
 
         Example: ``SupportSet(8, 128).enqueue(features, images=indices)``
         """
         features = self._of_its_width(features)
         if images is not None:
-            images = ops.cast(check_indices(images, LARGEST, name="images", of="images"), "int32")
+            images = check_indices(images, LARGEST, name="images", of="images", least=-1)
+            images = ops.cast(images, "int32")
             check_paired(images, features)
         if features.shape[0] == 0:
             return

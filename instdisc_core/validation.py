@@ -125,8 +125,9 @@ def check_indices(
     name: str = "indices",
     ranks: tuple[int, ...] = (1,),
     of: Literal["rows", "images"] = "rows",
+    least: int = 0,
 ) -> Tensor:
-    """Return ``indices`` as an integer array; raise unless they are in ``[0, count)``.
+    """Return ``indices`` as an integer array; raise unless they are in ``[least, count)``.
 
     The dtype and the rank are known even while a step is being compiled. The values are checked
     where ``host_values`` can read them. ``of`` says what is numbered, for the message.
@@ -158,9 +159,9 @@ def check_indices(
             remedy = "Number the images 0, 1, 2, ... in a fixed order, or build the bank with "
             remedy += f"num_instances={max(highest + 1, count)}."
         require(
-            lowest >= 0 and highest < count,
+            lowest >= least and highest < count,
             f"{name} from {lowest} to {highest}",
-            f"values in [0, {count}), one for each {each}",
+            f"values in [{least}, {count}), one for each {each}",
             remedy,
         )
     return widened(indices)

@@ -166,7 +166,7 @@ def test_a_damaged_file_is_rejected(following, fill):
         lambda s: s.enqueue(np.ones((2, DIM), "float32"), np.arange(3)),
         lambda s: s.enqueue(np.ones((2, DIM), "float32"), np.array([2**32 + 1, 5])),
         lambda s: s.enqueue(np.ones((2, DIM), "float32"), [0.5, 1.0]),
-        lambda s: s.enqueue(np.ones((2, DIM), "float32"), [-1, 1]),
+        lambda s: s.enqueue(np.ones((2, DIM), "float32"), [-2, 1]),
         lambda s: s.neighbors(np.ones((2, DIM + 1), "float32")),
         lambda s: s.neighbors(np.ones((2, DIM), "float32"), k=0),
         lambda s: s.neighbors(np.ones((2, DIM), "float32"), k=ROWS + 1),

@@ -31,8 +31,8 @@ class KNNEvaluation(keras.callbacks.Callback):
         batch_size: of ``predict``.
 
     Raises:
-        ValueError: from ``fit``, if there are neither ``train_images`` nor a memory bank; at the
-            end of an epoch, if embeddings are not finite.
+        ValueError: from ``fit``, if there are neither ``train_images`` nor a memory bank, or not
+            one label for each image; at the end of an epoch, if embeddings are not finite.
 
     Source:
         Wu et al., section 3.4. Don't choose a model by this accuracy on the test set.
@@ -74,6 +74,17 @@ class KNNEvaluation(keras.callbacks.Callback):
             "train_images",
             "Their embeddings are then recomputed.",
         )
+        trained = self.train_images
+        rows = self.model.memory_bank.num_rows if trained is None else _length(trained)
+        for what, labels, images in (
+            ("labels", self.labels, _length(self.images)),
+            ("train_labels", self.train_labels, rows),
+        ):
+            require(
+                images in (None, len(np.asarray(labels))),
+                f"{len(np.asarray(labels))} {what} for {images} images",
+                "one label for each",
+            )
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """Evaluate, in every ``every``-th epoch."""
@@ -98,3 +109,8 @@ class KNNEvaluation(keras.callbacks.Callback):
         if isinstance(images, ImageSource):
             images = images.ordered(self.batch_size)
         return self.model.predict(images, batch_size=self.batch_size, verbose=0)
+
+
+def _length(images: Tensor | ImageSource) -> int | None:
+    """The number of images; None where it is not known."""
+    return len(images) if hasattr(images, "__len__") else None

@@ -50,7 +50,9 @@ class LogFile(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """Replace the file."""
-        row = {"epoch": str(epoch)} | {k: str(float(v)) for k, v in (logs or {}).items()}
+        row = {"epoch": str(epoch)} | {
+            name: str(float(value)) for name, value in (logs or {}).items() if np.ndim(value) == 0
+        }
         rows = [r for r in self._rows_so_far() if int(r["epoch"]) < epoch] + [row]
         columns = list(dict.fromkeys(name for r in rows for name in r))
         self._write([{name: r.get(name, "") for name in columns} for r in rows])

@@ -46,7 +46,7 @@ class ImageArray(ImageSource):
         require(
             len(all_names) == n, f"{len(all_names)} names for {n} images", "one name for each image"
         )
-        numbers, found = numbered(labels)
+        numbers, found = numbered(labels, class_names)
         manifest = Manifest.of_pixels(all_names, images)
         size = height, width
-        super().__init__(manifest, size, numbers, class_names or found, pixels=images)
+        super().__init__(manifest, size, numbers, found, pixels=images)

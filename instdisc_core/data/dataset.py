@@ -102,8 +102,10 @@ def _labels_of(dataset: Any) -> Labels:
     """Labels and class names, if the data set has them without decoding any image."""
     columns = getattr(dataset, "features", None)
     if isinstance(columns, dict) and "label" in columns:  # Hugging Face
-        names = getattr(columns["label"], "names", None)
-        return Labels(np.asarray(dataset["label"][:]), names)
+        labels = np.asarray(dataset["label"][:])
+        if np.all(labels == -1):  # what Hugging Face writes where there are none
+            return Labels(None, None)
+        return numbered(labels, getattr(columns["label"], "names", None))
     if hasattr(dataset, "targets"):  # torchvision
         classes = getattr(dataset, "classes", None)
         return Labels(np.asarray(dataset.targets), None if classes is None else list(classes))

@@ -28,15 +28,32 @@ def is_inferred(labels: Any) -> bool:
     return isinstance(labels, str) and labels == "inferred"
 
 
-def numbered(labels: ArrayLike | None) -> Labels:
-    """Integer labels as they are, without names; others as numbers of their sorted names."""
+def numbered(labels: ArrayLike | None, class_names: Sequence[str] | None = None) -> Labels:
+    """Integer labels as they are; others as the numbers of their names.
+
+    Args:
+        labels: ``(n,)``, or None.
+        class_names: the names in the order of their numbers; None is those of the labels, sorted,
+            and no names for integers.
+
+    Raises:
+        ValueError: ``class_names`` lacks a label.
+    """
     if labels is None:
-        return Labels(None, None)
+        return Labels(None, class_names)
     array = np.asarray(labels)
     if array.dtype.kind in "iu":
-        return Labels(array, None)
-    names, numbers = np.unique(array, return_inverse=True)
-    return Labels(numbers, names.tolist())
+        return Labels(array, class_names)
+    found, positions = np.unique(array, return_inverse=True)
+    names = found.tolist() if class_names is None else list(class_names)
+    unknown = [name for name in found.tolist() if name not in names]
+    require(
+        not unknown,
+        f"labels {listed([str(name) for name in unknown])}",
+        f"some of {', '.join(map(printable, map(str, names)))}",
+        "Name all labels in class_names.",
+    )
+    return Labels(np.array([names.index(name) for name in found.tolist()])[positions], names)
 
 
 def by_folder(names: Sequence[str], class_names: Sequence[str] | None = None) -> Labels:

@@ -57,6 +57,16 @@ class ImageSource:
                 f"labels of shape {self.labels.shape} for {len(manifest)} images",
                 "one label for each image",
             )
+            outside = class_names is not None and (self.labels < 0) | (
+                self.labels >= len(class_names)
+            )
+            require(
+                not np.any(outside),
+                f"labels from {self.labels.min()} to {self.labels.max()} of "
+                f"{len(class_names or ())} classes",
+                "the number of a class name for each image",
+                "Leave out images without a label, or all labels.",
+            )
         self.class_names = class_names
         self._pixels: np.ndarray | None = None
         self._executor: ThreadPoolExecutor | None = None

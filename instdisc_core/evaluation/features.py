@@ -146,7 +146,10 @@ def unit(rows: np.ndarray) -> np.ndarray:
 
     Example: ``rows = evaluation.unit(np.array([[3.0, 4.0], [0.0, 0.0]]))``
     """
-    return rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-12)
+    wide = rows.astype("float32") if rows.dtype == "float16" else rows  # whose squares overflow
+    lengths = np.linalg.norm(wide, axis=1, keepdims=True)
+    units = wide / np.where(lengths > 0, lengths, 1)
+    return units.astype("float16") if rows.dtype == "float16" else units
 
 
 def _cells(maps: Tensor, square: int) -> int:

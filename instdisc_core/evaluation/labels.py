@@ -20,11 +20,17 @@ class CommonLabels(NamedTuple):
     test: np.ndarray
 
 
-def common_labels(train: ImageSource, test: ImageSource) -> CommonLabels | None:
+def common_labels(
+    train: ImageSource, test: ImageSource, unseen: bool = False
+) -> CommonLabels | None:
     """The labels of two sources in one numbering: class names, where the sources have them.
 
     Each folder numbers its own subfolders, so equal integers in two folders can be different
     classes.
+
+    Args:
+        train, test: the sources.
+        unseen: test images may be of classes that training lacks.
 
     Returns:
         The labels; None where neither source has any.
@@ -47,10 +53,10 @@ def common_labels(train: ImageSource, test: ImageSource) -> CommonLabels | None:
     if train.labels is None or test.labels is None:
         return None
     labels = CommonLabels(_named(train.labels, train), _named(test.labels, test))
-    unseen = np.setdiff1d(labels.test, labels.train).tolist()
+    lacking = np.setdiff1d(labels.test, labels.train).tolist()
     require(
-        not unseen,
-        f"test labels {unseen}",
+        unseen or not lacking,
+        f"test labels {lacking}",
         "labels that the training images have too",
         "Leave these test images out, or add training images of these classes.",
     )

@@ -12,6 +12,7 @@ from instdisc_core.validation import require, require_finite
 
 STRENGTHS = (1e-3, 1e-2, 0.1, 1.0)
 HELD_OUT = 0.2
+UNCHOSEN = 1.0  # the strength where no image can be held out to choose it
 
 Classifier: TypeAlias = Literal["svm", "logistic"]
 
@@ -42,7 +43,8 @@ def linear_accuracy(
     Features are shifted and scaled so that those of the training images have mean 0 and variance 1.
     The strength of the regularizer is the one with the best accuracy on a fifth of the *training*
     images, held out for that; the classifier is then trained on all training images. The test
-    images are used once, for the accuracy.
+    images are used once, for the accuracy. Where each class has one training image, none can be
+    held out, and the strength is 1.
 
     Args:
         train_features, train_labels: ``(n, features)`` and ``(n,)``.
@@ -68,7 +70,6 @@ def linear_accuracy(
     accuracy, strength = linear_accuracy(train_rows, train.labels, test_rows, test.labels)
     ```
     """
-    from sklearn.model_selection import train_test_split
     from sklearn.preprocessing import StandardScaler
 
     train_features = np.asarray(ops.convert_to_numpy(train_features))
@@ -89,14 +90,10 @@ def linear_accuracy(
     require(len(counts) > 1, "training labels of one class", "at least two classes")
     scaler = StandardScaler().fit(train_features)
     train, test = scaler.transform(train_features), scaler.transform(features)
-    strength = strengths[0]
-    if len(strengths) > 1:
-        stratify = (
-            train_labels if counts.min() > 1 and len(counts) / HELD_OUT <= len(train) else None
-        )
-        fitting, held = train_test_split(
-            np.arange(len(train)), test_size=HELD_OUT, random_state=seed, stratify=stratify
-        )
+    require(len(strengths) > 0, "no strengths", "at least one")
+    fitting, held = _split(train_labels, seed)
+    strength = UNCHOSEN if len(strengths) > 1 else strengths[0]
+    if len(held) and len(strengths) > 1:
         scores = {
             c: _fitted(classifier, c, train[fitting], train_labels[fitting], seed).score(
                 train[held], train_labels[held]
@@ -106,6 +103,19 @@ def linear_accuracy(
         strength = max(strengths, key=lambda c: scores[c])
     fitted = _fitted(classifier, strength, train, train_labels, seed)
     return LinearAccuracy(float(fitted.score(test, labels)), strength)
+
+
+def _split(labels: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Images to fit on, of every class, and those that are held out: none if each class has one."""
+    from sklearn.model_selection import train_test_split
+
+    images = np.arange(len(labels))
+    _, first, counts = np.unique(labels, return_index=True, return_counts=True)
+    if counts.min() > 1 and len(counts) / HELD_OUT <= len(labels):
+        return train_test_split(images, test_size=HELD_OUT, random_state=seed, stratify=labels)
+    rest = np.random.default_rng(seed).permutation(np.setdiff1d(images, first))
+    held = rest[: max(1, round(HELD_OUT * len(labels)))]
+    return np.setdiff1d(images, held), held
 
 
 def _fitted(

@@ -26,6 +26,7 @@ from instdisc_core.evaluation.report import Report
 from instdisc_core.evaluation.whitening import whitening
 from instdisc_core.memory_bank import MemoryBank
 from instdisc_core.types import Tensor
+from instdisc_core.validation import require_count
 
 Measure: TypeAlias = Literal[
     "verdict", "knn", "linear", "stages", "clustering", "low_shot", "retrieval", "tsne"
@@ -73,10 +74,14 @@ def measure_knn(report: Report, it: Evaluated, k: int | None, temperature: float
     fits = 4 * 3 * len(it.train) * math.prod(it.train.size) <= PIXEL_BYTES
     if fits and it.train.size == it.test.size:
         rows, mean = pixels(it.train)
-        candidates["pixels"] = rows, pixels(it.test, mean).rows
+        queries = pixels(it.test, mean).rows
+        if rows.any(axis=1).all() and queries.any(axis=1).all():  # else some have no direction
+            candidates["pixels"] = rows, queries
     if it.bank is not None:
         candidates = {"bank rows": (it.bank.rows, it.test_rows), **candidates}
-    votes = min(int(k or DEFAULT_K), len(it.train))
+    k = DEFAULT_K if k is None else k
+    require_count("k", k)
+    votes = min(int(k), len(it.train))
     for name, (train_rows, rows) in candidates.items():
         backend = it.bank.bank_ops if it.bank is not None and name == "bank rows" else None
         for measure, count in (("kNN", votes), ("1-NN", 1)):
@@ -118,7 +123,8 @@ def measure_clustering(report: Report, it: Evaluated, num_clusters: int | None, 
         rows = ops.convert_to_numpy(it.bank.lookup(np.arange(it.bank.num_rows)))
         candidates["bank rows"] = "train", rows, it.labels.train
     for features, (images, rows, labels) in candidates.items():
-        clusters = cluster(rows, num_clusters or len(np.unique(it.labels.train)), seed)
+        classes = min(len(np.unique(it.labels.train)), len(rows))
+        clusters = cluster(rows, num_clusters or classes, seed)
         for name, value in clustering_scores(clusters, labels).items():
             report.add(f"clustering {name}", features, value, images=images)
 
@@ -129,4 +135,4 @@ def measure_low_shot(
     """Add the accuracy after fine-tuning with each share of the training labels."""
     for share in shares:
         value = fine_tuned_accuracy(it.model, it.train, it.test, share, epochs, seed=seed)
-        report.add(f"fine-tuned, {share:.0%} of labels", "encoder", value)
+        report.add(f"fine-tuned, {100 * share:.3g}% of labels", "encoder", value)

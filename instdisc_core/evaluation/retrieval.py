@@ -66,10 +66,12 @@ class Retrieval:
 
     @cached_property
     def labels(self) -> CommonLabels | None:
-        """Labels of the gallery and of the queries in one numbering; None if either has none."""
-        if self.queries.labels is None or self.gallery.labels is None:
+        """Labels of gallery and queries in one numbering; None if either has none, or no names."""
+        sides = self.queries, self.gallery
+        named = {side.class_names is None for side in sides}
+        if any(side.labels is None for side in sides) or len(named) > 1:
             return None
-        return common_labels(self.gallery, self.queries)
+        return common_labels(self.gallery, self.queries, unseen=True)
 
     def best(self, count: int) -> "Retrieval":
         """The queries with the best neighbors, best first: by agreement, then by similarity."""

@@ -46,9 +46,12 @@ def tsne(embeddings: ArrayLike, num_images: int = 2000, seed: int = 0) -> TSNEPo
     require(num_images >= 4, f"num_images={num_images}", "at least 4")
     count = min(num_images, len(rows))
     chosen = np.sort(np.random.default_rng(seed).permutation(len(rows))[:count])
+    rows = rows[chosen]
     perplexity = min(30.0, (count - 1) / 3)
-    t_sne = TSNE(perplexity=perplexity, init="pca", random_state=seed)
-    return TSNEPositions(t_sne.fit_transform(rows[chosen]), chosen)
+    differ = rows.shape[1] > 1 and np.ptp(rows, axis=0).any()  # else scikit-learn starts from NaN
+    init = "pca" if differ else "random"
+    t_sne = TSNE(perplexity=perplexity, init=init, random_state=seed)
+    return TSNEPositions(t_sne.fit_transform(rows), chosen)
 
 
 def plot_tsne(

@@ -19,7 +19,7 @@ class Echo:
     """A model whose embeddings are its images."""
 
     def __init__(self, rows=TRAIN):
-        self.memory_bank = SimpleNamespace(rows=rows, bank_ops=None)
+        self.memory_bank = SimpleNamespace(rows=rows, bank_ops=None, num_rows=len(rows))
         self.batch_sizes = []
 
     def predict(self, images, batch_size=None, verbose="auto"):
@@ -88,3 +88,11 @@ def test_knn_evaluation_names_what_is_not_finite():
     queries = np.array([[1, 0], [np.nan, 0], [1, 0], [0, np.inf]], "float32")
     with pytest.raises(ValueError, match=r"2 of 4 rows are not finite: 1, 3\."):
         accuracies(KNNEvaluation(queries, ["near"] * 4, TRAIN_LABELS), Echo())
+
+
+def test_labels_that_do_not_fit_are_named_before_the_first_step():
+    for labels, train_labels in ((["near"] * 2, TRAIN_LABELS), (["near"], TRAIN_LABELS[:-1])):
+        callback = KNNEvaluation(QUERY, labels, train_labels)
+        callback.set_model(Echo())
+        with pytest.raises(ValueError, match=r"labels for .* images\. Expected one label for each"):
+            callback.on_train_begin()

@@ -1,5 +1,6 @@
 """Logs as a CSV file."""
 
+import numpy as np
 import pytest
 from trainings import batches, build_plain
 
@@ -39,3 +40,9 @@ def test_a_damaged_log_is_named_before_the_first_step(tmp_path, text):
     log.on_train_begin()
     with pytest.raises(ValueError, match=r"log\.csv, wh"):
         log.on_epoch_begin(0)
+
+
+def test_numbers_alone_are_logged(tmp_path):
+    log = LogFile(tmp_path / "log.csv")
+    log.on_epoch_end(0, {"loss": 1.0, "f1": np.array([0.1, 0.2]), "auc": np.float32(0.5)})
+    assert (tmp_path / "log.csv").read_text().splitlines() == ["epoch,loss,auc", "0,1.0,0.5"]

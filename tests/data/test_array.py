@@ -26,3 +26,13 @@ def test_arrays_know_labels_by_name():
 def test_what_is_no_array_of_images_is_rejected(images, match):
     with pytest.raises(ValueError, match=match):
         ImageArray(images)
+
+
+def test_labels_that_are_names_are_numbered_as_the_class_names_say():
+    images = np.zeros((3, 2, 2, 3), "uint8")
+    source = ImageArray(images, ["dog", "cat", "dog"], class_names=["dog", "fox", "cat"])
+    assert source.labels.tolist() == [0, 2, 0]
+    assert [source.class_names[i] for i in source.labels] == ["dog", "cat", "dog"]
+    for labels in (["dog", "cow", "cat"], [0, 1, -1], [0, 1, 3]):
+        with pytest.raises(ValueError, match=r"Received: labels.*Expected"):
+            ImageArray(images, labels, class_names=["dog", "fox", "cat"])

@@ -84,3 +84,11 @@ def test_embeddings_are_those_of_predict(model):
     np.testing.assert_allclose(
         embeddings(model, source, 7), model.predict(source.images(), verbose=0), atol=1e-4
     )
+
+
+def test_unit_rows_of_half_precision_and_of_any_length():
+    rows = np.array([[3, 4], [0, 0]])
+    np.testing.assert_allclose(unit(rows), [[0.6, 0.8], [0, 0]])
+    np.testing.assert_allclose(unit(rows.astype("float16")), [[0.6, 0.8], [0, 0]], rtol=1e-3)
+    np.testing.assert_allclose(unit(1e-20 * rows), [[0.6, 0.8], [0, 0]])
+    assert np.linalg.norm(unit(np.full((1, 512), 20, "float16")).astype("float32")) > 0.99

@@ -110,3 +110,19 @@ def test_features_that_are_not_finite_are_named():
     for arguments in ((wrong, answers, rows, answers), (rows, answers, wrong, answers)):
         with pytest.raises(ValueError, match=r"features in which 2 of 9 rows .* finite: 2, 4\."):
             linear_accuracy(*arguments)
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_a_class_of_one_image_is_always_fitted_on(seed):
+    rng = np.random.default_rng(0)
+    features, labels = rng.normal(size=(40, 5)), np.r_[[0] * 39, 1]
+    assert 0 <= linear_accuracy(features, labels, features, labels, seed=seed).accuracy <= 1
+
+
+def test_where_nothing_can_be_held_out_the_strength_is_1():
+    features = np.eye(3)
+    found = linear_accuracy(features, [0, 1, 2], features, [0, 1, 2])
+    assert found == (1.0, 1.0)
+    assert linear_accuracy(features, [0, 1, 2], features, [0, 1, 2], strengths=[0.1])[1] == 0.1
+    with pytest.raises(ValueError, match="no strengths"):
+        linear_accuracy(features, [0, 1, 2], features, [0, 1, 2], strengths=[])

@@ -147,3 +147,14 @@ def test_a_bank_is_searched_through_its_own_primitives():
     assert (own.calls, given.calls) == (1, 0)
     retrieve(on_a_circle(6), source, bank, source, k=2, backend=given)
     assert (own.calls, given.calls) == (1, 1)
+
+
+def test_queries_of_classes_that_the_gallery_lacks():
+    images = np.random.default_rng(0).integers(0, 256, (6, 4, 4, 3), "uint8")
+    gallery = ImageArray(images, ["a", "c"] * 3)
+    queries = ImageArray(images[:2] + 1, ["a", "b"])
+    rows = np.eye(6, dtype="float32")
+    found = retrieve(rows[:2], queries, rows, gallery, k=1)
+    np.testing.assert_array_equal(found.agreement, [1, 0])
+    assert len(list(found.tiles())) == 2
+    assert retrieve(rows[:2], ImageArray(images[:2], [0, 1]), rows, gallery, 1).labels is None

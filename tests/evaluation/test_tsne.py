@@ -8,7 +8,7 @@ from problems import named
 from sklearn.manifold import TSNE
 
 from instdisc_core.data import ImageArray, ImageFolder
-from instdisc_core.evaluation import TSNEPositions, layout, plot_tsne
+from instdisc_core.evaluation import TSNEPositions, layout, plot_tsne, tsne
 
 pytestmark = pytest.mark.framework_independent
 
@@ -118,3 +118,9 @@ def test_a_layout_puts_the_others_next_to_those_most_like_them(flat):
     assert len(np.unique(positions, axis=0)) == 40
     np.testing.assert_array_equal(layout(rows, num_images=12), positions)
     np.testing.assert_array_equal(layout(rows), rows)
+
+
+@pytest.mark.parametrize("shape", [(9, 8), (9, 128), (9, 1)])
+def test_equal_embeddings_have_positions_too(shape):
+    """Of a collapsed encoder, say. scikit-learn ends the process where it starts from NaN."""
+    assert np.all(np.isfinite(tsne(np.ones(shape, "float32")).positions))
