@@ -1,6 +1,7 @@
 """Data sets that can be indexed as sources."""
 
 import os
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -109,3 +110,21 @@ def test_a_thumbnail_is_made_from_the_image_as_the_data_set_has_it():
     for i in range(2):
         assert photos.thumbnail(i).shape == (50, 100, 3)
         assert photos.thumbnail(i, side=20).shape == (10, 20, 3)
+
+
+def test_a_split_of_hugging_face_without_labels_has_none():
+    class Split:
+        def __init__(self, *labels):
+            self.labels = list(labels)
+            self.features = {"label": SimpleNamespace(names=["x", "y"])}
+
+        def __len__(self):
+            return len(self.labels)
+
+        def __getitem__(self, item):
+            return self.labels if item == "label" else {"image": np.full((8, 8, 3), 3, "uint8")}
+
+    assert ImageDataset(Split(-1, -1), 8).labels is None
+    assert ImageDataset(Split(1, 0), 8).labels.tolist() == [1, 0]
+    with pytest.raises(ValueError, match=r"labels from -1 to 1 of 2 classes"):
+        ImageDataset(Split(-1, 1), 8)
