@@ -5,6 +5,7 @@ from typing import Any
 
 import keras
 
+from instdisc_core.checkpoints.identity import iterations
 from instdisc_core.data.order import OrderedBatches
 
 
@@ -36,9 +37,10 @@ def warn_of_the_same_images(model: keras.Model, batches: OrderedBatches, epoch: 
         batches: what on.
         epoch: the first one.
     """
-    optimizer = model.optimizer
-    done = 0 if optimizer is None else int(optimizer.iterations) // len(batches)
-    if batches.sliding_window is not None and epoch == 0 < done:
+    if batches.sliding_window is None or model.optimizer is None:
+        return
+    done = iterations(model.optimizer) // len(batches)
+    if epoch == 0 < done:
         warnings.warn(
             f"Received: fit from epoch 0 of a {batches.sliding_window}, with a model that was "
             f"trained for {done} epochs. Expected the epoch that follows: the window begins with "
