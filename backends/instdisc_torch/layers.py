@@ -116,7 +116,8 @@ def rescaling(layer: Layer, x: torch.Tensor, training: bool) -> Any:
     if not isinstance(layer.scale, (int, float)) or not isinstance(layer.offset, (int, float)):
         return NotImplemented
     dtype = _dtype(layer)
-    scale, offset = (torch.tensor(v, dtype=dtype).item() for v in (layer.scale, layer.offset))
+    numbers = torch.tensor([layer.scale, layer.offset], dtype=dtype, device="cpu")
+    scale, offset = numbers.tolist()  # rounded, as Keras does it; on the host
     return x.to(dtype) * scale + offset
 
 

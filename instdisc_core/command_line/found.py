@@ -178,20 +178,15 @@ class Found:
 
     def _moved_to(self, photos: Path) -> bool:
         """Whether the photos were in another folder, which is gone, and all of them are here."""
-        known = self._known()
-        manifests = [self.manifest]
-        if self.has_index:
-            manifests.append(self.index_folder / self._about()["manifest"]["file"])
-        listed = [Manifest.load(path) for path in manifests if path.exists()]
-        return (
-            known is not None
-            and not Path(known).exists()
-            and bool(listed)
-            and all(
-                (photos / name).is_file() and (photos / name).stat().st_size == size
-                for manifest in listed
-                for name, size in zip(manifest.names, manifest.sizes, strict=True)
-            )
+        known, path = self._known(), self.manifest
+        if self.has_index:  # which may have left out what the training had
+            path = self.index_folder / self._about()["manifest"]["file"]
+        if known is None or Path(known).exists() or not path.exists():
+            return False
+        manifest = Manifest.load(path)
+        return all(
+            (photos / name).is_file() and (photos / name).stat().st_size == size
+            for name, size in zip(manifest.names, manifest.sizes, strict=True)
         )
 
     def _known(self) -> str | None:

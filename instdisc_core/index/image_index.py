@@ -184,13 +184,14 @@ class ImageIndex(EmbeddedImages):
         Example: ``ImageIndex(embeddings, photos).add(photos)  # 0: they are in it``
         """
         kept, new = changes(self.manifest, images, drop)
+        if not len(new) and len(kept) == len(self):
+            return 0
         rows, manifest = self.rows[kept], self.manifest.subset(kept)
         if len(new):
             added = images.subset(new)
             rows = np.concatenate([rows, self.embed(added, batch_size, verbose)])
             manifest = joined(manifest, added.manifest)
-        if len(new) or len(kept) < len(self):
-            self._take(rows, manifest)
+        self._take(rows, manifest)
         return len(new)
 
     def save(self, folder: str | os.PathLike) -> None:

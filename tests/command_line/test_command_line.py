@@ -199,6 +199,8 @@ def test_deleted_and_changed_photos_are_left_out_of_the_index(run):
     assert (found["photos"], found["added"], found["removed"]) == (10, 1, 2)
     assert "copy of 3.png" not in run("search", "photos/3.png")
     assert ["1.png", "5.png"] in run("duplicates", "--json")["groups"]
+    Path("photos").rename("pictures")
+    assert run("index", "pictures", "--json")["photos"] == 10
     run("report")
 
 
