@@ -48,6 +48,7 @@ def add_arguments(parser):
     add("--work", type=Path, default="build/runs", help="where unfinished runs are kept")
     add("--minutes", type=float, help="stop after the epoch that ends then; run again to continue")
     add("--on-device", action="store_true", help="as on a GPU: images stay there, bfloat16")
+    add("--dtype-policy", help="instead of the recipe's, such as float32 where bfloat16 is slow")
 
 
 def folder(name, args):
@@ -71,6 +72,8 @@ def changes(args, row):
         changed["epochs"] = args.epochs
     if args.on_device or frameworks.on_accelerator():
         changed["dtype_policy"] = "mixed_bfloat16"
+    if args.dtype_policy:
+        changed["dtype_policy"] = args.dtype_policy
     if args.data == DIGITS:
         changed["num_neighbors"] = DIGITS_NEIGHBORS
     return changed
