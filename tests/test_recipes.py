@@ -341,6 +341,19 @@ def test_without_pillow_the_verdict_alone_is_left_out(tmp_path, monkeypatch):
 
 
 @pytest.mark.on_one_backend
+def test_a_record_of_another_version_is_named(tmp_path):
+    settings = recipes.get("small-cifar10").to_dict()
+    added = settings | {"color": "blue"}
+    lacking = {name: value for name, value in settings.items() if name != "depth"}
+    for odd, which in ((added, "color"), (lacking, "depth")):
+        (tmp_path / "recipe.json").write_text(json.dumps({"recipe": odd}))
+        with pytest.raises(ValueError, match=f"lacks or adds {which}.*of another version"):
+            recipes.for_images(images(), output=tmp_path)
+    (tmp_path / "recipe.json").write_text(json.dumps({"recipe": settings}))
+    assert recipes.for_images(images(), output=tmp_path) == recipes.get("small-cifar10")
+
+
+@pytest.mark.on_one_backend
 @pytest.mark.parametrize("text", ["", "[]", '{"recipe": ', "[" * 9_000, "7"])
 def test_a_damaged_record_of_the_run_is_named(tmp_path, text):
     (tmp_path / "recipe.json").write_text(text)

@@ -48,9 +48,6 @@ def report(
         index = folder.index()
         check_outside(target, folder.photos_folder())
         photos = folder.photos(index)
-        target.mkdir(parents=True, exist_ok=True)
-        groups = _lists(target, index, threshold)
-        written = ["near-duplicates.csv", "outliers.csv"]
         positions = folder.positions(index) if len(index) >= LEAST else None
         index.save_page(
             target,
@@ -60,7 +57,8 @@ def report(
             positions=positions,
             verbose=sys.stderr.isatty(),
         )
-        written.append("index.html")
+        groups = _lists(target, index, threshold)
+        written = ["index.html", "near-duplicates.csv", "outliers.csv"]
         if positions is not None:
             found_positions = TSNEPositions(positions, np.arange(len(index)))
             plot_tsne(index.rows, photos, target / "tsne.png", found=found_positions)

@@ -171,7 +171,8 @@ class EmbeddedImages:
             verbose: show a progress bar for 1,000 or more thumbnails.
 
         Raises:
-            ValueError: other images than those of the index.
+            ValueError: other images than those of the index; or the folder holds an ``index.html``
+                of something else.
 
         Example: ``ImageIndex(embeddings, photos).save_page("page", photos, num_clusters=4)``
         """

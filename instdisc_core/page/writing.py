@@ -17,8 +17,10 @@ from instdisc_core.files import replacing
 from instdisc_core.page.contents import Contents
 from instdisc_core.page.static_files import FILES, page_file
 from instdisc_core.page.thumbnails import SUFFIX, Thumbnails
+from instdisc_core.validation import require
 
 PARTS = "page"  # the folder next to index.html
+STYLE = f'<link rel="stylesheet" href="{PARTS}/page.css">\n'
 SELF = "'self' file:"  # in a file: page 'self' is nothing in some browsers
 
 
@@ -43,9 +45,13 @@ def save_page(
 
     Returns:
         How many thumbnails were made.
+
+    Raises:
+        ValueError: the folder holds an ``index.html`` of something else.
     """
     folder = Path(folder)
     parts = folder / PARTS
+    _require_own(folder / "index.html")
     parts.mkdir(parents=True, exist_ok=True)
     thumbnails = Thumbnails(parts / "thumbnails", images.manifest)
     made = thumbnails.make_all(images, verbose)
@@ -55,7 +61,7 @@ def save_page(
         _write(parts / name, page_file(name))
     _write(parts / "data.js", dataclasses.replace(contents, files=files).script())
     scripts = ["data.js", *(name for name in FILES if name.endswith(".js"))]
-    head = f'<link rel="stylesheet" href="{PARTS}/page.css">\n' + "\n".join(
+    head = STYLE + "\n".join(
         f'<script src="{PARTS}/{name}" defer></script>' for name in scripts
     )
     policy = f"default-src 'none'; script-src {SELF}; style-src {SELF}; img-src {SELF} data:"
@@ -94,6 +100,16 @@ def html_page(title: str, head: str, policy: str = "", body: str = "") -> str:
     meta = f'<meta http-equiv="Content-Security-Policy" content="{policy}{always}">'
     return string.Template(page_file("index.html")).substitute(
         title=html.escape(printable(title)), policy=meta if policy else "", head=head, body=body
+    )
+
+
+def _require_own(path: Path) -> None:
+    """Raise for a file that ``save_page`` did not write."""
+    require(
+        not path.exists() or STYLE in path.read_text("utf-8", "replace"),
+        f"{printable(str(path))}, which is not of such a page",
+        "a folder without an index.html, or with one of an earlier page",
+        "It would be replaced: choose another folder.",
     )
 
 

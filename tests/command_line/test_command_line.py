@@ -259,7 +259,7 @@ def test_an_encoder_that_was_trained_elsewhere_is_taken(run):
 def test_the_report_is_a_page_pictures_and_lists(run, monkeypatch):
     found = run("report", "--json")
     assert found["files"] == [
-        "near-duplicates.csv", "outliers.csv", "index.html", "tsne.png", "log.png"
+        "index.html", "near-duplicates.csv", "outliers.csv", "tsne.png", "log.png"
     ]  # fmt: skip
     for name in found["files"]:
         assert Path("found/report", name).stat().st_size > 10
@@ -272,6 +272,10 @@ def test_the_report_is_a_page_pictures_and_lists(run, monkeypatch):
         patch.setattr(found_module, "layout", None)  # what was computed is kept
         run("report")
     assert made == {path: path.stat().st_mtime_ns for path in made}
+    Path("site").mkdir()
+    Path("site/index.html").write_text("my own")
+    assert "would be replaced" in run("report", "--output", "site", code=1)
+    assert [path.name for path in Path("site").iterdir()] == ["index.html"]
     run("report", "--test", "photos", "--output", "evaluated")
     assert (
         json.loads(Path("evaluated/report.json").read_text())["about"]["trained_on_train"] is False
@@ -471,6 +475,18 @@ def test_only_a_training_says_that_it_continues(run, monkeypatch):
     monkeypatch.setattr(ImageIndex, "outliers", stop)
     done = CliRunner().invoke(instdisc, ["outliers"])
     assert (done.exit_code, done.stderr) == (130, "Interrupted.\n")
+
+
+def test_an_interruption_of_the_imports_is_no_traceback(monkeypatch):
+    class Interrupted:
+        def find_spec(self, *_):
+            raise KeyboardInterrupt
+
+    monkeypatch.delitem(sys.modules, "instdisc_core.command_line.commands")
+    monkeypatch.setattr(sys, "meta_path", [Interrupted(), *sys.meta_path])
+    with pytest.raises(SystemExit) as ended:
+        command_line.main()
+    assert ended.value.code == 130
 
 
 @keras.saving.register_keras_serializable("tests")

@@ -170,6 +170,13 @@ def test_few_images_have_few_neighbors(model, tmp_path):
 
 
 @pytest.mark.on_one_backend
+def test_one_test_image_of_two_classes_is_one_cluster(model):
+    report = evaluate(model, colors(), colors(seed=1).subset([3]), measures=["clustering"])
+    assert report.row("clustering accuracy", "embedding")["value"] == 1
+    assert report.row("clustering accuracy", "bank rows")["value"] <= 1
+
+
+@pytest.mark.on_one_backend
 def test_without_labels_there_are_the_verdict_and_pictures(model, tmp_path):
     train, test = (ImageArray(colors(4, seed=s).images()) for s in (0, 1))
     report = evaluate(model, train, test, tmp_path, measures=["knn", "retrieval"])

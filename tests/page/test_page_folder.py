@@ -52,6 +52,17 @@ def test_a_page_holds_everything_and_nothing_from_elsewhere(photos, tmp_path):
         assert not re.search(r"https?://|innerHTML|insertAdjacentHTML|eval\(", page_file(name))
 
 
+def test_a_file_of_the_user_is_not_replaced(photos, tmp_path):
+    (tmp_path / "index.html").write_bytes(b"<h1>My own page \xff</h1>")
+    with pytest.raises(ValueError, match="would be replaced: choose another folder"):
+        save_page(tmp_path, contents(photos.names), photos)
+    assert (tmp_path / "index.html").read_bytes() == b"<h1>My own page \xff</h1>"
+    assert not (tmp_path / "page").exists()
+    (tmp_path / "index.html").unlink()
+    save_page(tmp_path, contents(photos.names), photos)
+    assert save_page(tmp_path, contents(photos.names), photos) == 0  # its own page is
+
+
 def test_thumbnails_and_links_are_those_of_the_names(photos, tmp_path):
     save_page(tmp_path / "out", contents(photos.names), photos, photos.folder)
     data = data_of(tmp_path / "out")
