@@ -94,13 +94,17 @@ def load(data, num_train=None, num_test=None):
 
 
 def digits():
-    """scikit-learn's 1,797 digits, enlarged to color images of 32 pixels; a fifth is held out."""
+    """The ``enlarged_digits`` as two ImageSources; a fifth is held out."""
+    return with_a_fifth_held_out(ImageArray(*enlarged_digits()))
+
+
+def enlarged_digits():
+    """scikit-learn's 1,797 digits as color images of 32 pixels, and their labels."""
     from sklearn.datasets import load_digits
 
     found = load_digits()
     gray = np.repeat((found.images * 255 / 16).astype("uint8")[..., None], 3, axis=-1)
-    images = np.stack([np.kron(image, np.ones((4, 4, 1), "uint8")) for image in gray])
-    return with_a_fifth_held_out(ImageArray(images, found.target))
+    return np.stack([np.kron(image, np.ones((4, 4, 1), "uint8")) for image in gray]), found.target
 
 
 def evenly(source, count):

@@ -13,7 +13,7 @@ pytest.importorskip("skimage", reason="the benchmark describes images by scikit-
 
 sys.path.append(str(Path(__file__).parent.parent))  # last: what is tested is what is installed
 
-from benchmarks import clusters, few_labels, folders, harness
+from benchmarks import clusters, few_labels, folders, harness, sets
 from instdisc_core import recipes
 from instdisc_core.data import ImageFolder
 
@@ -46,6 +46,25 @@ def test_a_fifth_of_each_class_is_held_out_and_choosing_sees_none_of_it(collecti
     assert not names(chosen_on) & names(chosen_by)
     other = folders.parts(collection, tmp_path / "again")
     assert [names(part) for part in other] == [names(train), names(test)]
+
+
+def test_sets_are_made_of_their_sources(tmp_path):
+    for part, name in (("train", "red"), ("val", "red"), ("test", "red"), ("test", "green")):
+        (tmp_path / "shop" / part / name).mkdir(parents=True)
+        Image.new("RGB", (300, 200), name).save(tmp_path / "shop" / part / name / "0.jpg")
+    Image.new("RGB", (40, 30)).save(tmp_path / "shop" / "train" / "red" / "1.png")
+    (tmp_path / "shop" / "classes.csv").write_text(
+        "Class Name (str),Coarse Class Name (str)\nred,fruit\ngreen,fruit\n"
+    )
+    sets.grocery(tmp_path / "shop", tmp_path)
+    made = tmp_path / "grocery"
+    assert {str(path.relative_to(made)) for path in made.rglob("*.*")} == {
+        "train/fruit/train-0.jpg", "train/fruit/train-1.png", "train/fruit/val-0.jpg",
+        "test/fruit/test-0.jpg",
+    }  # fmt: skip
+    assert Image.open(made / "train/fruit/train-0.jpg").size == (128, 85)
+    small = made / "train/fruit/train-1.png"
+    assert small.read_bytes() == (tmp_path / "shop/train/red/1.png").read_bytes()
 
 
 def test_a_set_with_a_split_keeps_it(tmp_path):

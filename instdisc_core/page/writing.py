@@ -61,9 +61,7 @@ def save_page(
         _write(parts / name, page_file(name))
     _write(parts / "data.js", dataclasses.replace(contents, files=files).script())
     scripts = ["data.js", *(name for name in FILES if name.endswith(".js"))]
-    head = STYLE + "\n".join(
-        f'<script src="{PARTS}/{name}" defer></script>' for name in scripts
-    )
+    head = STYLE + "\n".join(f'<script src="{PARTS}/{name}" defer></script>' for name in scripts)
     policy = f"default-src 'none'; script-src {SELF}; style-src {SELF}; img-src {SELF} data:"
     _write(folder / "index.html", html_page(contents.title, head, policy))
     return made
