@@ -62,7 +62,8 @@ def test_sets_are_made_of_their_sources(tmp_path):
         "train/fruit/train-0.jpg", "train/fruit/train-1.png", "train/fruit/val-0.jpg",
         "test/fruit/test-0.jpg",
     }  # fmt: skip
-    assert Image.open(made / "train/fruit/train-0.jpg").size == (128, 85)
+    with Image.open(made / "train/fruit/train-0.jpg") as reduced:
+        assert reduced.size == (128, 85)
     small = made / "train/fruit/train-1.png"
     assert small.read_bytes() == (tmp_path / "shop/train/red/1.png").read_bytes()
 
