@@ -150,10 +150,12 @@ def pixels_beaten():
     pixels = found[0]["pixels"]["knn"]
     minutes = max(result["training_seconds"] for result in found) / 60
     images = found[0]["images"]
+    larger = mean(one["accuracies"]["knn"] for one in rows_of("methods")["for-images"])
     return (
         f"On {images['train']:,} images of CIFAR-10 (JPEG copy), in {minutes:.0f} minutes on one "
         f"processor core, the 200 nearest neighbors classify {knn:.1%} of {images['test']:,} test "
-        f"images correctly; with raw pixels {pixels:.1%}."
+        f"images correctly; with raw pixels {pixels:.1%}; with the crops that `recipes.for_images` "
+        f"chooses, in the same time, {larger:.1%}."
     )
 
 

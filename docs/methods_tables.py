@@ -106,6 +106,23 @@ def _how(found, costs):
         "Values in percent, the mean of the seeds (and each). "
         f"kNN: k = {recipe['num_neighbors']} training images, embedded again without augmentation. "
         "SVM, k-means and NMI are of the embedding, clusters of the test images."
+        + _in_float32(found)
+    )
+
+
+def _in_float32(found):
+    """The sentence that names the trainings in float32; all others are in bfloat16."""
+    named = [
+        f"{NAMES[row]} (seed {result['seed']})"
+        for row, results in found.items()
+        for result in results
+        if result["recipe"]["epochs"] and result["recipe"]["dtype_policy"] == "float32"
+    ]
+    return (
+        " Networks compute in bfloat16; in float32, on a processor without it, and for as many "
+        f"epochs: {', '.join(named)}."
+        if named
+        else ""
     )
 
 
