@@ -14,10 +14,20 @@ LOWEST_TEMPERATURE = 1e-6
 NAMED = 5  # how many rows an error names before it counts the others
 
 
-def require(condition: bool | np.bool_, received: str, expected: str, remedy: str = "") -> None:
+class OtherImages(ValueError):
+    """Images are not those of a manifest."""
+
+
+def require(
+    condition: bool | np.bool_,
+    received: str,
+    expected: str,
+    remedy: str = "",
+    error: type[ValueError] = ValueError,
+) -> None:
     """Raise a ValueError unless ``condition``: what was received and expected, and a remedy."""
     if not condition:
-        raise ValueError(f"Received: {received}. Expected {expected}. {remedy}".rstrip())
+        raise error(f"Received: {received}. Expected {expected}. {remedy}".rstrip())
 
 
 def require_choice(name: str, value: Any, choices: Collection[Any], others: str = "") -> None:

@@ -81,6 +81,17 @@ def test_the_number_format_is_the_one_that_is_faster_here():
     assert exact.epochs > short.epochs
 
 
+@pytest.mark.on_one_backend
+def test_a_run_that_was_begun_is_for_its_own_minutes(tmp_path):
+    recipe = recipes.for_images(of_noise(300), 2, speed=constant(FAST))
+    recipes.claim(tmp_path, recipe, 0, of_noise(300).manifest)
+    for minutes in (None, 2, 2.0):
+        assert recipes.for_images(of_noise(300), minutes, tmp_path) == recipe
+    for minutes in (1, 12, 22):
+        with pytest.raises(ValueError, match=f"minutes={minutes}, and .* which holds a run of"):
+            recipes.for_images(of_noise(300), minutes, tmp_path)
+
+
 def test_few_images_are_named():
     few, many = (
         recipes.for_images(of_noise(n), speed=constant(FAST)).deviations[-1] for n in (50, 500)

@@ -47,6 +47,7 @@ def export_found(
     with working():
         chosen = check_export(output, format)
         folder = Found(found)
+        folder.check_output(output)
         index = folder.index()
         place = folder.photos_folder()
         export(index, output, chosen, place, k, num_clusters, threshold)

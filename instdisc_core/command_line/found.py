@@ -4,6 +4,7 @@ import contextlib
 import json
 import os
 import shlex
+import warnings
 import zipfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -11,26 +12,19 @@ from typing import Any
 
 import numpy as np
 
+from instdisc_core.command_line.outputs import check_output, check_outside
 from instdisc_core.data import ImageFolder, ImageSource, Manifest, decode
 from instdisc_core.data.names import printable
 from instdisc_core.data.reading import contents, digest
 from instdisc_core.evaluation import layout
 from instdisc_core.files import replacing
 from instdisc_core.index import ImageIndex
-from instdisc_core.validation import require
+from instdisc_core.index.files import DamagedIndex
+from instdisc_core.validation import OtherImages, require
 
 MAX_BYTES = 2**28
+MOST = 0.5  # of the photos must be where they are said to have been moved to
 DAMAGED = (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile)  # what np.load raises
-
-
-def check_outside(output: Path, photos: Path) -> None:
-    """Raise if a folder to write to is among the photos, which would then hold its pictures."""
-    require(
-        not output.resolve().is_relative_to(photos.resolve()),
-        f"{printable(str(output))}, which is inside the folder of the photos",
-        "a folder outside of it",
-        "Choose one with --output.",
-    )
 
 
 class Found:
@@ -56,13 +50,24 @@ class Found:
         """Whether there is an index."""
         return (self.index_folder / "index.json").exists()
 
-    def check(self, photos: Path) -> None:
-        """Raise if the folder is among the photos, or for the photos of another folder."""
+    def check(self, photos: Path, share: float = 1.0) -> None:
+        """Raise if the folder is among the photos, or for the photos of another folder.
+
+        Args:
+            photos: their folder.
+            share: of the photos must be there, if they were in another folder that is gone.
+        """
+        require(
+            not self.folder.exists() or self.folder.is_dir(),
+            f"{printable(str(self.folder))}, which is a file",
+            "a folder, which is created",
+            "Choose another one with --output.",
+        )
         check_outside(self.folder, photos)
         known = self._known()
         mine = str(photos.resolve())
         require(
-            known in (None, mine) or not photos.is_dir() or self._moved_to(photos),
+            known in (None, mine) or not photos.is_dir() or self._moved_to(photos, share),
             f"{printable(str(self.folder))}, which is for the photos in {printable(str(known))}",
             "a folder for these photos",
             "Choose another one with --output.",
@@ -74,15 +79,17 @@ class Found:
         with replacing(self._record) as part:
             part.write_text(json.dumps({"photos": str(photos.resolve())}) + "\n")
 
+    def check_output(self, output: str) -> None:
+        """See ``outputs.check_output``."""
+        check_output(output, self.folder, self._known())
+
     @contextlib.contextmanager
     def advice(self, further: str = "") -> Iterator[None]:
         """In place of what to do about changed photos in Python: what to do in a shell."""
         try:
             yield
-        except ValueError as error:
-            received, expected, _ = str(error).partition(". Expected the files that the manifest")
-            if not expected:
-                raise
+        except OtherImages as error:
+            received = str(error).partition(". Expected ")[0]
             place, photos = (shlex.quote(str(path)) for path in (self.folder, self._known()))
             raise ValueError(
                 f"{received}. Expected the photos that it was made from. For a search among what "
@@ -106,7 +113,24 @@ class Found:
             f"{place}, which holds no index",
             f"a folder that 'instdisc train PHOTOS --output {place}' wrote",
         )
-        return ImageIndex.load(self.index_folder)
+        try:
+            return ImageIndex.load(self.index_folder)
+        except DamagedIndex as error:
+            again = "Run the same 'instdisc train' again, which builds it again."
+            if not self.model.exists():
+                again = f"Remove {printable(str(self.index_folder))}, and build it again."
+            raise DamagedIndex(f"{_said(error)} {again}") from error
+
+    def has_whole_index(self) -> bool:
+        """Whether there is an index, as it was written; warn of one that is damaged."""
+        if not self.has_index:
+            return False
+        try:
+            ImageIndex.load(self.index_folder)
+        except DamagedIndex as error:
+            warnings.warn(f"{_said(error)} It is built again now.", stacklevel=2)
+            return False
+        return True
 
     def photos_folder(self) -> Path:
         """The folder of the photos in the index."""
@@ -176,18 +200,20 @@ class Found:
         """What the index says of its files."""
         return json.loads((self.index_folder / "index.json").read_bytes())
 
-    def _moved_to(self, photos: Path) -> bool:
-        """Whether the photos were in another folder, which is gone, and all of them are here."""
+    def _moved_to(self, photos: Path, share: float) -> bool:
+        """Whether the photos were in another folder, which is gone, and this share is here."""
         known, path = self._known(), self.manifest
         if self.has_index:  # which may have left out what the training had
-            path = self.index_folder / self._about()["manifest"]["file"]
+            with contextlib.suppress(*DAMAGED):
+                path = self.index_folder / self._about()["manifest"]["file"]
         if known is None or Path(known).exists() or not path.exists():
             return False
         manifest = Manifest.load(path)
-        return all(
+        here = [
             (photos / name).is_file() and (photos / name).stat().st_size == size
             for name, size in zip(manifest.names, manifest.sizes, strict=True)
-        )
+        ]
+        return sum(here) >= share * len(here)
 
     def _known(self) -> str | None:
         """The folder of the photos, or None where it is not written down."""
@@ -195,6 +221,11 @@ class Found:
             return str(json.loads(self._record.read_bytes())["photos"])
         except (OSError, ValueError, KeyError, TypeError):
             return None
+
+
+def _said(error: DamagedIndex) -> str:
+    """What an error says, without what to do in Python."""
+    return str(error).partition(" Take another copy")[0]
 
 
 def read_photos(

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from instdisc_core.command_line.found import Found, read_photos
+from instdisc_core.command_line.found import MOST, Found, read_photos
 from instdisc_core.command_line.group import answer, json_option, shows_bars, working
 from instdisc_core.data.names import printable
 from instdisc_core.embedding_model import EmbeddingModel
@@ -40,7 +40,7 @@ def index(
     """
     found = Found(output)
     with working():
-        found.check(Path(folder))
+        found.check(Path(folder), MOST)
         if found.has_index:
             require(model is None, f"--model, and {output}, which has an index", "one of them")
             known = found.index()
@@ -74,6 +74,7 @@ def embed(folder: str, found: str, output: str, quiet: bool, as_json: bool) -> N
     """
     with working():
         check_export(output, format_of(output, among=TABLE_FORMATS))
+        Found(found).check_output(output)
         known = Found(found).index()
         photos = read_photos(Path(folder), Found(found).size(known))
         rows = known.embed(photos, verbose=shows_bars(quiet))

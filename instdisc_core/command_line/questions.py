@@ -102,7 +102,7 @@ def outliers(found: str, count: int, as_json: bool) -> None:
 
 @click.command()
 @found_argument
-@click.option("-k", default=10, type=click.IntRange(1), help="Number of clusters.")
+@click.option("-k", default=10, type=click.IntRange(1), help="Number of clusters, at most.")
 @click.option("--seed", default=0, help="Of the random starts.")
 @json_option
 def clusters(found: str, k: int, seed: int, as_json: bool) -> None:
@@ -114,7 +114,7 @@ def clusters(found: str, k: int, seed: int, as_json: bool) -> None:
     """
     with working():
         index = Found(found).index()
-        groups = index.clusters(k, seed)
+        groups = index.clusters(min(k, len(index)), seed)
     result: list[dict[str, Any]] = []
     for label, center in enumerate(groups.centers):
         names = [index.names[i] for i in (groups.labels == label).nonzero()[0]]

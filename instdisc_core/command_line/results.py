@@ -9,16 +9,21 @@ import keras
 import numpy as np
 
 from instdisc_core.callbacks import plot_log
-from instdisc_core.command_line.found import Found, check_outside
+from instdisc_core.command_line.found import Found
 from instdisc_core.command_line.group import answer, found_argument, json_option, working
 from instdisc_core.command_line.questions import THRESHOLD
 from instdisc_core.data import ImageFolder
 from instdisc_core.data.names import printable
 from instdisc_core.evaluation import TSNEPositions, evaluate, plot_tsne
+from instdisc_core.evaluation.measures import Measure
 from instdisc_core.exports.tables import write_table
+from instdisc_core.files import PART
 from instdisc_core.index import DEFAULT_THRESHOLD, ImageIndex, Outliers
 from instdisc_core.index.contents import LEAST
+from instdisc_core.page.writing import PARTS
 from instdisc_core.validation import require
+
+MEASURES: tuple[Measure, ...] = ("knn", "linear", "clustering")
 
 
 @click.command()
@@ -45,9 +50,11 @@ def report(
     folder = Found(found)
     target = folder.folder / "report" if output is None else Path(output)
     with working():
+        folder.check_output(str(target) if output is None else output)
+        _check_empty(target)
         index = folder.index()
-        check_outside(target, folder.photos_folder())
         photos = folder.photos(index)
+        others = None if test is None else _others(folder, photos, test)
         positions = folder.positions(index) if len(index) >= LEAST else None
         index.save_page(
             target,
@@ -67,8 +74,14 @@ def report(
         if log.exists():
             plot_log(log, target / "log.png")
             written.append("log.png")
-        table = None if test is None else _evaluation(folder, photos, test, target)
-    result = {"output": str(target), "photos": len(index), "groups": groups, "files": written}
+        result: dict[str, Any] = {"output": str(target), "photos": len(index), "groups": groups}
+        table = None
+        if others is not None:
+            model = keras.saving.load_model(folder.model)
+            table = evaluate(model, photos, others, target, MEASURES)
+            written += [f"report.{suffix}" for suffix in ("csv", "json", "txt")]
+            result["evaluation"] = table.rows
+        result["files"] = written
     text = f"{printable(str(target))}: {', '.join(written)}.\n"
     text += f"{groups} groups of near-duplicates among {len(index)} photos."
     text += "" if table is None else f"\n{table}"
@@ -89,13 +102,23 @@ def _lists(folder: Path, index: ImageIndex, threshold: float) -> int:
     return len(copies.groups)
 
 
-def _evaluation(folder: Found, photos: ImageFolder, test: str, target: Path) -> Any:
-    """The accuracies of the trained model on other images."""
+def _check_empty(target: Path) -> None:
+    """Raise for a folder with files that are of no report; ``save_page`` checks ``index.html``."""
+    names = [path.name for path in target.iterdir()] if target.is_dir() else []
+    held = {name for name in names if not name.startswith(PART)}  # of a process that was killed
+    require(
+        "index.html" in held or held <= {PARTS},
+        f"{printable(str(target))}, a folder that holds something else",
+        "an empty folder, or an earlier report",
+        "Choose another one with --output.",
+    )
+
+
+def _others(folder: Found, photos: ImageFolder, test: str) -> ImageFolder:
+    """The images to evaluate on."""
     require(
         folder.model.exists(),
         f"{printable(str(folder.folder))}, which holds no model.keras",
         "one that instdisc train wrote",
     )
-    others = ImageFolder(test, photos.size, "skip", "keep", class_names=photos.class_names)
-    model = keras.saving.load_model(folder.model)
-    return evaluate(model, photos, others, target, measures=["knn", "linear", "clustering"])
+    return ImageFolder(test, photos.size, "skip", "keep", class_names=photos.class_names)

@@ -19,8 +19,8 @@ from instdisc_core.index import ImageIndex
 from instdisc_core.recipes import Recipe, RecipeName
 from instdisc_core.validation import require
 
-MINUTES = 10.0
 SAVE_EVERY = 200  # steps; and each epoch
+SEEDS = click.IntRange(0, 2**32 - 1)  # that NumPy takes
 
 
 @click.command()
@@ -30,7 +30,7 @@ SAVE_EVERY = 200  # steps; and each epoch
 @click.option("--recipe", "name", help="Instead of one that is chosen; see 'instdisc recipes'.")
 @click.option("--epochs", type=click.IntRange(1), help="With --recipe: instead of its own.")
 @click.option("--size", type=click.IntRange(8), help="With --recipe: side of the images.")
-@click.option("--seed", default=0, help="Of everything that is drawn.")
+@click.option("--seed", default=0, type=SEEDS, help="Of everything that is drawn.")
 @click.option("--quiet", "-q", is_flag=True, help="Show no progress.")
 @json_option
 def train(
@@ -60,7 +60,6 @@ def train(
         found.check(Path(folder))
         if name is None:
             require(epochs is None and size is None, "--epochs or --size", "--recipe with them")
-            minutes = MINUTES if minutes is None else minutes
             recipe = recipes.for_images(folder, minutes, found.folder, verbose=not quiet)
         else:
             require(minutes is None, f"--minutes and --recipe {name}", "one of them, or --epochs")
@@ -85,8 +84,7 @@ def train(
                 verbose=verbose,
                 save_freq=SAVE_EVERY if long else "epoch",
             )
-        is_indexed = is_trained and found.has_index
-        if not is_indexed:
+        if not (is_trained and found.has_whole_index()):
             index = ImageIndex.from_model(
                 whitened(model, distinct), photos, verbose=shows_bars(quiet)
             )

@@ -93,7 +93,7 @@ def shape_of(data: bytes) -> tuple[int, int]:
         width, height = opened.size
         return (width, height) if _orientation(opened) >= 5 else (height, width)
     except Exception as error:  # Pillow's readers fail with exceptions of many types
-        raise ValueError(reason(error)) from error
+        raise ValueError(_why_unread(error)) from error
 
 
 def num_pixels(data: bytes) -> int:
@@ -106,7 +106,7 @@ def num_pixels(data: bytes) -> int:
         width, height = _opened(data, None).size
         return width * height
     except Exception as error:  # Pillow's readers fail with exceptions of many types
-        raise ValueError(reason(error)) from error
+        raise ValueError(_why_unread(error)) from error
 
 
 def _upright(
@@ -116,7 +116,7 @@ def _upright(
 
     A JPEG that is upright and was decoded by the fast packages is an array.
     """
-    from PIL import Image, ImageOps
+    from PIL import ImageOps
 
     try:
         if not isinstance(image, bytes):
@@ -128,10 +128,17 @@ def _upright(
             return pixels
         ImageOps.exif_transpose(opened, in_place=True)
         return opened
-    except Image.UnidentifiedImageError as error:
-        raise ValueError(f"not an image in one of the formats {', '.join(FORMATS)}") from error
     except Exception as error:  # Pillow's readers fail with exceptions of many types
-        raise ValueError(reason(error)) from error
+        raise ValueError(_why_unread(error)) from error
+
+
+def _why_unread(error: Exception) -> str:
+    """The reason that Pillow does not read an image."""
+    from PIL import UnidentifiedImageError
+
+    if isinstance(error, UnidentifiedImageError):
+        return f"not an image in one of the formats {', '.join(FORMATS)}"
+    return reason(error)
 
 
 def _opened(data: bytes, size: tuple[int, int] | None) -> "PIL.Image.Image":

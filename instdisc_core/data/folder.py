@@ -2,7 +2,7 @@
 
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -11,7 +11,7 @@ import numpy as np
 from instdisc_core.data.decoding import decode, thumbnail
 from instdisc_core.data.labels import Labels, by_folder
 from instdisc_core.data.listing import image_files
-from instdisc_core.data.names import printable
+from instdisc_core.data.names import printable, with_reasons
 from instdisc_core.data.reading import contents, digest
 from instdisc_core.data.scanning import scan
 from instdisc_core.data.selection import (
@@ -21,7 +21,13 @@ from instdisc_core.data.selection import (
     without_problems,
 )
 from instdisc_core.data.source import ImageSource, fits, threads
-from instdisc_core.validation import require, require_choice, require_count, require_size
+from instdisc_core.validation import (
+    OtherImages,
+    require,
+    require_choice,
+    require_count,
+    require_size,
+)
 
 
 class ImageFolder(ImageSource):
@@ -123,16 +129,15 @@ class ImageFolder(ImageSource):
             if manifest:
                 found.save(manifest)
         else:
-            require_readable(
-                problems, place, "Restore them; or delete the manifest, and train a new model."
-            )
+            remedy = "Restore them; or delete the manifest, and train a new model."
+            require_readable(problems, place, remedy, OtherImages)
             known.check(found, place)
         self._modified = found.modified  # in the manifest they may be those of a copied folder
         kept = found if known is None else known
         numbers, found_names = by_folder(kept.names, class_names) if labels else Labels(None, None)
         super().__init__(kept, shape, numbers, found_names, workers, pixels)
         if verbose:
-            self._print_summary(place, manifest)
+            self._print_summary(place, manifest, listing.unread)
 
     def thumbnail(self, index: int, side: int = 160) -> np.ndarray:
         """See ``ImageSource``."""
@@ -158,12 +163,17 @@ class ImageFolder(ImageSource):
                 "it; or list the folder again with corrupt='skip', and train a new model."
             ) from error
 
-    def _print_summary(self, place: str, manifest: str | os.PathLike | None) -> None:
-        """One line on what was found and what was left out."""
-        skipped = len(self.manifest.skipped)
+    def _print_summary(
+        self, place: str, manifest: str | os.PathLike | None, unread: Mapping[str, int]
+    ) -> None:
+        """One line on what was found, what was left out, and what is of no format that is read."""
+        skipped = self.manifest.skipped
         kinds = f" in {len(self.class_names)} classes" if self.class_names else ""
-        places = ".manifest.skipped" + (f" and {printable(str(manifest))}" if manifest else "")
-        line = f"Found {len(self)} images{kinds} in {place}; skipped {skipped}"
-        line += f", listed in {places}." if skipped else "."
+        line = f"Found {len(self)} images{kinds} in {place}; skipped {len(skipped)}"
+        line += f": {with_reasons(skipped)}" if skipped else ""
+        line += f"; {printable(str(manifest))} lists all." if skipped and manifest else "."
+        if unread:
+            counts = ", ".join(f"{count} {suffix}" for suffix, count in unread.items())
+            line += f" Not read, since their format is not: {counts}. Convert them to JPEG first."
         encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
         print(line.encode(encoding, "backslashreplace").decode(encoding))

@@ -12,6 +12,9 @@ from instdisc_core.data.names import printable, with_reasons
 from instdisc_core.data.reading import reason
 from instdisc_core.validation import require
 
+# Formats of phones and cameras that Pillow does not read.
+UNREAD = {".heic", ".heif", ".jxl", ".arw", ".cr2", ".cr3", ".dng", ".nef", ".orf", ".raf", ".rw2"}
+
 
 class Listing(NamedTuple):
     """What is in a folder; names are paths from there with ``/`` between the parts.
@@ -19,10 +22,12 @@ class Listing(NamedTuple):
     Attributes:
         names: of the image files, in their order: ``9.jpg`` before ``10.jpg``.
         problems: dict from the name of each folder that was not listed to the reason.
+        unread: dict from the suffix of photos in formats that are not read to their number.
     """
 
     names: list[str]
     problems: dict[str, str]
+    unread: dict[str, int]
 
 
 def image_files(folder: Path, follow_links: bool) -> Listing:
@@ -58,7 +63,8 @@ def image_files(folder: Path, follow_links: bool) -> Listing:
         f"{place}, which holds no images: {', '.join(held) or 'it is empty'}",
         f"files with {', '.join(sorted(SUFFIXES))}, in it or below it",
     )
-    return Listing(sorted(names, key=_natural), problems)
+    unread = {suffix: count for suffix, count in others.most_common() if suffix in UNREAD}
+    return Listing(sorted(names, key=_natural), problems, unread)
 
 
 def _walk(folder: Path, follow_links: bool, problems: dict[str, str]) -> Iterator[str]:

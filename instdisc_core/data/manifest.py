@@ -19,7 +19,7 @@ from instdisc_core.data.names import ENCODING, NAMED, listed, printable
 from instdisc_core.data.packing import pack, unpack
 from instdisc_core.data.reading import contents, digest
 from instdisc_core.files import replacing
-from instdisc_core.validation import require
+from instdisc_core.validation import OtherImages, require
 
 LONGEST = 2**16  # characters of a name or a reason; a CSV reader takes up to 2**17
 TEXT = f"texts of 1 to {LONGEST} characters, none of them NUL, in UTF-8 or from a file name"
@@ -149,7 +149,7 @@ class Manifest:
             whose: what ``other`` is, for the message.
 
         Raises:
-            ValueError: it names the images that differ.
+            OtherImages: a ValueError, which names the images that differ.
         """
         require(
             self is other or self.fingerprint == other.fingerprint,
@@ -157,6 +157,7 @@ class Manifest:
             f"with {len(self)}; {'; '.join(self.differences(other))}",
             "the same images in the same order: each row of a memory bank belongs to one of them",
             "Restore the data, or train a new model, with a new manifest, on the present data.",
+            OtherImages,
         )
 
     def save(self, path: str | os.PathLike) -> None:

@@ -10,7 +10,7 @@ import numpy as np
 from instdisc_core.data.listing import Listing
 from instdisc_core.data.manifest import Manifest
 from instdisc_core.data.names import listed, printable, with_reasons
-from instdisc_core.validation import require
+from instdisc_core.validation import OtherImages, require
 
 
 def saved_manifest(path: Path) -> Manifest | None:
@@ -40,7 +40,7 @@ def names_of_manifest(manifest: Manifest, listing: Listing, place: str) -> list[
         place: the folder, for the messages.
 
     Raises:
-        ValueError: files of the manifest are missing.
+        OtherImages: a ValueError; files of the manifest are missing.
     """
     there = {*listing.names, *listing.problems}
     gone = [name for name in manifest.names if name not in there]
@@ -51,13 +51,14 @@ def names_of_manifest(manifest: Manifest, listing: Listing, place: str) -> list[
         f"missing: {listed(gone)}{unlisted}",
         "the files that the manifest lists",
         "Restore them; or delete the manifest, and train a new model on what is there now.",
+        OtherImages,
     )
     new = there - set(manifest.names) - set(manifest.skipped)
     if new:
         warnings.warn(
             f"{len(new)} files or folders in {place} are not in its manifest and are "
-            f"left out: {listed(sorted(new))}. To train on them, delete the manifest and train "
-            "a new model.",
+            f"left out: {listed(sorted(new))}. A new model, with a manifest of its own, is trained "
+            "on them; and an index that is brought up to date has them.",
             stacklevel=3,
         )
     return list(manifest.names)
@@ -67,6 +68,7 @@ def require_readable(
     problems: Mapping[str, str],
     place: str,
     remedy: str = "Repair or remove them, or leave them out by corrupt='skip'.",
+    error: type[ValueError] = ValueError,
 ) -> None:
     """Raise if there are files or folders that cannot be read."""
     require(
@@ -75,6 +77,7 @@ def require_readable(
         + with_reasons(problems),
         "images",
         remedy,
+        error,
     )
 
 

@@ -24,6 +24,8 @@ from instdisc_core.validation import require
 
 GROUP = "instdisc_core.exports"
 HALF = ("bfloat16", "float16")
+SAVED_MODEL = "saved_model.pb"
+OF_SAVED_MODEL = {SAVED_MODEL, "assets", "fingerprint.pb", "variables"}  # what its folder may hold
 TOLERANCE = 1e-4  # of a component of a unit row; frameworks differ in the order of their sums
 
 FRAMEWORKS: dict[EncoderFormat, str] = {
@@ -96,10 +98,9 @@ def export_encoder(
     whole = _Whole(embedder_of(model, size), mirror)
     images = keras.InputSpec(dtype="uint8", shape=(None, *size, 3), name="images")
     path = Path(path).resolve()
+    held = {each.name for each in path.iterdir()} if path.is_dir() else set()
     require(
-        not path.is_dir()
-        or not any(path.iterdir())
-        or (format == "saved-model" and (path / "saved_model.pb").is_file()),
+        not held or (format == "saved-model" and SAVED_MODEL in held <= OF_SAVED_MODEL),
         f"{printable(str(path))}, a folder that holds something else",
         "a path at which there is nothing, or an earlier export",
     )

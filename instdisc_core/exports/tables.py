@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from instdisc_core.data.names import printable
+from instdisc_core.data.names import ENCODING
 from instdisc_core.files import replacing
 
 Columns = Mapping[str, Sequence[Any] | np.ndarray]
@@ -18,7 +18,9 @@ def write_table(path: Path, columns: Columns) -> None:
 
     An array ``(n, d)`` is a column of lists: in CSV numbers with spaces between them, in parquet
     lists of a fixed size. The columns ``neighbors`` and ``distances`` are one column in parquet,
-    ``neighbors``, of the structs ``{ids, distances}`` that embedding-atlas reads.
+    ``neighbors``, of the structs ``{ids, distances}`` that embedding-atlas reads. A name that is
+    not UTF-8 is in CSV the bytes that it has on the disk; parquet, which holds UTF-8 alone, has
+    the replacement character in place of what is not.
     """
     with replacing(path) as part:
         WRITERS[path.suffix](part, columns)
@@ -60,7 +62,8 @@ def _arrow(values: Sequence[Any] | np.ndarray) -> Any:
     import pyarrow
 
     if not isinstance(values, np.ndarray):
-        return pyarrow.array([printable(value) for value in values])
+        names = (value.encode(*ENCODING) for value in values)
+        return pyarrow.array([name.decode("utf-8", "replace") for name in names])
     flat = pyarrow.array(np.ascontiguousarray(values).reshape(-1))
     if values.ndim == 1:
         return flat

@@ -171,8 +171,7 @@ class EmbeddedImages:
             verbose: show a progress bar for 1,000 or more thumbnails.
 
         Raises:
-            ValueError: other images than those of the index; or the folder holds an ``index.html``
-                of something else.
+            ValueError: other images than those of the index; or an ``index.html`` of another page.
 
         Example: ``ImageIndex(embeddings, photos).save_page("page", photos, num_clusters=4)``
         """

@@ -26,6 +26,10 @@ FORMAT = 1
 NAME = re.compile(r"(?:rows|manifest|encoder)-(\d+)\.(?:safetensors|csv|keras)")
 
 
+class DamagedIndex(ValueError):
+    """Files of an index are missing, or are not as they were written."""
+
+
 class Stored(NamedTuple):
     """What a folder holds; see the attributes of ``ImageIndex``."""
 
@@ -71,11 +75,10 @@ def read(folder: str | os.PathLike, model: EmbeddingModel | None = None) -> Stor
     """Read what ``write`` wrote, after every file is verified; take ``model`` for the encoder.
 
     Raises:
-        ValueError: there is no index, it is damaged, or a later version wrote it; or the weights
-            of ``model`` are not those that the rows are from.
+        DamagedIndex: a ValueError; the index is not as it was written.
+        ValueError: there is no index, or another version wrote it; or the weights of ``model`` are
+            not those that the rows are from.
     """
-    from safetensors.numpy import load_file
-
     folder = Path(folder)
     place = printable(str(folder))
     require(
@@ -83,32 +86,56 @@ def read(folder: str | os.PathLike, model: EmbeddingModel | None = None) -> Stor
         f"{place}, which holds no {ABOUT}",
         "a folder that ImageIndex.save wrote",
     )
-    try:
-        about = read_record(folder / ABOUT)
-        require(about["format"] == FORMAT, f"format {about['format']}", f"format {FORMAT}")
-        paths = {kind: _verified(folder, about[kind]) for kind in ("rows", "manifest")}
-        if "encoder" in about:
-            paths["encoder"] = _verified(folder, about["encoder"])
-        rows = load_file(paths["rows"])["rows"]
-        manifest = Manifest.load(paths["manifest"])
-        size, mirror, weights = about["size"], bool(about["mirror"]), about.get("weights")
-    except (OSError, KeyError, TypeError, ValueError) as error:
-        raise ValueError(
-            f"Received: {place}, an index that is damaged ({error}). Expected the files that "
-            "ImageIndex.save wrote. Take another copy, or build the index again."
-        ) from error
-    size = None if size is None else tuple(size)
+    stored, encoder = _verified_files(folder)
     if model is not None:
-        model = embedder_of(model, size)
+        model = embedder_of(model, stored.size)
         require(
-            weights in (None, weights_digest(model)),
+            stored.weights in (None, weights_digest(model)),
             f"a model, and {place}, whose rows are from other weights",
             "the model that they are from",
             "Build a new index with ImageIndex.from_model.",
         )
-    elif "encoder" in paths:
-        model = load_encoder(paths["encoder"])
-    return Stored(rows, manifest, model, size, mirror, weights)
+    elif encoder is not None:
+        model = load_encoder(encoder)
+    return stored._replace(model=model)
+
+
+def _verified_files(folder: Path) -> tuple[Stored, Path | None]:
+    """What ``folder`` holds but for the model, and the path of its encoder, if there is one.
+
+    It reads again if another process has replaced the files meanwhile.
+    """
+    before = (folder / ABOUT).read_bytes()
+    try:
+        return _files(folder)
+    except DamagedIndex:
+        if (folder / ABOUT).read_bytes() == before:
+            raise
+        return _files(folder)
+
+
+def _files(folder: Path) -> tuple[Stored, Path | None]:
+    from safetensors.numpy import load_file
+
+    place = printable(str(folder))
+    try:
+        about = read_record(folder / ABOUT)
+        if about["format"] == FORMAT:
+            rows = load_file(_verified(folder, about["rows"]))["rows"]
+            manifest = Manifest.load(_verified(folder, about["manifest"]))
+            encoder = _verified(folder, about["encoder"]) if "encoder" in about else None
+            size = None if about["size"] is None else tuple(about["size"])
+            rest = size, bool(about["mirror"]), about.get("weights")
+            return Stored(rows, manifest, None, *rest), encoder
+    except (OSError, KeyError, TypeError, ValueError) as error:
+        raise DamagedIndex(
+            f"Received: {place}, an index that is damaged ({error}). Expected the files that "
+            "ImageIndex.save wrote. Take another copy, or build the index again."
+        ) from error
+    raise ValueError(
+        f"Received: {place}, an index of format {about['format']}. Expected format {FORMAT}. "
+        "Another version of instdisc_core wrote it: use that one."
+    )
 
 
 def load_encoder(path: str | os.PathLike) -> Any:

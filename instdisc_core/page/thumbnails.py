@@ -3,6 +3,7 @@
 import hashlib
 import io
 import os
+import re
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -15,6 +16,7 @@ from instdisc_core.files import PART
 
 SIDE = 160  # pixels of the longer side
 SUFFIX = ".webp"
+OWN = re.compile(r"[0-9a-f]{2}/[0-9a-f]{16}")  # a key
 QUALITY, EFFORT = 75, 2  # of WebP: about 4 kB each; more effort takes twice as long for 3 % less
 BAR_FROM = 1000  # images
 
@@ -76,9 +78,10 @@ class Thumbnails:
         made = images.executor.map(lambda index: self.make(index, images.thumbnail), missing)
         for done, _ in enumerate(made, 1):
             bar.update(done)
-        for path in self.folder.glob("??/*"):
-            if path.with_suffix("").relative_to(self.folder).as_posix() not in first:
-                path.unlink()
+        for path in self.folder.glob(f"??/*{SUFFIX}"):
+            key = path.with_suffix("").relative_to(self.folder).as_posix()
+            if OWN.fullmatch(key) and key not in first:
+                path.unlink(missing_ok=True)  # another process may do the same
         return len(missing)
 
 

@@ -22,6 +22,7 @@ from instdisc_core.validation import require, require_number
 
 BASE: RecipeName = "small-cifar10"
 MEASURED_SECONDS = 4.0  # of training steps, after the first ones, which compile
+MINUTES = 10.0
 USED = 0.9  # of the time; the rest is for reading the images, and for what follows the training
 EPOCH_END = 0.2  # seconds: the log and the checkpoint at the end of each epoch
 FEWEST_IMAGES = 200
@@ -56,7 +57,7 @@ SIZES = (  # the first that the images and the time allow
 
 def for_images(
     images: str | os.PathLike | ImageSource,
-    minutes: float = 10.0,
+    minutes: float | None = None,
     output: str | os.PathLike | None = None,
     speed: Callable[[Recipe], float] | None = None,
     verbose: bool = True,
@@ -71,7 +72,8 @@ def for_images(
 
     Args:
         images: a folder's path; or an ImageSource, whose size the recipe then takes.
-        minutes: how long ``train`` may take. If one epoch takes longer, what is printed says so.
+        minutes: how long ``train`` may take; None is 10. If one epoch takes longer, what is
+            printed says so.
         output: the folder that ``train`` writes to. If a run was begun there, its recipe is
             returned, so that the same command continues it.
         speed: function of a recipe that returns the seconds of one training step; None measures.
@@ -82,8 +84,9 @@ def for_images(
 
     Raises:
         ValueError: the folder does not exist or holds no images, a source whose images are not
-            square, fewer than 2 images, ``minutes`` that are not greater than 0, or several ranks:
-            choose the recipe before they are started.
+            square, fewer than 2 images, ``minutes`` that are not greater than 0, or other ones
+            than the run in ``output`` was begun for; or several ranks: choose the recipe before
+            they are started.
 
     Example:
     ```python
@@ -91,13 +94,21 @@ def for_images(
     source = data.ImageFolder("photos", recipe.image_size)
     ```
     """
-    require_number("minutes", minutes, 0, open_below=True)
-    if output is not None:
-        begun = stored_settings(Path(output))
-        if begun is not None:
-            if verbose:
-                print(f"{output} holds a run that was begun, whose recipe is taken.")
-            return Recipe(**begun)
+    if minutes is not None:
+        require_number("minutes", minutes, 0, open_below=True)
+    begun = None if output is None else stored_settings(Path(output))
+    if begun is not None:
+        recipe = Recipe(**begun)
+        require(
+            minutes is None or recipe.source.endswith(_in_minutes(minutes)),
+            f"minutes={minutes}, and {output}, which holds a run of {recipe.name}: {recipe.source}",
+            "another folder for another run",
+            "Leave the minutes out to continue that run.",
+        )
+        if verbose:
+            print(f"{output} holds a run that was begun, whose recipe is taken.")
+        return recipe
+    minutes = MINUTES if minutes is None else minutes
     count, side = _looked_at(images)
     require(count > 1, f"{count} images", "at least 2 to train on")
     sizes = _allowed(side, isinstance(images, ImageSource))
@@ -120,7 +131,7 @@ def for_images(
     recipe = dataclasses.replace(
         recipe,
         name="for-images",
-        source=f"{BASE}, for {count:,} images of about {side} pixels and {minutes:g} minutes",
+        source=f"{BASE}, for {count:,} images of about {side} pixels{_in_minutes(minutes)}",
         deviations=tuple(reasons),
     )
     if verbose:
@@ -227,6 +238,11 @@ def _faster(recipe: Recipe, speed: Callable[[Recipe], float]) -> tuple[Recipe, f
         return recipe, step, []
     why = f"float32: a step takes {of_exact:.3g} s here, and {step:.3g} s in {recipe.dtype_policy}."
     return exact, of_exact, [why]
+
+
+def _in_minutes(minutes: float) -> str:
+    """How the source of a recipe ends."""
+    return f" and {minutes:g} minutes"
 
 
 def _usable(minutes: float) -> float:

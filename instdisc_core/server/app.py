@@ -9,7 +9,7 @@ from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import HTMLResponse, JSONResponse, Response
 from starlette.routing import Route
 
@@ -186,10 +186,13 @@ class _Pages:
         length = request.headers.get("content-length", "0")
         if not length.isascii() or not length.isdecimal() or int(length) > MAX_BYTES:
             raise too_large
-        async for chunk in request.stream():
-            data += chunk
-            if len(data) > MAX_BYTES:
-                raise too_large
+        try:
+            async for chunk in request.stream():
+                data += chunk
+                if len(data) > MAX_BYTES:
+                    raise too_large
+        except ClientDisconnect:  # the page was closed: nobody waits for an answer
+            return Response(status_code=400)
         try:
             return JSONResponse(await run_in_threadpool(self.answers.search, bytes(data)))
         except ValueError as error:

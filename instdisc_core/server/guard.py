@@ -9,6 +9,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, RedirectResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+LONGEST = 4096  # characters of a path
 LOCAL = frozenset({"127.0.0.1", "localhost", "::1"})
 HOST = re.compile(r"(?:\[([0-9a-f:.]+)\]|([a-z0-9_.-]+))(?::[0-9]+)?")
 POLICY = (
@@ -72,6 +73,8 @@ class Guard:
 
     def _rejection(self, request: Request) -> Response | None:
         """The answer to a request that is not let through; None for one that is."""
+        if len(request.url.path) > LONGEST:
+            return PlainTextResponse("The address is too long.", 414)
         if _is_of_another_page(request.headers):
             return PlainTextResponse("Another page may not use this server.", 403)
         if self.token is None:

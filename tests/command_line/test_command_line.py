@@ -18,6 +18,7 @@ import pytest
 from PIL import Image
 
 from instdisc_core import command_line
+from instdisc_core.checkpoints.record import read_record, write_record
 from instdisc_core.index import ImageIndex
 
 pytest.importorskip("click", reason="what the command line is written with")
@@ -169,6 +170,7 @@ def test_copies_odd_ones_and_clusters_are_listed(run):
     odd = run("outliers", "-n", "3", "--json")
     assert len(odd) == 3
     assert odd[0]["similarity"] <= odd[2]["similarity"]
+    assert len(run("clusters", "-k", "50", "--json")) == 11, "as many as there are photos"
     groups = run("clusters", "-k", "2", "--json")
     assert sorted(name for one in groups for name in one["names"]) == sorted(
         ImageIndex.load("found/index").names
@@ -201,6 +203,52 @@ def test_deleted_and_changed_photos_are_left_out_of_the_index(run):
     assert ["1.png", "5.png"] in run("duplicates", "--json")["groups"]
     Path("photos").rename("pictures")
     assert run("index", "pictures", "--json")["photos"] == 10
+    run("report")
+
+
+def test_changed_photos_are_a_matter_for_the_index(run):
+    """No message says what breaks the index, such as to delete its manifest."""
+    shutil.copy("photos/1.png", "photos/5.png")
+    said = run("report", code=1)
+    assert "1 changed: 5.png; expected the photos that it was made from. For a search" in said
+    Path("photos/5.png").write_bytes(b"")
+    assert "For a search among what is there now: instdisc index" in run("report", code=1)
+    run("index", "photos")
+    write_photos(Path("photos"), PHOTOS + 1)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        CliRunner().invoke(instdisc, ["report"])
+    assert not any("delete" in str(warning.message) for warning in caught)
+
+
+def test_a_damaged_index_is_built_again_by_train(run, monkeypatch):
+    monkeypatch.setattr(Recipe, "train", None)
+    (rows,) = Path("found/index").glob("rows*")
+    before = ImageIndex.load("found/index").rows
+    rows.write_bytes(b"x" + rows.read_bytes()[1:])
+    remedy = "Run the same 'instdisc train' again, which builds it again."
+    assert remedy in run("duplicates", code=1)
+    with warnings.catch_warnings():
+        warnings.simplefilter("default")
+        done = CliRunner().invoke(instdisc, ["train", "photos"])
+    assert done.exit_code == 0, done.output
+    assert "rows-1.safetensors, which was changed" in done.stderr
+    assert "It is built again now." in done.stderr
+    np.testing.assert_allclose(ImageIndex.load("found/index").rows, before, atol=1e-5)
+    Path("found/index/index.json").write_text("{}")
+    run("train", "photos")
+    assert len(ImageIndex.load("found/index")) == 11
+    about = read_record(Path("found/index/index.json"))
+    write_record(Path("found/index/index.json"), about | {"format": 2})
+    assert "an index of format 2; expected format 1" in run("train", "photos", code=1)
+
+
+def test_photos_that_were_moved_may_have_changed(run):
+    Path("photos").rename("pictures")
+    Path("pictures/1.png").rename("pictures/renamed.png")
+    assert "is for the photos in" in run("train", "pictures", code=1)
+    found = run("index", "pictures", "--json")
+    assert (found["photos"], found["added"], found["removed"]) == (11, 1, 1)
     run("report")
 
 
@@ -273,13 +321,16 @@ def test_the_report_is_a_page_pictures_and_lists(run, monkeypatch):
         run("report")
     assert made == {path: path.stat().st_mtime_ns for path in made}
     Path("site").mkdir()
-    Path("site/index.html").write_text("my own")
-    assert "would be replaced" in run("report", "--output", "site", code=1)
-    assert [path.name for path in Path("site").iterdir()] == ["index.html"]
-    run("report", "--test", "photos", "--output", "evaluated")
-    assert (
-        json.loads(Path("evaluated/report.json").read_text())["about"]["trained_on_train"] is False
-    )
+    for name, why in (("index.html", "would be replaced"), ("log.png", "holds something else")):
+        Path("site", name).write_text("my own")
+        assert why in run("report", "--output", "site", code=1)
+        assert [path.name for path in Path("site").iterdir()] == [name]
+        Path("site", name).unlink()
+    found = run("report", "--test", "photos", "--output", "evaluated", "--json")
+    stored = json.loads(Path("evaluated/report.json").read_text())
+    assert stored["about"]["trained_on_train"] is False
+    assert found["evaluation"] == stored["rows"]
+    assert {"report.csv", "report.json", "report.txt"} <= set(found["files"])
 
 
 @pytest.fixture
@@ -383,7 +434,14 @@ def test_the_embeddings_of_a_folder_are_written(run):
         (("index", "photos", "--output", "new"), "A new index needs --model"),
         (("export", "--output", "all.txt"), "the suffix of the file='.txt'; expected one of"),
         (("export", "-o", "all.csv", "-f", "onnx"), "expected a file that ends in .onnx."),
-        (("clusters", "-k", "50"), "num_clusters=50; expected at most the 11 images."),
+        (("export", "-o", "found/photos.csv"), "which holds what a training or an index wrote"),
+        (("embed", "photos", "-i", "found", "-o", "found/index/a.csv"), "an index wrote; expected"),
+        (("export", "-o", "found", "-f", "projector"), "found, which holds what a training"),
+        (("export", "-o", "photos/all.csv"), "which is inside the folder of the photos"),
+        (("report", "-o", ""), "--output without a path"),
+        (("report", "-o", "photos"), "which is inside the folder of the photos"),
+        (("train", "photos", "-o", "found/log.csv"), "found/log.csv, which is a file"),
+        (("index", "photos", "-m", "found", "-o", "found/log.csv"), "log.csv, which is a file"),
         (("recipes", "unknown"), "recipe='unknown'; expected one of"),
         (("train", "photos", "--size", "64"), "--epochs or --size; expected --recipe with them."),
     ],

@@ -9,6 +9,7 @@ import pytest
 from image_files import COLORS, two_classes, write
 
 from instdisc_core.data import ImageFolder, Manifest, image_source
+from instdisc_core.data.decoding import FORMATS
 
 pytestmark = pytest.mark.framework_independent
 
@@ -150,11 +151,19 @@ def test_a_line_says_how_many_were_found_and_skipped_and_where_the_list_is(folde
     for _ in range(2):  # written, and read
         ImageFolder(folder, 8, **options)
         assert capsys.readouterr().out == (
-            f"Found 12 images in {folder}; skipped 1, listed in .manifest.skipped and "
-            f"{folder.parent / 'm.csv'}.\n"
+            f"Found 12 images in {folder}; skipped 1: a/text.png (not an image in one of the "
+            f"formats {', '.join(FORMATS)}); {folder.parent / 'm.csv'} lists all.\n"
         )
     ImageFolder(folder, 8, **options, verbose=False)
     assert capsys.readouterr().out == ""
+
+
+def test_photos_in_formats_that_are_not_read_are_counted(folder, capsys):
+    for name in ("1.HEIC", "a/2.heic", "b/3.CR2", "notes.txt"):
+        (folder / name).write_bytes(b"")
+    ImageFolder(folder, 8)
+    said = "skipped 0. Not read, since their format is not: 2 .heic, 1 .cr2. Convert them to JPEG"
+    assert said in capsys.readouterr().out
 
 
 def test_reading_many_files_shows_how_far_it_is(folder, capsys, monkeypatch):

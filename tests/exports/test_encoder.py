@@ -76,6 +76,16 @@ def test_a_folder_that_holds_something_else_is_never_replaced(index, tmp_path):
     assert [p.name for p in place.iterdir()] == ["mine.txt"]
 
 
+@pytest.mark.skipif(BACKEND != "tensorflow", reason="its format is a folder")
+def test_an_earlier_export_is_replaced_unless_it_holds_more(index, tmp_path):
+    for _ in range(2):
+        export(index, tmp_path / "folder", "saved-model")
+    (tmp_path / "folder" / "labels.txt").write_text("mine")
+    with pytest.raises(ValueError, match="a folder that holds something else"):
+        export(index, tmp_path / "folder", "saved-model")
+    assert (tmp_path / "folder" / "labels.txt").read_text() == "mine"
+
+
 @needs_exports
 def test_an_encoder_that_was_trained_further_is_not_exported(photos, tmp_path):
     network = keras.Sequential([keras.Input((8, 8, 3)), keras.layers.Flatten()])

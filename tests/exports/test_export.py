@@ -1,6 +1,7 @@
 """Tables and indexes of vectors, each read by the tools that it is for."""
 
 import csv
+import os
 import sys
 
 import numpy as np
@@ -61,6 +62,15 @@ def test_one_image_has_no_neighbors(suffix, tmp_path):
 
         (row,) = pyarrow.parquet.read_table(path).to_pylist()
         assert row["neighbors"] == {"ids": [], "distances": []}
+
+
+def test_parquet_keeps_every_name_that_is_utf8(tmp_path):
+    parquet = pytest.importorskip("pyarrow.parquet", reason="an extra")
+    names = ["a\tb.jpg", "a\u202eb.jpg", os.fsdecode(b"caf\xe9.jpg")]
+    images = ImageArray(np.zeros((3, 4, 4, 3), "uint8"), names=names)
+    export(ImageIndex(np.eye(3), images), tmp_path / "all.parquet")
+    found = parquet.read_table(tmp_path / "all.parquet").column("name").to_pylist()
+    assert found == [*names[:2], "caf\ufffd.jpg"]
 
 
 def test_parquet_has_the_columns_that_embedding_atlas_reads(index, parquet):

@@ -96,6 +96,30 @@ def test_a_damaged_file_is_found(tmp_path, kind, damage):
 
 
 @pytest.mark.on_one_backend
+def test_an_index_of_another_version_is_not_called_damaged(index, tmp_path):
+    index.save(tmp_path)
+    about = files.read_record(tmp_path / "index.json")
+    files.write_record(tmp_path / "index.json", about | {"format": 2})
+    with pytest.raises(ValueError, match="an index of format 2") as raised:
+        ImageIndex.load(tmp_path)
+    assert not isinstance(raised.value, files.DamagedIndex)
+
+
+@pytest.mark.on_one_backend
+def test_an_index_that_is_replaced_while_it_is_read_is_read_again(index, tmp_path, monkeypatch):
+    index.save(tmp_path)
+    verified = files._verified
+
+    def replaced(folder, entry):
+        monkeypatch.setattr(files, "_verified", verified)
+        index.save(tmp_path)
+        return verified(folder, entry)
+
+    monkeypatch.setattr(files, "_verified", replaced)
+    np.testing.assert_array_equal(ImageIndex.load(tmp_path).rows, index.rows)
+
+
+@pytest.mark.on_one_backend
 def test_a_file_elsewhere_is_never_read(index, tmp_path):
     index.save(tmp_path)
     about = files.read_record(tmp_path / "index.json")

@@ -63,6 +63,18 @@ def test_a_file_of_the_user_is_not_replaced(photos, tmp_path):
     assert save_page(tmp_path, contents(photos.names), photos) == 0  # its own page is
 
 
+def test_only_thumbnails_of_a_page_are_removed(photos, tmp_path):
+    save_page(tmp_path, contents(photos.names), photos)
+    folder = tmp_path / "page" / "thumbnails"
+    (folder / "ab" / "kept").mkdir(parents=True)
+    (folder / "ab" / "holiday.webp").write_bytes(b"mine")
+    old = folder / "ab" / f"{16 * 'c'}.webp"
+    old.write_bytes(b"of a photo that is gone")
+    save_page(tmp_path, contents(photos.names), photos)
+    assert sorted(path.name for path in (folder / "ab").iterdir()) == ["holiday.webp", "kept"]
+    assert not old.exists()
+
+
 def test_thumbnails_and_links_are_those_of_the_names(photos, tmp_path):
     save_page(tmp_path / "out", contents(photos.names), photos, photos.folder)
     data = data_of(tmp_path / "out")

@@ -1,5 +1,6 @@
 """The server: what it answers, and to whom; hostile requests."""
 
+import asyncio
 import contextlib
 import io
 import os
@@ -235,6 +236,28 @@ def test_no_path_leads_to_other_files(client, photos, path):
     assert b"secret" not in answer.content
     if "/original/0" not in path:
         assert answer.status_code == 404
+
+
+def test_an_address_has_a_largest_length(client):
+    for path in ("/thumbnail/", "/api/name/", "/original/"):
+        assert client.get(path + 5000 * "9").status_code == 414
+        assert client.get(path + 100 * "9").status_code == 404
+
+
+def test_an_upload_that_is_given_up_is_no_error(app):
+    scope = {
+        "type": "http", "method": "POST", "path": "/api/search", "raw_path": b"/api/search",
+        "query_string": b"", "headers": [(b"host", b"localhost")], "http_version": "1.1",
+    }  # fmt: skip
+    parts = iter([{"type": "http.request", "body": b"x", "more_body": True}])
+
+    async def receive():
+        return next(parts, {"type": "http.disconnect"})
+
+    async def send(message):
+        pass
+
+    asyncio.run(app(scope, receive, send))
 
 
 def test_only_what_was_indexed_is_given(tmp_path):
