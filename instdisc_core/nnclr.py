@@ -13,7 +13,7 @@ from instdisc_core.embedding_model import EmbeddingModel
 from instdisc_core.heads import prediction_head, projection_head
 from instdisc_core.objectives import in_batch_accuracy, in_batch_softmax
 from instdisc_core.sums import share
-from instdisc_core.support_set import LARGEST, SupportSet
+from instdisc_core.support_set import LARGEST, SupportSet, known_images
 from instdisc_core.types import Tensor
 from instdisc_core.validation import (
     check_indices,
@@ -211,8 +211,8 @@ class NNCLR(EmbeddingModel):
         found = self.support_set.neighbors(projections, self.top_k, training)
         if indices is None or not training:  # indices of evaluation may be those of other images
             return found.rows, {}
-        own, usable = self.repeated((ops.cast(indices, "int32"), usable))
-        return found.rows, {"neighbor_is_image": share(found.images == own, usable)}
+        own, usable = self.repeated((known_images(indices), usable))
+        return found.rows, {"neighbor_is_image": share(found.images == own, own >= 0, usable)}
 
     def default_targets(self, x: Any) -> Any:
         """Arrays are numbered by their position."""

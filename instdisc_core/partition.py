@@ -209,6 +209,8 @@ class ExactPartition(PartitionPolicy):
 
     def estimate(self, sampled: Tensor, exact: Callable[[], Tensor]) -> Tensor:
         """The exact log Z in every ``every``-th batch, else the stored one."""
+        if self.every == 1:
+            return exact()
         stored = ops.convert_to_tensor(self.log_z)
         due = ops.convert_to_tensor(self.num_batches_seen) % self.every == 0
         return ops.cond(due, exact, lambda: stored)

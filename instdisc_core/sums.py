@@ -1,5 +1,7 @@
 """How many, which part, and the sums of what belongs to one index."""
 
+from functools import reduce
+
 from keras import ops
 
 from instdisc_core.types import Tensor
@@ -10,17 +12,19 @@ def count(condition: Tensor) -> Tensor:
     return ops.sum(ops.cast(condition, "int32"))
 
 
-def share(condition: Tensor, counted: Tensor | None = None) -> Tensor:
+def share(condition: Tensor, *counted: Tensor | None) -> Tensor:
     """Which part of the elements that count is true: float32 ``()``; 0 if none counts.
 
     Args:
         condition: boolean ``(K,)``.
-        counted: boolean ``(K,)``; None counts all.
+        counted: booleans ``(K,)``, which must all be true; None counts all.
     """
-    if counted is None:
+    given = [each for each in counted if each is not None]
+    if not given:
         return ops.mean(ops.cast(condition, "float32"))
-    true = ops.sum(ops.cast(ops.logical_and(condition, counted), "float32"))
-    return true / ops.maximum(ops.sum(ops.cast(counted, "float32")), 1.0)
+    counts = reduce(ops.logical_and, given)
+    true = ops.sum(ops.cast(ops.logical_and(condition, counts), "float32"))
+    return true / ops.maximum(ops.sum(ops.cast(counts, "float32")), 1.0)
 
 
 def added(indices: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:

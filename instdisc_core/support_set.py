@@ -158,7 +158,7 @@ class SupportSet(EmbeddingTable):
         features = self._of_its_width(features)
         if images is not None:
             images = check_indices(images, LARGEST, name="images", of="images", least=-1)
-            images = ops.cast(images, "int32")
+            images = known_images(images)
             check_paired(images, features)
         if features.shape[0] == 0:
             return
@@ -218,6 +218,15 @@ class SupportSet(EmbeddingTable):
         return self.add_weight(
             name=name, shape=shape, dtype="int32", initializer=start, trainable=False
         )
+
+
+def known_images(indices: Tensor) -> Tensor:
+    """Indices of images as int32; -1, as of an image that is not known, where they are no index.
+
+    A compiled step cannot raise for those.
+    """
+    known = ops.logical_and(indices >= 0, indices < LARGEST)
+    return ops.cast(ops.where(known, indices, -1), "int32")
 
 
 def _directed(features: Tensor) -> tuple[Tensor, Tensor]:

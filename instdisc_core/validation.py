@@ -11,6 +11,8 @@ from instdisc_core.types import Tensor
 
 UNIT_TOLERANCE = 0.02
 LOWEST_TEMPERATURE = 1e-6
+# PyTorch computes little on unsigned integers. What has no place in the signed type is negative.
+WIDER = dict.fromkeys(("int8", "uint8", "int16", "uint16", "uint32"), "int32") | {"uint64": "int64"}
 NAMED = 5  # how many rows an error names before it counts the others
 
 
@@ -166,8 +168,9 @@ def check_indices(
         each, remedy = "image", ""
         if of == "rows":
             each = "row of the memory bank"
-            remedy = "Number the images 0, 1, 2, ... in a fixed order, or build the bank with "
-            remedy += f"num_instances={max(highest + 1, count)}."
+            remedy = "Number the images 0, 1, 2, ... in a fixed order"
+            more = f", or build the bank with num_instances={highest + 1}."
+            remedy += more if lowest >= least else "."
         require(
             lowest >= least and highest < count,
             f"{name} from {lowest} to {highest}",
@@ -178,12 +181,12 @@ def check_indices(
 
 
 def widened(indices: Tensor) -> Tensor:
-    """``indices`` in int32 where their own dtype has less than 32 bits."""
-    dtype = keras.backend.standardize_dtype(indices.dtype)
-    if dtype not in ("int8", "uint8", "int16", "uint16"):
+    """``indices`` in a signed type of 32 or 64 bits; one that is too large becomes negative."""
+    dtype = WIDER.get(keras.backend.standardize_dtype(indices.dtype))
+    if dtype is None:
         return indices
     is_array = isinstance(indices, (np.ndarray, np.generic))
-    return indices.astype("int32") if is_array else keras.ops.cast(indices, "int32")
+    return indices.astype(dtype) if is_array else keras.ops.cast(indices, dtype)
 
 
 def check_features(

@@ -199,6 +199,20 @@ def test_only_images_that_count_are_looked_for_among_their_neighbors():
     assert logs["neighbor_is_image"] == [0.0, 1.0]
 
 
+def test_an_index_that_is_no_image_is_not_its_own_neighbor():
+    """As a compiled step may get one: it cannot raise."""
+    model = plain(support_set=B)
+    own = np.array([-1, 5, 2**31 - 1, 6], "int32")
+    z = model.project(IMAGES[:B])
+    model.support_set.enqueue(z)  # rows of images that are not known
+    both = np.concatenate([z, z])
+    _, logged = model.positives(both, keras.ops.convert_to_tensor(own), True, None)
+    assert float(numpy(logged["neighbor_is_image"])) == 0
+    model.support_set.image_indices.assign(np.array([-1, 5, -1, 6]))
+    _, logged = model.positives(both, keras.ops.convert_to_tensor(own), True, None)
+    assert float(numpy(logged["neighbor_is_image"])) == 1, "of the two that are images"
+
+
 def test_a_batch_of_one_image_is_said_to_teach_nothing():
     with pytest.warns(UserWarning, match="a batch of 1 image. Expected at least 2: NNCLR"):
         small_nnclr().fit(IMAGES[:5], batch_size=2, verbose=0)

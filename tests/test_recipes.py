@@ -323,6 +323,9 @@ def test_a_run_is_written_down_and_continues_where_it_stopped(tmp_path, capsys):
     for other, what in ((images(seed=1), "data"), (source, "seed")):
         with pytest.raises(ValueError, match=f"holds another run: its {what} differs"):
             recipe.train(other, tmp_path, seed=1 if what == "seed" else 0, verbose=0)
+    changed = dataclasses.replace(recipe, temperature=0.5, learning_rate=1.0)
+    with pytest.raises(ValueError, match=r"its recipe \(learning_rate, temperature\) differs"):
+        changed.train(source, tmp_path, seed=0, verbose=0)
     assert json.loads((tmp_path / "recipe.json").read_text()) == run
 
 

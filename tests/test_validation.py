@@ -60,6 +60,27 @@ def test_indices(bank, indices, message):
             bank.lookup(native)
 
 
+def test_the_remedy_is_one_that_helps(bank):
+    with pytest.raises(ValueError, match=r"in a fixed order\.$"):
+        bank.lookup([-1])
+
+
+@pytest.mark.parametrize(
+    "dtype", ["uint8", "int16", "uint16", "int32", "uint32", "int64", "uint64"]
+)
+@pytest.mark.filterwarnings("ignore:Explicitly requested dtype:UserWarning")  # JAX has no int64
+def test_indices_of_every_width_name_the_same_rows(dtype):
+    bank, wanted = (MemoryBank(10, DIM, seed=0) for _ in range(2))
+    given = [np.array([7, 2], dtype)]
+    if dtype != "uint64":  # which Keras has not on PyTorch
+        given.append(keras.ops.cast(np.array([7, 2]), dtype))
+    for indices in given:
+        bank.update(indices, UNIT[:2])
+        wanted.update([7, 2], UNIT[:2])
+        np.testing.assert_array_equal(numpy(bank.lookup(indices)), numpy(wanted.lookup([7, 2])))
+    np.testing.assert_array_equal(numpy(bank.rows), numpy(wanted.rows))
+
+
 @pytest.mark.parametrize(("features", "message"), FEATURES.values(), ids=FEATURES)
 def test_features(bank, features, message):
     for given in (features, keras.ops.convert_to_tensor(features)):

@@ -73,6 +73,10 @@ def claim(output: Path, settings: Settings, seed: int | None, manifest: Manifest
             part.write_text(json.dumps(run, indent=1) + "\n")
         return
     other = [name for name in run if run[name] != stored.get(name)]
+    mine, theirs = settings.to_dict(), stored.get("recipe")
+    if isinstance(theirs, dict) and mine != theirs:
+        names = sorted(n for n in mine.keys() | theirs.keys() if mine.get(n) != theirs.get(n))
+        other[0] = f"recipe ({', '.join(names)})"
     require(
         not other,
         f"output={str(output)!r}, that holds another run: its {', '.join(other)} differs",

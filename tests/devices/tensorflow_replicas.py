@@ -19,7 +19,10 @@ tf.config.set_logical_device_configuration(
     tf.config.list_physical_devices("CPU")[0], [tf.config.LogicalDeviceConfiguration()] * 2
 )
 
-NAMES = ("exact-whole", "nce-whole", "shared_nce-whole", "int8-whole", "duplicates-whole")
+NAMES = (
+    "exact-whole", "nce-whole", "exact_z-whole", "shared_nce-whole", "int8-whole",
+    "duplicates-whole",
+)  # fmt: skip
 
 
 class Stop(keras.callbacks.Callback):

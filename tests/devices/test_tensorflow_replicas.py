@@ -19,7 +19,10 @@ import tensorflow as tf
 from instdisc_core import PIC, MemoryBank
 
 TESTS = Path(__file__).parent.parent
-NAMES = ("exact-whole", "nce-whole", "shared_nce-whole", "int8-whole", "duplicates-whole")
+NAMES = (
+    "exact-whole", "nce-whole", "exact_z-whole", "shared_nce-whole", "int8-whole",
+    "duplicates-whole",
+)  # fmt: skip
 
 
 def run(script, folder):
