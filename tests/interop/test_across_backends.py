@@ -92,6 +92,8 @@ def test_a_model_saved_under_any_is_read_under_any(folder, saved, reader):
         np.testing.assert_allclose(after["exact"]["loss"], before["exact"]["loss"], atol=1e-5)
         np.testing.assert_allclose(after["next"], before["next"], atol=1e-4)
         assert after["log_z"] == before["log_z"]
+        assert len(after["continued"]) == 1, "the third epoch alone"
+        assert np.all(np.isfinite(after["continued"]))
         before, after = before["neighbors"], after["neighbors"]
         assert after["held"] == before["held"]
         np.testing.assert_allclose(after["embeddings"], before["embeddings"], atol=1e-5)

@@ -2,22 +2,23 @@
 
 import json
 import runpy
+import shutil
 import sys
 from pathlib import Path
 
 import keras
 import numpy as np
 
-from instdisc_core import NCE, NNCLR, InstanceDiscrimination, NonParametricSoftmax
+from instdisc_core import NCE, NNCLR, Checkpoints, InstanceDiscrimination, NonParametricSoftmax
 from instdisc_core.heads import prediction_head, projection_head
 
 N, WIDTH, D = 48, 10, 6
 IMAGES = np.random.default_rng(0).standard_normal((N, WIDTH)).astype("float32")
 
 
-def fit(model, epochs):
+def fit(model, epochs, **more):
     history = model.fit(
-        IMAGES, np.arange(N), batch_size=16, epochs=epochs, shuffle=False, verbose=0
+        IMAGES, np.arange(N), batch_size=16, epochs=epochs, shuffle=False, verbose=0, **more
     )
     return history.history["loss"]
 
@@ -73,7 +74,7 @@ def save(folder, backend):
     fit(exact, 2)
     exact.save(f"{folder}/exact-{backend}.keras")
     sampled = model_with(NCE(8, 0.2, seed=3))
-    fit(sampled, 2)
+    fit(sampled, 2, callbacks=[Checkpoints(f"{folder}/checkpoints-{backend}")])
     sampled.save(f"{folder}/sampled-{backend}.keras")
     log_z = float(keras.ops.convert_to_numpy(sampled.objective.partition.log_z))
     nnclr = with_neighbors()
@@ -96,7 +97,11 @@ def load(folder, backends):
         sampled = keras.saving.load_model(f"{folder}/sampled-{backend}.keras")
         log_z = float(keras.ops.convert_to_numpy(sampled.objective.partition.log_z))
         nnclr = keras.saving.load_model(f"{folder}/nnclr-{backend}.keras")
+        continued = model_with(NCE(8, 0.2, seed=3))
+        place = f"{folder}/{keras.backend.backend()}-of-{backend}"
+        shutil.copytree(f"{folder}/checkpoints-{backend}", place)
         results[backend] = {
+            "continued": fit(continued, 3, callbacks=[Checkpoints(place)]),
             "neighbors": state_of_neighbors(nnclr),
             "exact": state(exact),
             "log_z": log_z,
