@@ -13,10 +13,11 @@ import csv
 import shutil
 from pathlib import Path
 
-from PIL import Image
+from PIL import Image, ImageOps
 
 from benchmarks.cifar import DIGITS, enlarged_digits
 
+SUFFIXES = ".jpg", ".jpeg", ".png"
 SIDE = 128  # pixels, of the longer side at most
 QUALITY = 90  # of the JPEG files of photos that are reduced
 CIFAR10 = {"cifar3k": 300, "cifar10k": 1000}  # training images of each class
@@ -31,14 +32,15 @@ def put(photo, folder, name=None):
         if max(image.size) <= SIDE:
             shutil.copyfile(photo, target)
             return
-        image = image.convert("RGB")
+        image = ImageOps.exif_transpose(image).convert("RGB")
         image.thumbnail((SIDE, SIDE), Image.Resampling.LANCZOS)
-        image.save(target.with_suffix(".jpg"), quality=QUALITY)
+        is_jpeg = target.suffix.lower() in (".jpg", ".jpeg")  # else a.png may be next to a.jpg
+        image.save(target if is_jpeg else folder / f"{target.name}.jpg", quality=QUALITY)
 
 
 def photos(folder):
     """The photos in a folder, by name."""
-    return sorted(path for path in folder.rglob("*") if path.suffix.lower() in (".jpg", ".png"))
+    return sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES)
 
 
 def digits(target):

@@ -143,22 +143,6 @@ def loader():
     return markdown(header, rows) + "".join(sentences)
 
 
-def pixels_beaten():
-    """The sentence of the README."""
-    found = rows_of("table1")["exact"]
-    knn = mean(result["accuracies"]["knn"] for result in found)
-    pixels = found[0]["pixels"]["knn"]
-    minutes = max(result["training_seconds"] for result in found) / 60
-    images = found[0]["images"]
-    larger = mean(one["accuracies"]["knn"] for one in rows_of("methods")["for-images"])
-    return (
-        f"On {images['train']:,} images of CIFAR-10 (JPEG copy), in {minutes:.0f} minutes on one "
-        f"processor core, the 200 nearest neighbors classify {knn:.1%} of {images['test']:,} test "
-        f"images correctly; with raw pixels {pixels:.1%}; with the crops that `recipes.for_images` "
-        f"chooses, in the same time, {larger:.1%}."
-    )
-
-
 def _how(results):
     """How these results were obtained."""
     first = results[0]

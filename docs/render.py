@@ -61,7 +61,7 @@ TABLES = {
     "methods": methods_tables.methods,
     "methodsondigits": methods_tables.methods_on_digits,
     "loader": experiment_tables.loader,
-    "beaten": experiment_tables.pixels_beaten,
+    "beaten": methods_tables.pixels_beaten,
     "nearduplicates": near_duplicates_tables.near_duplicates,
     "alterations": near_duplicates_tables.alterations,
     "allpairs": near_duplicates_tables.all_pairs,

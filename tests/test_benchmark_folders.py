@@ -64,6 +64,17 @@ def test_sets_are_made_of_their_sources(tmp_path):
     }  # fmt: skip
     with Image.open(made / "train/fruit/train-0.jpg") as reduced:
         assert reduced.size == (128, 85)
+    turned = Image.Exif()
+    turned[0x0112] = 6  # of EXIF: to be turned by 90 degrees
+    (tmp_path / "hands" / "0").mkdir(parents=True)
+    Image.new("RGB", (300, 200)).save(tmp_path / "hands" / "0" / "a.JPG", exif=turned)
+    Image.new("RGB", (300, 200)).save(tmp_path / "hands" / "0" / "a.png")
+    sets.by_class("signs", tmp_path / "hands", tmp_path)
+    sizes = {}
+    for path in (tmp_path / "signs" / "0").iterdir():
+        with Image.open(path) as image:
+            sizes[path.name] = image.size
+    assert sizes == {"a.JPG": (85, 128), "a.png.jpg": (128, 85)}
     small = made / "train/fruit/train-1.png"
     assert small.read_bytes() == (tmp_path / "shop/train/red/1.png").read_bytes()
 

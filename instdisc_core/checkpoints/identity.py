@@ -10,6 +10,7 @@ from instdisc_core.data.order import OrderedBatches
 from instdisc_core.sharded_rows import whole_shape
 from instdisc_core.validation import require
 
+FORMAT = 2  # of the checkpoint
 WHOLE = ("int32", "int64", "uint32")
 
 
@@ -17,6 +18,7 @@ def identity(model: keras.Model, batches: OrderedBatches | None) -> dict[str, An
     """What a run must share with the run that it continues, as JSON holds it."""
     optimizer = model.optimizer
     return {
+        "format": FORMAT,
         "model": [type(model).__name__, *_variables(model)],
         "optimizer": [type(optimizer).__name__, *_variables(optimizer)],
         "data": batches and batches.fingerprint,
@@ -40,7 +42,7 @@ def require_same_run(expected: dict[str, Any], about: dict[str, Any], path: Path
         path: of the checkpoint.
     """
     for what, value in expected.items():
-        theirs, ours = _difference(about[what], value)
+        theirs, ours = _difference(about.get(what), value)
         require(
             theirs == ours,
             f"{path}, whose {what} is {theirs}",

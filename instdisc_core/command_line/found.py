@@ -116,21 +116,21 @@ class Found:
         try:
             return ImageIndex.load(self.index_folder)
         except DamagedIndex as error:
-            again = "Run the same 'instdisc train' again, which builds it again."
+            photos, output = (shlex.quote(str(path)) for path in (self._known(), self.folder))
+            again = f"'instdisc index {photos} --output {output}' builds it again."
             if not self.model.exists():
-                again = f"Remove {printable(str(self.index_folder))}, and build it again."
+                again = again.replace("' builds", " --model MODEL' builds")
             raise DamagedIndex(f"{_said(error)} {again}") from error
 
-    def has_whole_index(self) -> bool:
-        """Whether there is an index, as it was written; warn of one that is damaged."""
+    def whole_index(self) -> ImageIndex | None:
+        """The index; None, with a warning, where it is damaged, and None where there is none."""
         if not self.has_index:
-            return False
+            return None
         try:
-            ImageIndex.load(self.index_folder)
+            return ImageIndex.load(self.index_folder)
         except DamagedIndex as error:
             warnings.warn(f"{_said(error)} It is built again now.", stacklevel=2)
-            return False
-        return True
+            return None
 
     def photos_folder(self) -> Path:
         """The folder of the photos in the index."""

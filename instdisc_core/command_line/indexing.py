@@ -14,6 +14,7 @@ from instdisc_core.exports.formats import TABLE_FORMATS, format_of
 from instdisc_core.exports.tables import write_table
 from instdisc_core.index import ImageIndex
 from instdisc_core.index.files import load_encoder
+from instdisc_core.recipes.run_folder import stored_settings
 from instdisc_core.validation import require
 
 
@@ -31,6 +32,7 @@ def index(
 
     New images are added, changed ones are embedded again, and deleted ones are left out.
     A .keras file may hold any encoder, such as one of keras.applications; nothing is trained.
+    An index that is damaged is built again with the model next to it, or with --model.
 
     \b
     Examples:
@@ -41,14 +43,15 @@ def index(
     found = Found(output)
     with working():
         found.check(Path(folder), MOST)
-        if found.has_index:
+        known = found.whole_index()
+        if known is not None:
             require(model is None, f"--model, and {output}, which has an index", "one of them")
-            known = found.index()
             photos, before = read_photos(Path(folder), _side(found, known, size)), len(known)
             added = known.add(photos, verbose=shows_bars(quiet), drop=True)
             gone = before + added - len(known)
         else:
-            known = _new_index(Path(folder), model, size, shows_bars(quiet))
+            own = str(found.model) if found.model.exists() else None
+            known = _new_index(Path(folder), model or own, size, shows_bars(quiet))
             added, gone = len(known), 0
         if added or gone:
             known.save(found.index_folder)
@@ -74,9 +77,10 @@ def embed(folder: str, found: str, output: str, quiet: bool, as_json: bool) -> N
     """
     with working():
         check_export(output, format_of(output, among=TABLE_FORMATS))
-        Found(found).check_output(output)
-        known = Found(found).index()
-        photos = read_photos(Path(folder), Found(found).size(known))
+        place = Found(found)
+        place.check_output(output)
+        known = place.index()
+        photos = read_photos(Path(folder), place.size(known))
         rows = known.embed(photos, verbose=shows_bars(quiet))
         write_table(Path(output), {"name": photos.names, "vector": rows})
     result = {"output": output, "photos": len(photos), "embedding_dim": rows.shape[1]}
@@ -95,7 +99,10 @@ def _new_index(folder: Path, model: str | None, size: int | None, verbose: bool)
         return ImageIndex(rows, photos, known.model, mirror=known.mirror)
     encoder = load_encoder(model)
     sides = getattr(encoder, "input_shape", (None,) * 3)[1:3]
-    if size is None and None in sides:
+    trained = stored_settings(Path(model).parent)
+    if size is None and None in sides and trained is not None:
+        size = trained["image_size"]
+    elif size is None and None in sides:
         raise ValueError(f"{printable(model)} takes images of any size: say which with --size.")
     photos = read_photos(folder, tuple(sides) if size is None else size)
     if not isinstance(encoder, EmbeddingModel):

@@ -32,7 +32,7 @@ def check_output(output: str, found: Path, photos: str | os.PathLike | None) -> 
     """
     require(output != "", "--output without a path", "the path of a file or folder")
     place, own = Path(output).resolve(), found.resolve()
-    if photos is not None:
+    if photos is not None and not place.suffix:  # a folder
         check_outside(place, Path(photos))
     inside = place.relative_to(own).parts[:1] if place.is_relative_to(own) else ("another",)
     require(

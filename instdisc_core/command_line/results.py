@@ -14,15 +14,17 @@ from instdisc_core.command_line.group import answer, found_argument, json_option
 from instdisc_core.command_line.questions import THRESHOLD
 from instdisc_core.data import ImageFolder
 from instdisc_core.data.names import printable
+from instdisc_core.embedding_model import EmbeddingModel
 from instdisc_core.evaluation import TSNEPositions, evaluate, plot_tsne
 from instdisc_core.evaluation.measures import Measure
 from instdisc_core.exports.tables import write_table
-from instdisc_core.files import PART
 from instdisc_core.index import DEFAULT_THRESHOLD, ImageIndex, Outliers
 from instdisc_core.index.contents import LEAST
-from instdisc_core.page.writing import PARTS
+from instdisc_core.page.writing import require_own_page
 from instdisc_core.validation import require
 
+OF_EVALUATION = ["report.csv", "report.json", "report.txt"]
+WRITTEN = ["near-duplicates.csv", "outliers.csv", "tsne.png", "log.png", *OF_EVALUATION]
 MEASURES: tuple[Measure, ...] = ("knn", "linear", "clustering")
 
 
@@ -51,10 +53,10 @@ def report(
     target = folder.folder / "report" if output is None else Path(output)
     with working():
         folder.check_output(str(target) if output is None else output)
-        _check_empty(target)
+        _check_target(target)
         index = folder.index()
         photos = folder.photos(index)
-        others = None if test is None else _others(folder, photos, test)
+        evaluated = None if test is None else _evaluated(folder, photos, test)
         positions = folder.positions(index) if len(index) >= LEAST else None
         index.save_page(
             target,
@@ -76,10 +78,10 @@ def report(
             written.append("log.png")
         result: dict[str, Any] = {"output": str(target), "photos": len(index), "groups": groups}
         table = None
-        if others is not None:
-            model = keras.saving.load_model(folder.model)
+        if evaluated is not None:
+            model, others = evaluated
             table = evaluate(model, photos, others, target, MEASURES)
-            written += [f"report.{suffix}" for suffix in ("csv", "json", "txt")]
+            written += OF_EVALUATION
             result["evaluation"] = table.rows
         result["files"] = written
     text = f"{printable(str(target))}: {', '.join(written)}.\n"
@@ -102,23 +104,24 @@ def _lists(folder: Path, index: ImageIndex, threshold: float) -> int:
     return len(copies.groups)
 
 
-def _check_empty(target: Path) -> None:
-    """Raise for a folder with files that are of no report; ``save_page`` checks ``index.html``."""
-    names = [path.name for path in target.iterdir()] if target.is_dir() else []
-    held = {name for name in names if not name.startswith(PART)}  # of a process that was killed
+def _check_target(target: Path) -> None:
+    """Raise for a folder in which a report would replace files that are of no report."""
+    require_own_page(target)
+    mine = [name for name in WRITTEN if (target / name).exists()]
     require(
-        "index.html" in held or held <= {PARTS},
-        f"{printable(str(target))}, a folder that holds something else",
-        "an empty folder, or an earlier report",
-        "Choose another one with --output.",
+        not mine or (target / "index.html").exists(),
+        f"{printable(str(target))}, a folder without a report, that holds {', '.join(mine)}",
+        "a folder without files of these names, or an earlier report",
+        "They would be replaced: choose another folder with --output.",
     )
 
 
-def _others(folder: Found, photos: ImageFolder, test: str) -> ImageFolder:
-    """The images to evaluate on."""
+def _evaluated(folder: Found, photos: ImageFolder, test: str) -> tuple[EmbeddingModel, ImageFolder]:
+    """The model to evaluate, and the images to evaluate it on."""
     require(
         folder.model.exists(),
         f"{printable(str(folder.folder))}, which holds no model.keras",
         "one that instdisc train wrote",
     )
-    return ImageFolder(test, photos.size, "skip", "keep", class_names=photos.class_names)
+    others = ImageFolder(test, photos.size, "skip", "keep", class_names=photos.class_names)
+    return keras.saving.load_model(folder.model), others

@@ -84,7 +84,9 @@ def train(
                 verbose=verbose,
                 save_freq=SAVE_EVERY if long else "epoch",
             )
-        if not (is_trained and found.has_whole_index()):
+        if is_trained and found.has_index:
+            found.index()  # raises where it is damaged
+        else:
             index = ImageIndex.from_model(
                 whitened(model, distinct), photos, verbose=shows_bars(quiet)
             )

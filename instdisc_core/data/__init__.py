@@ -9,6 +9,7 @@ from instdisc_core.data.folder import ImageFolder
 from instdisc_core.data.manifest import Manifest
 from instdisc_core.data.order import SlidingWindow
 from instdisc_core.data.source import ImageSource
+from instdisc_core.validation import OtherImages
 
 __all__ = [
     "ArrayBatches",
@@ -18,6 +19,7 @@ __all__ = [
     "ImageFolder",
     "ImageSource",
     "Manifest",
+    "OtherImages",
     "SlidingWindow",
     "decode",
     "image_source",

@@ -11,7 +11,7 @@ import numpy as np
 from instdisc_core.data.decoding import decode, thumbnail
 from instdisc_core.data.labels import Labels, by_folder
 from instdisc_core.data.listing import image_files
-from instdisc_core.data.names import printable, with_reasons
+from instdisc_core.data.names import by_reason, printable
 from instdisc_core.data.reading import contents, digest
 from instdisc_core.data.scanning import scan
 from instdisc_core.data.selection import (
@@ -170,10 +170,11 @@ class ImageFolder(ImageSource):
         skipped = self.manifest.skipped
         kinds = f" in {len(self.class_names)} classes" if self.class_names else ""
         line = f"Found {len(self)} images{kinds} in {place}; skipped {len(skipped)}"
-        line += f": {with_reasons(skipped)}" if skipped else ""
-        line += f"; {printable(str(manifest))} lists all." if skipped and manifest else "."
+        line += f": {by_reason(skipped)}. All are in " if skipped else "."
+        if skipped:
+            line += f"{printable(str(manifest))}." if manifest else ".manifest.skipped."
         if unread:
             counts = ", ".join(f"{count} {suffix}" for suffix, count in unread.items())
-            line += f" Not read, since their format is not: {counts}. Convert them to JPEG first."
+            line += f" Formats that are not read: {counts} files. Convert them to JPEG first."
         encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
         print(line.encode(encoding, "backslashreplace").decode(encoding))

@@ -24,6 +24,13 @@ def listed(names: Sequence[str]) -> str:
     return ", ".join(shown) + (f" and {more} more" if more > 0 else "")
 
 
+def by_reason(problems: Mapping[str, str]) -> str:
+    """Each reason once, after the first names that have it."""
+    reasons = dict.fromkeys(problems.values())
+    names = {why: [name for name, reason in problems.items() if reason == why] for why in reasons}
+    return "; ".join(f"{listed(these)} ({printable(why)})" for why, these in names.items())
+
+
 def with_reasons(problems: Mapping[str, str]) -> str:
     """The first names with their reasons, and how many more there are."""
     return listed([f"{name} ({why})" for name, why in problems.items()])

@@ -57,8 +57,8 @@ def names_of_manifest(manifest: Manifest, listing: Listing, place: str) -> list[
     if new:
         warnings.warn(
             f"{len(new)} files or folders in {place} are not in its manifest and are "
-            f"left out: {listed(sorted(new))}. A new model, with a manifest of its own, is trained "
-            "on them; and an index that is brought up to date has them.",
+            f"left out: {listed(sorted(new))}. To include them, train a new model with a new "
+            "manifest, or bring an index up to date.",
             stacklevel=3,
         )
     return list(manifest.names)

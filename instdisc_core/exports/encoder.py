@@ -25,7 +25,7 @@ from instdisc_core.validation import require
 GROUP = "instdisc_core.exports"
 HALF = ("bfloat16", "float16")
 SAVED_MODEL = "saved_model.pb"
-OF_SAVED_MODEL = {SAVED_MODEL, "assets", "fingerprint.pb", "variables"}  # what its folder may hold
+OF_SAVED_MODEL = {SAVED_MODEL, "assets", "fingerprint.pb", "variables", ".DS_Store"}
 TOLERANCE = 1e-4  # of a component of a unit row; frameworks differ in the order of their sums
 
 FRAMEWORKS: dict[EncoderFormat, str] = {

@@ -43,7 +43,7 @@ def export(
             ``.onnx``, ``.pt2`` or ``.tflite``, and ``projector`` for a path without a suffix.
         folder: of the images, for the column ``path``.
         k: neighbors of each image, at least 1; of fewer images, all others; of one, none.
-        clusters: number of clusters, or None for no such column.
+        clusters: number of clusters, at most one for each image; None for no such column.
         threshold: of near-duplicates; see ``ImageIndex.near_duplicates``.
 
     Raises:
@@ -71,7 +71,7 @@ def export(
         return write_faiss(path, index.rows)
     more: dict[str, Any] = {"near_duplicate_group": _groups(index, threshold)}
     if clusters is not None:
-        more["cluster"] = index.clusters(clusters).labels
+        more["cluster"] = index.clusters(min(clusters, len(index))).labels
     if format == "projector":
         return write_projector(path, index.rows, {"name": index.names, **more})
     cosines, neighbors = np.empty((1, 0), "float32"), np.empty((1, 0), "int32")

@@ -7,6 +7,7 @@ import numpy as np
 from instdisc_core.data.names import printable
 from instdisc_core.exports.tables import Columns
 from instdisc_core.files import replacing
+from instdisc_core.validation import require
 
 
 def write_faiss(path: Path, rows: np.ndarray) -> None:
@@ -21,6 +22,12 @@ def write_faiss(path: Path, rows: np.ndarray) -> None:
 
 def write_projector(folder: Path, rows: np.ndarray, metadata: Columns) -> None:
     """Write the three files that TensorBoard's projector reads; two or more columns of metadata."""
+    mine = [name for name in ("tensors.tsv", "metadata.tsv") if (folder / name).exists()]
+    require(
+        not mine or (folder / "projector_config.pbtxt").exists(),
+        f"{printable(str(folder))}, which holds {', '.join(mine)} of something else",
+        "a folder without files of these names, or an earlier export",
+    )
     folder.mkdir(parents=True, exist_ok=True)
     np.savetxt(folder / "tensors.tsv", rows, "%.6g", "\t")
     lines = [tuple(metadata), *zip(*metadata.values(), strict=True)]

@@ -127,7 +127,7 @@ def _files(folder: Path) -> tuple[Stored, Path | None]:
             size = None if about["size"] is None else tuple(about["size"])
             rest = size, bool(about["mirror"]), about.get("weights")
             return Stored(rows, manifest, None, *rest), encoder
-    except (OSError, KeyError, TypeError, ValueError) as error:
+    except (FileNotFoundError, KeyError, TypeError, ValueError) as error:
         raise DamagedIndex(
             f"Received: {place}, an index that is damaged ({error}). Expected the files that "
             "ImageIndex.save wrote. Take another copy, or build the index again."

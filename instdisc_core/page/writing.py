@@ -51,7 +51,7 @@ def save_page(
     """
     folder = Path(folder)
     parts = folder / PARTS
-    _require_own(folder / "index.html")
+    require_own_page(folder)
     parts.mkdir(parents=True, exist_ok=True)
     thumbnails = Thumbnails(parts / "thumbnails", images.manifest)
     made = thumbnails.make_all(images, verbose)
@@ -101,8 +101,9 @@ def html_page(title: str, head: str, policy: str = "", body: str = "") -> str:
     )
 
 
-def _require_own(path: Path) -> None:
-    """Raise for a file that ``save_page`` did not write."""
+def require_own_page(folder: Path) -> None:
+    """Raise for a folder with an ``index.html`` that ``save_page`` did not write."""
+    path = folder / "index.html"
     require(
         not path.exists() or STYLE in path.read_text("utf-8", "replace"),
         f"{printable(str(path))}, which is not of such a page",

@@ -152,7 +152,7 @@ def test_a_line_says_how_many_were_found_and_skipped_and_where_the_list_is(folde
         ImageFolder(folder, 8, **options)
         assert capsys.readouterr().out == (
             f"Found 12 images in {folder}; skipped 1: a/text.png (not an image in one of the "
-            f"formats {', '.join(FORMATS)}); {folder.parent / 'm.csv'} lists all.\n"
+            f"formats {', '.join(FORMATS)}). All are in {folder.parent / 'm.csv'}.\n"
         )
     ImageFolder(folder, 8, **options, verbose=False)
     assert capsys.readouterr().out == ""
@@ -162,7 +162,9 @@ def test_photos_in_formats_that_are_not_read_are_counted(folder, capsys):
     for name in ("1.HEIC", "a/2.heic", "b/3.CR2", "notes.txt"):
         (folder / name).write_bytes(b"")
     ImageFolder(folder, 8)
-    said = "skipped 0. Not read, since their format is not: 2 .heic, 1 .cr2. Convert them to JPEG"
+    said = (
+        "skipped 0. Formats that are not read: 2 .heic, 1 .cr2 files. Convert them to JPEG first."
+    )
     assert said in capsys.readouterr().out
 
 
