@@ -63,7 +63,7 @@ class Reader:
         process.join(600)  # seconds: they take up to a minute
         process.kill()
         printed, errors = ((self.folder / f"{name}.{s}").read_text() for s in ("out", "err"))
-        assert process.exitcode == 0, f"{name}:\n{errors[-3000:]}"
+        assert process.exitcode == 0, f"{name}:\n{errors[-9000:]}"
         return printed
 
     def names(self, folder):
