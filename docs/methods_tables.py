@@ -77,12 +77,11 @@ def _table(found, shown):
 
 def _shorter():
     """What the exact softmax learns with larger crops in fewer epochs."""
-    found, costs = rows_of("shorter").get("for-images"), _costs()["seconds"]
+    found, costs = rows_of("shorter").get("for-images"), _costs()
     if not found:
         return ""
     recipe = found[0]["recipe"]
-    steps = -(-found[0]["images"]["train"] // recipe["batch_size"])
-    minutes = recipe["epochs"] * steps * costs["for-images"]["median"] / 60
+    minutes = _minutes(found[0], costs)
     seeds = " and ".join(str(result["seed"]) for result in found)
     return (
         f"With `--rows for-images --minutes-each {minutes:.1f}`, by the same seconds of a step, "
@@ -110,9 +109,9 @@ def pixels_beaten():
 
 
 def _minutes(result, costs):
-    """The minutes of a training of the exact softmax, by the seconds of a step."""
+    """The minutes of a training, by the seconds of a step of its method."""
     steps = -(-result["images"]["train"] // result["recipe"]["batch_size"])
-    return result["recipe"]["epochs"] * steps * costs["seconds"]["exact"]["median"] / 60
+    return result["recipe"]["epochs"] * steps * costs["seconds"][result["row"]]["median"] / 60
 
 
 def _how(found, costs):

@@ -117,9 +117,8 @@ class Found:
             return ImageIndex.load(self.index_folder)
         except DamagedIndex as error:
             photos, output = (shlex.quote(str(path)) for path in (self._known(), self.folder))
-            again = f"'instdisc index {photos} --output {output}' builds it again."
-            if not self.model.exists():
-                again = again.replace("' builds", " --model MODEL' builds")
+            model = "" if self.model.exists() else " --model MODEL"
+            again = f"'instdisc index {photos} --output {output}{model}' builds it again."
             raise DamagedIndex(f"{_said(error)} {again}") from error
 
     def whole_index(self) -> ImageIndex | None:

@@ -254,10 +254,14 @@ def test_an_upload_that_is_given_up_is_no_error(app):
     async def receive():
         return next(parts, {"type": "http.disconnect"})
 
-    async def send(message):
-        pass
+    sent = []
 
-    asyncio.run(app(scope, receive, send))
+    async def send(message):
+        sent.append(message)
+
+    asyncio.run(app(scope, receive, send))  # raises what a terminal would show
+    assert [message.get("status") for message in sent] == [400, None], "not 500"
+    assert not sent[-1].get("body")
 
 
 def test_only_what_was_indexed_is_given(tmp_path):
