@@ -12,6 +12,7 @@ their place, and the results are stored apart. A training of lightly that was in
 again.
 """
 
+import dataclasses
 import json
 import shutil
 import sys
@@ -43,6 +44,7 @@ SVM_COMPONENTS = 512  # with more dimensions an SVM takes many minutes
 FIXED = ("pixels", "whitened", "hog")
 RIVALS = ("lightly-simclr", "lightly-nnclr")  # where lightly is installed
 OWN = "for-images"  # the recipe that is chosen for the folder
+MIRRORED = "for-images-mirrored"  # the same with mirroring, also where mirror images look different
 
 
 def parts(folder, work, choose=False):
@@ -166,11 +168,14 @@ def recipe_for(row, folder, count, minutes, measured):
     """The recipe of a row, with as many epochs as fit into the minutes; see ``known_seconds``."""
 
     def speed(recipe):
-        key = f"{row}, {recipe.image_size} pixels, {recipe.dtype_policy}"
+        name = OWN if row == MIRRORED else row
+        key = f"{name}, {recipe.image_size} pixels, {recipe.dtype_policy}"
         return known_seconds(measured, key, lambda: recipes.seconds_per_step(recipe, count))
 
-    if row == OWN:
-        return recipes.for_images(folder, minutes, speed=speed)
+    if row in (OWN, MIRRORED):
+        recipe = recipes.for_images(folder, minutes, speed=speed)
+        settings = {k: v for k, v in recipe.augmentation_settings if row == OWN or k != "flip"}
+        return dataclasses.replace(recipe, augmentation_settings=tuple(settings.items()))
     recipe = recipes.get("small-cifar10" if row == "untrained" else row)
     if row == "untrained":
         return recipe

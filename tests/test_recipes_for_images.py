@@ -5,10 +5,12 @@ import dataclasses
 import keras
 import numpy as np
 import pytest
+from image_files import two_classes
 from PIL import Image
 
 from instdisc_core import recipes
-from instdisc_core.data import ImageArray, ImageFolder, native_size
+from instdisc_core.data import ImageArray, ImageFolder
+from instdisc_core.data import glance as glancing
 from instdisc_core.recipes import choosing
 
 FAST = 0.01  # seconds of a step
@@ -111,13 +113,44 @@ def test_a_folder_is_counted_and_measured_without_reading_it_whole(tmp_path):
 @pytest.mark.parametrize("count", [5, 64, 65, 127, 128])
 def test_no_more_than_some_files_are_read(tmp_path, monkeypatch, count):
     def counted(path, max_bytes):
-        read.append(path)
+        read.append(path.name)
         return contents(path, max_bytes)
 
-    read, contents = [], native_size.contents
-    monkeypatch.setattr(native_size, "contents", counted)
-    assert native_size.native_size(photos(tmp_path / "photos", count, (4, 3))) == (count, 3)
-    assert min(count, native_size.LOOKED_AT // 2) <= len(read) <= native_size.LOOKED_AT
+    read, contents = [], glancing.contents
+    monkeypatch.setattr(glancing, "contents", counted)
+    monkeypatch.setattr(glancing, "LOOKED_AT", 64)
+    found = glancing.glance(photos(tmp_path / "photos", count, (4, 3)))
+    assert (found.images, found.side) == (count, 3)
+    assert min(count, 32) <= len(set(read)) == len(read) <= 64
+    assert found.pixels.shape == (len(read), 32, 32, 3)
+
+
+@pytest.mark.on_one_backend
+def test_a_glance_sees_what_the_files_show_in_their_order(tmp_path):
+    folder = two_classes(tmp_path / "photos")
+    (folder / "a" / "1.png").write_bytes(b"not an image")
+    found, source = glancing.glance(folder), ImageFolder(folder, 32, corrupt="skip")
+    assert (found.images, found.side) == (13, 16)
+    np.testing.assert_array_equal(found.pixels, source.images())
+    of_source = glancing.glance(ImageFolder(folder, 64, corrupt="skip"))
+    assert (of_source.images, of_source.side) == (12, 64)
+    np.testing.assert_array_equal(of_source.pixels, found.pixels)
+
+
+@pytest.mark.on_one_backend
+@pytest.mark.parametrize(("count", "mirrors"), [(99, True), (100, False), (300, False)])
+def test_images_that_differ_from_their_mirror_images_are_not_mirrored(count, mirrors, capsys):
+    images = np.random.default_rng(0).integers(0, 60, (count, 32, 32, 3)).astype("uint8")
+    images[:, :, :16] += 100
+    recipe = recipes.for_images(ImageArray(images), speed=constant(FAST))
+    assert recipe.mirrors is mirrors
+    why = f"No mirroring: of {count} images, 100% were told from their mirror images."
+    assert (why in recipe.deviations, why in capsys.readouterr().out) == (not mirrors, not mirrors)
+    images[::2] = images[::2, :, ::-1]
+    assert recipes.for_images(ImageArray(images), speed=constant(FAST)).mirrors
+    settings = dict(recipe.augmentation_settings)
+    assert settings.pop("flip", True) is mirrors
+    assert settings == dict(recipes.get(choosing.BASE).augmentation_settings)
 
 
 @pytest.mark.on_one_backend

@@ -50,6 +50,7 @@ def simclr_augmentation(
     strength: float = 1.0,
     blur: bool = True,
     scale: Sequence[float] = (0.08, 1.0),
+    flip: bool = True,
     seed: int | None = None,
 ) -> keras.layers.Pipeline:
     """The augmentation of SimCLR, which is stronger.
@@ -64,6 +65,7 @@ def simclr_augmentation(
             from 0.1 to 2 pixels, a separate draw for each image. For a side of less than 20 pixels
             the kernel is 1 pixel, which changes nothing. SimCLR has no blur on CIFAR-10.
         scale: smallest and largest share of the area in a crop.
+        flip: mirror half of the crops left to right.
         seed: integer that makes a run repeatable.
 
     Returns:
@@ -88,7 +90,7 @@ def simclr_augmentation(
     if blur:
         kernel_size = min(require_size(size)) // 20 * 2 + 1
         layers.append(RandomApply(RandomGaussianBlur(kernel_size, seed=draw()), 0.5, seed=draw()))
-    return _augmentation(size, True, scale, draw, layers)
+    return _augmentation(size, flip, scale, draw, layers)
 
 
 def _augmentation(

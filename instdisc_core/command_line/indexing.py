@@ -14,6 +14,7 @@ from instdisc_core.exports.formats import TABLE_FORMATS, format_of
 from instdisc_core.exports.tables import write_table
 from instdisc_core.index import ImageIndex
 from instdisc_core.index.files import load_encoder
+from instdisc_core.recipes import Recipe
 from instdisc_core.recipes.run_folder import stored_settings
 from instdisc_core.validation import require
 
@@ -107,7 +108,8 @@ def _new_index(folder: Path, model: str | None, size: int | None, verbose: bool)
     photos = read_photos(folder, tuple(sides) if size is None else size)
     if not isinstance(encoder, EmbeddingModel):
         return ImageIndex.from_encoder(encoder, photos, verbose=verbose)
-    return ImageIndex.from_model(whitened(encoder, photos), photos, verbose=verbose)
+    mirror = trained is None or Recipe(**trained).mirrors
+    return ImageIndex.from_model(whitened(encoder, photos), photos, mirror, verbose=verbose)
 
 
 def _side(found: Found, known: ImageIndex, size: int | None) -> tuple[int, int]:

@@ -88,7 +88,10 @@ def train(
             found.index()  # raises where it is damaged
         else:
             index = ImageIndex.from_model(
-                whitened(model, distinct), photos, verbose=shows_bars(quiet)
+                whitened(model, distinct),
+                photos,
+                mirror=recipe.mirrors,
+                verbose=shows_bars(quiet),
             )
             index.save(found.index_folder)
     result = {

@@ -14,7 +14,8 @@ import numpy as np
 
 from instdisc_core.communicator import require_one_device
 from instdisc_core.data import ImageSource
-from instdisc_core.data.native_size import native_size
+from instdisc_core.data.glance import glance
+from instdisc_core.recipes.handedness import as_handed
 from instdisc_core.recipes.named import RecipeName, get
 from instdisc_core.recipes.recipe import Recipe
 from instdisc_core.recipes.run_folder import stored_settings
@@ -65,9 +66,9 @@ def for_images(
     """A recipe for these images that takes so long on this machine, and at least one epoch.
 
     It measures for a few seconds how long a training step takes here, longer where the framework
-    compiles, and chooses image size, crop, number format and epochs by the rules that its
-    ``deviations`` state; everything else is as in ``small-cifar10``, with smaller batches where
-    there are fewer images.
+    compiles, looks at up to 512 images, and chooses image size, crop, mirroring, number format and
+    epochs by the rules that its ``deviations`` state; everything else is as in ``small-cifar10``,
+    with smaller batches where there are fewer images.
     The rules were chosen on held-out images of several collections; see ``docs/experiments.md``.
 
     Args:
@@ -109,12 +110,14 @@ def for_images(
             print(f"{output} holds a run that was begun, whose recipe is taken.")
         return recipe
     minutes = MINUTES if minutes is None else minutes
-    count, side = _looked_at(images)
+    count, side, pixels = glance(images)
     require(count > 1, f"{count} images", "at least 2 to train on")
     sizes = _allowed(side, isinstance(images, ImageSource))
     speed = speed or partial(seconds_per_step, num_images=count)
     recipe, step, reasons = _chosen(sizes, count, minutes, speed)
     recipe = in_time(recipe, count, minutes, step)
+    recipe, why = as_handed(recipe, pixels)
+    reasons += why
     seconds = step * math.ceil(count / recipe.batch_size) + EPOCH_END  # of an epoch
     that = f"they fit into {minutes:g} minutes"
     if seconds > _usable(minutes):
@@ -182,20 +185,6 @@ def seconds_per_step(recipe: Recipe, num_images: int) -> float:
         model.train_on_batch(images, indices)
         times.append(time.perf_counter() - start)
     return statistics.median(times)
-
-
-def _looked_at(images: str | os.PathLike | ImageSource) -> tuple[int, int]:
-    """Number of images and side in pixels."""
-    if not isinstance(images, ImageSource):
-        return native_size(Path(images))
-    height, width = images.size
-    require(
-        height == width,
-        f"images of {height} x {width} pixels",
-        "square ones",
-        "Read them with one number as size, such as size=64.",
-    )
-    return len(images), height
 
 
 def _allowed(side: int, is_fixed: bool) -> list[Sizes]:

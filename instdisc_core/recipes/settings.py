@@ -137,6 +137,11 @@ class Settings:
             "Set predictor=(), or take a recipe of NNCLR.",
         )
 
+    @property
+    def mirrors(self) -> bool:
+        """Whether half of the training's crops are mirrored left to right."""
+        return bool(dict(self.augmentation_settings).get("flip", True))
+
     def to_dict(self) -> dict[str, Any]:
         """All settings, as JSON holds them."""
         return json.loads(json.dumps(dataclasses.asdict(self)))

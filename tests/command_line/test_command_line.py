@@ -1,6 +1,7 @@
 """The command ``instdisc``: what a user without Python does, and every error on one line."""
 
 import csv
+import dataclasses
 import json
 import re
 import shutil
@@ -251,6 +252,19 @@ def test_a_damaged_index_is_built_again(run, monkeypatch):
     Path("found/index/index.json").write_text("{}")
     assert "--model MODEL' builds it again" in run("report", code=1)
     run("index", "photos", "--model", "moved.keras", "--size", "8")
+
+
+def test_an_index_knows_mirror_images_as_the_training_did(run, monkeypatch):
+    """Where it did not mirror, an image and its mirror image are two; also in a new index."""
+    assert ImageIndex.load("found/index").mirror is True
+    settings = (*TINY.augmentation_settings, ("flip", False))
+    handed = dataclasses.replace(TINY, augmentation_settings=settings)
+    monkeypatch.setattr(training.recipes, "for_images", lambda *_, **__: handed)
+    run("train", "photos", "--output", "handed", "-q")
+    assert ImageIndex.load("handed/index").mirror is False
+    shutil.rmtree("handed/index")
+    run("index", "photos", "--output", "handed")
+    assert ImageIndex.load("handed/index").mirror is False
 
 
 def test_an_index_of_another_version_is_kept(run):
