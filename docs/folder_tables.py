@@ -13,6 +13,7 @@ FOLDER_ROWS = {
     "hog": "HOG",
     "untrained": "untrained encoder",
     "for-images": "`recipes.for_images`",
+    "for-images-mirrored": "the same, mirrored",
     "lightly-simclr": "lightly, SimCLR",
     "lightly-nnclr": "lightly, NNCLR",
 }
@@ -117,6 +118,17 @@ def _agreement():
         f"The verdict without labels ranks {same} of {pairs} pairs of pixels, untrained and "
         "trained embedding as kNN does."
     )
+
+
+def handedness():
+    """How many images are told from their mirror images."""
+    found = json.loads((RESULTS / "handedness-torch-cpu.json").read_text())["sets"]
+    shares = {"told": "told from their mirror images", "told_of_bursts": "of bursts"}
+    rows = [
+        (name, one["images"], *(f"{one[share]:.0%}" for share in shares))
+        for name, one in found.items()
+    ]
+    return markdown(("images of", "looked at", *shares.values()), rows)
 
 
 def sizes():
