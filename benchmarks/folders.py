@@ -175,7 +175,10 @@ def recipe_for(row, folder, count, minutes, measured):
     if row in (OWN, MIRRORED):
         recipe = recipes.for_images(folder, minutes, speed=speed)
         settings = {k: v for k, v in recipe.augmentation_settings if row == OWN or k != "flip"}
-        return dataclasses.replace(recipe, augmentation_settings=tuple(settings.items()))
+        why = tuple(one for one in recipe.deviations if row == OWN or "mirror" not in one)
+        return dataclasses.replace(
+            recipe, augmentation_settings=tuple(settings.items()), deviations=why
+        )
     recipe = recipes.get("small-cifar10" if row == "untrained" else row)
     if row == "untrained":
         return recipe

@@ -3,27 +3,56 @@
     python -m benchmarks.handedness --sets sets/digits sets/signs sets/trash
 
 `recipes.for_images` mirrors no images of which it tells many. A set is a folder as in
-`benchmarks.folders`; where it has train/ and test/, the training images are looked at. The last
-column is of a few of its images, each of them eight times in a row, as in a burst of photos.
+`benchmarks.folders`; where it has train/ and test/, the training images are looked at. The other
+columns are of the same images, each of them four times with a little noise, as in bursts of photos;
+with a mark in a corner; and with more light on the right than on the left, by 15 %.
 """
 
+import math
 from pathlib import Path
 
 import numpy as np
 
 from benchmarks import harness
-from instdisc_core.data.glance import glance
-from instdisc_core.recipes.handedness import told_from_mirror
+from benchmarks.folders import SIDE, read
+from instdisc_core.recipes import told_from_mirror
 
-COPIES = 8
+LOOKED_AT = 512  # images at most
+COPIES, NOISE = 4, 6  # of a burst; its noise in levels of 255
+MARK = 2, 6  # height and width of a white mark, of 32 pixels
+LIGHT = 0.15  # how much more there is at one side than in the middle
+
+
+def bursts(images):
+    """A fourth of the images, each of them four times, in any order."""
+    rng = np.random.default_rng(0)
+    some = np.repeat(images[::COPIES], COPIES, axis=0)
+    noisy = some + rng.integers(-NOISE, NOISE + 1, some.shape)
+    return rng.permutation(np.clip(noisy, 0, 255))
+
+
+def marked(images):
+    """Images with a white mark near the lower right corner."""
+    found, (height, width) = images.copy(), MARK
+    found[:, -height - 1 : -1, -width - 1 : -1] = 255
+    return found
+
+
+def lit(images):
+    """Images with light from the right."""
+    factor = 1 + np.linspace(-LIGHT, LIGHT, images.shape[2])
+    return np.clip(images * factor[:, None], 0, 255)
+
+
+WAYS = {"told": np.asarray, "of bursts": bursts, "with a mark": marked, "lit from the right": lit}
 
 
 def measured(folder):
-    """The shares that are told, of the images and of bursts."""
+    """The shares that are told."""
     train = folder / "train"
-    images = glance(train if train.is_dir() else folder).pixels
-    bursts = np.repeat(images[::COPIES], COPIES, axis=0)
-    shares = {"told": told_from_mirror(images), "told_of_bursts": told_from_mirror(bursts)}
+    (source,) = read([train if train.is_dir() else folder], SIDE)
+    images = source.images(range(0, len(source), math.ceil(len(source) / LOOKED_AT)))
+    shares = {name: told_from_mirror(way(images)) for name, way in WAYS.items()}
     return {"images": len(images), **shares}
 
 
@@ -34,8 +63,8 @@ def main():
     args = parser.parse_args()
 
     found = {folder.name: measured(folder) for folder in args.sets}
-    header = ("set", "images", "told", "told_of_bursts")
-    harness.table(header, [(name, *one.values()) for name, one in found.items()])
+    rows = [(name, *(f"{x:.3g}" for x in one.values())) for name, one in found.items()]
+    harness.table(("set", "images", *WAYS), rows)
     harness.write("handedness", {"sets": found})
 
 

@@ -13,7 +13,7 @@ FOLDER_ROWS = {
     "hog": "HOG",
     "untrained": "untrained encoder",
     "for-images": "`recipes.for_images`",
-    "for-images-mirrored": "the same, mirrored",
+    "for-images-mirrored": "`recipes.for_images`, mirrored",
     "lightly-simclr": "lightly, SimCLR",
     "lightly-nnclr": "lightly, NNCLR",
 }
@@ -51,66 +51,99 @@ def summary():
         ("for-images", "embedding"),
         ("for-images", "whitened"),
     )
-    found = {}
-    for result in _results("folders"):
-        for kind, measured in result["scores"].items():
-            place = found.setdefault(result["set"], {}).setdefault((result["row"], kind), [])
-            place.append((result, measured["knn"]))
-    rows = []
-    for name, by_row in found.items():
-        if all(column in by_row for column in columns):
-            first = by_row[columns[0]][0][0]
-            about = f"{name}: {first['images']['train']:,} images, {first['classes']} classes"
-            values = [mean(knn for _, knn in by_row[column]) for column in columns]
-            rows.append((about, *(f"{value:.3f}" for value in values)))
+    rows, processors = {}, {}
+    for processor, results in _by_processor().items():
+        found = {}
+        for result in results:
+            for kind, measured in result["scores"].items():
+                place = found.setdefault(result["set"], {}).setdefault((result["row"], kind), [])
+                place.append((result, measured["knn"]))
+        for name, by_row in found.items():
+            if name not in rows and all(column in by_row for column in columns):
+                first = by_row[columns[0]][0][0]
+                about = f"{name}: {first['images']['train']:,} images, {first['classes']} classes"
+                values = [mean(knn for _, knn in by_row[column]) for column in columns]
+                rows[name] = about, *(f"{value:.3f}" for value in values)
+                processors.setdefault(processor, []).append(name)
     names = ("raw pixels", "HOG", "untrained encoder", "trained", "trained, whitened")
-    return markdown(("", *names), rows)
+    where = "; ".join(f"{', '.join(sorted(sets))} on {on}" for on, sets in processors.items())
+    return f"{markdown(('', *names), [rows[name] for name in sorted(rows)])}\n\nMeasured: {where}."
 
 
 def folders():
-    """Collections of images at equal time: kNN of each row, and what is best of each measure."""
+    """Collections of images at equal time, on the processor of most results."""
+    return _table(next(iter(_by_processor().values())))
+
+
+def rivals():
+    """The same on the processor where lightly's methods ran as well."""
+    lightly = {name for name in FOLDER_ROWS if name.startswith("lightly")}
+    for results in _by_processor().values():
+        if lightly & {result["row"] for result in results}:
+            return _table(results)
+    return "Not yet."
+
+
+def _by_processor():
+    """The stored results of each processor, the one of most results first."""
     found = {}
     for result in _results("folders"):
+        found.setdefault(result["machine"]["processor"], []).append(result)
+    return dict(sorted(found.items(), key=lambda one: -len(one[1])))
+
+
+def _table(results):
+    """All measures of each row, and how long its training is."""
+    found = {}
+    for result in results:
         for kind, measured in result["scores"].items():
             name = FOLDER_ROWS.get(result["row"], f"`{result['row']}`")
             name += FOLDER_FEATURES[kind] if len(result["scores"]) > 1 else ""
             found.setdefault(result["set"], {}).setdefault(name, []).append((result, measured))
-    if not found:
-        return "Not yet."
     rows, chosen = [], []
     order = [*FOLDER_ROWS.values()]
     for name, by_row in found.items():
-        for row, results in sorted(by_row.items(), key=lambda x: order.index(x[0].split(": ")[0])):
-            first = results[0][0]
+        for row, seeds in sorted(by_row.items(), key=lambda x: order.index(x[0].split(": ")[0])):
+            first = seeds[0][0]
             values = [
-                f"{100 * mean(measured[key] for _, measured in results):.1f}"
+                f"{100 * mean(measured[key] for _, measured in seeds):.1f}"
                 for key in FOLDER_MEASURES
             ]
-            each = ", ".join(f"{100 * measured['knn']:.1f}" for _, measured in results)
-            values[0] += f" ({each})" if len(results) > 1 else ""
+            each = ", ".join(f"{100 * measured['knn']:.1f}" for _, measured in seeds)
+            values[0] += f" ({each})" if len(seeds) > 1 else ""
             about = f"{first['images']['train']:,} in {first['classes']} classes"
             rows.append((f"{name}: {about}", row, *values))
-            if row == FOLDER_ROWS["for-images"] + FOLDER_FEATURES["embedding"]:
-                recipe, machine, minutes = (first[k] for k in ("recipe", "machine", "minutes"))
-                size, crop = recipe["image_size"], recipe["crop_size"]
-                chosen.append(f"{name} {recipe['epochs']} epochs, {size} pixels, crops of {crop}")
+            if row.endswith(FOLDER_FEATURES["embedding"]) and first["row"] != "untrained":
+                machine, minutes = first["machine"], first["minutes"]
+                what = name if "recipe" in first else f"{name}, {FOLDER_ROWS[first['row']]}"
+                chosen.append(f"{what}: {_length(first)}")
     how = (
         f"In percent. A training has as many epochs as fit into {minutes:g} minutes on "
-        f"two cores that do nothing else, measured before: {'; '.join(chosen)}. "
-        f"{machine['processor']}, {machine['date']}. {_agreement()}"
+        f"two cores that do nothing else, measured before: {'; '.join(dict.fromkeys(chosen))}. "
+        f"{machine['processor']}, {machine['date']}. {_agreement(results)}"
     )
     return f"{markdown(('images', 'rows', *FOLDER_MEASURES.values()), rows)}\n\n{how}"
 
 
-def _agreement():
+def _length(result):
+    """The epochs of a training, and the sizes of a recipe."""
+    if "recipe" not in result:
+        return f"{result['epochs']} epochs"
+    recipe = result["recipe"]
+    size, crop = recipe["image_size"], recipe["crop_size"]
+    return f"{recipe['epochs']} epochs of {size} pixels in crops of {crop}"
+
+
+def _agreement(results):
     """How the verdicts without labels rank pixels, the untrained and the trained encoder."""
-    results = {(r["set"], r["row"], r["seed"]): r for r in _results("folders")}
+    results = {(r["set"], r["row"], r["seed"]): r for r in results}
+    pixels = {name: r for (name, row, _), r in results.items() if row == "pixels"}
     counts = []
     for (name, row, seed), result in results.items():
-        rows = {"pixels": (name, "pixels", 0), "untrained encoder": (name, "untrained", seed)}
-        if row == "for-images" and all(key in results for key in rows.values()):
-            rows["embedding"] = (name, row, seed)
-            knn = {k: results[key]["scores"]["embedding"]["knn"] for k, key in rows.items()}
+        untrained = results.get((name, "untrained", seed))
+        if "verdict" in result and row != "untrained" and untrained and name in pixels:
+            rows = {"pixels": pixels[name], "untrained encoder": untrained, "embedding": result}
+            knn = {k: one["scores"]["embedding"]["knn"] for k, one in rows.items()}
             scores = {k: mean(tasks.values()) for k, tasks in result["verdict"].items()}
             counts.append(agreement({k: (knn[k], scores[k]) for k in rows}))
     same, pairs = map(sum, zip(*counts, strict=True))
@@ -123,12 +156,11 @@ def _agreement():
 def handedness():
     """How many images are told from their mirror images."""
     found = json.loads((RESULTS / "handedness-torch-cpu.json").read_text())["sets"]
-    shares = {"told": "told from their mirror images", "told_of_bursts": "of bursts"}
+    ways = [name for name in next(iter(found.values())) if name != "images"]
     rows = [
-        (name, one["images"], *(f"{one[share]:.0%}" for share in shares))
-        for name, one in found.items()
+        (name, one["images"], *(f"{one[way]:.0%}" for way in ways)) for name, one in found.items()
     ]
-    return markdown(("images of", "looked at", *shares.values()), rows)
+    return markdown(("images of", "looked at", *ways), rows)
 
 
 def sizes():

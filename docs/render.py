@@ -57,6 +57,7 @@ TABLES = {
     "photos": folder_tables.summary,
     "fewlabels": folder_tables.few_labels,
     "clusters": folder_tables.clusters,
+    "rivals": folder_tables.rivals,
     "handedness": folder_tables.handedness,
     "sizes": folder_tables.sizes,
     "methods": methods_tables.methods,

@@ -50,6 +50,8 @@ def search(images: tuple[str, ...], found: str, k: int, as_json: bool) -> None:
 def duplicates(found: str, threshold: float, as_json: bool) -> None:
     """Find photos that are nearly the same: brightened, mirrored, resized, cropped a little.
 
+    Mirrored copies are not found where the training did not mirror.
+
     \b
     Examples:
       instdisc duplicates found

@@ -84,13 +84,11 @@ class EmbeddedImages:
     def near_duplicates(self, threshold: float = DEFAULT_THRESHOLD) -> NearDuplicates:
         """Images that are nearly the same: brightened, mirrored, resized, cropped a little.
 
-        Mirrored copies are found where the rows are of an image and its mirror image together.
-
         A pair is nearly the same if its images are nearer to each other than either is to others:
         with ``s`` the cosine and ``r_i = 1 - s`` from image ``i`` to its fifth nearest other
         image, if ``1 - s_ij <= threshold * (r_i + r_j) / 2``. So the default means the same for
         any embedding. ``r_i`` is at least a quarter of the median of all ``r``, for images with
-        many copies.
+        many copies. Mirrored copies are found if the index has ``mirror``.
 
         Args:
             threshold: the largest relative distance of a pair, in (0, 1]; less finds less. See

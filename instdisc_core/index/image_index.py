@@ -69,7 +69,8 @@ class ImageIndex(EmbeddedImages):
                 shares its encoder, and raises an error if that is trained further.
             images: their ImageSource, of the training images or of others.
             mirror: embed the mirror image too, and take the sum of both, as a unit row. Then an
-                image and its mirror image are the same. False takes half the time.
+                image and its mirror image are the same. False takes half the time, and is better
+                where the training did not mirror, as ``recipe.mirrors`` says.
             batch_size: images at a time.
             backend: see ``registry.get_bank_ops``.
             verbose: show a progress bar.

@@ -1,6 +1,7 @@
 """Whole trainings by name: every setting, where it comes from, and what differs from there."""
 
 from instdisc_core.recipes.choosing import for_images, in_time, seconds_per_step
+from instdisc_core.recipes.handedness import told_from_mirror
 from instdisc_core.recipes.named import RecipeName, get, names
 from instdisc_core.recipes.recipe import Recipe
 from instdisc_core.recipes.run_folder import claim
@@ -14,4 +15,5 @@ __all__ = [
     "in_time",
     "names",
     "seconds_per_step",
+    "told_from_mirror",
 ]

@@ -5,75 +5,111 @@ import dataclasses
 import numpy as np
 
 from instdisc_core.recipes.recipe import Recipe
+from instdisc_core.validation import require
 
 HANDED = 0.75  # share of images told from their mirror images; photos of things have up to 0.65
-FEWEST = 100  # images; fewer do not say what the share is
+FEWEST = 100  # different images; fewer do not say what the share is
+ALIKE = 0.9  # cosine of two images of which one is left out
 FOLDS = 5
-RUNS = 20  # of images that follow each other, each of them in one fold
-NOTHING = 0.01  # levels of 255
+TINY = 1e-6  # where all images are symmetric, there is nothing to learn
+CELLS = 16  # in each direction
+NOTHING = 1.0  # levels of 255; what JPEG adds to a symmetric image is less
 
 
 def as_handed(recipe: Recipe, images: np.ndarray) -> tuple[Recipe, list[str]]:
     """The recipe, without mirroring where mirror images look like none of the images, and why."""
-    if len(images) < FEWEST or (share := told_from_mirror(images)) < HANDED:
+    share = told_from_mirror(images)
+    if not share >= HANDED:
         return recipe, []
     settings = dict(recipe.augmentation_settings) | {"flip": False}
-    why = f"No mirroring: of {len(images)} images, {share:.0%} were told from their mirror images."
+    why = f"No mirroring: {share:.0%} of some images were told from their mirror images."
     return dataclasses.replace(recipe, augmentation_settings=tuple(settings.items())), [why]
 
 
 def told_from_mirror(images: np.ndarray) -> float:
-    """Share of the images that a linear classifier tells from their mirror images.
+    """Share of images that a linear classifier tells from their mirror images.
 
     About a half where left and right could be exchanged, as in most collections of photos; near 1
-    where no image looks like the mirror image of another. The classifier is a ridge regression on
-    what changes its sign when an image is mirrored. It judges each fifth of the images after
-    training on the others. Images that follow each other are mostly in the same fifth, so that
-    photos of one scene do not tell about themselves.
+    where no image looks like the mirror image of another. The classifier is a ridge regression,
+    which judges each fifth of the images after training on the others. Of images that are nearly
+    the same, as in bursts of photos, one is taken: it would tell about the others.
 
     Args:
-        images: ``(n, height, width, channels)`` of at least 5 images in their order, height
-            and width multiples of 16.
+        images: ``(n, height, width, channels)`` of pixels in ``[0, 255]``, height and width
+            multiples of 16.
 
-    Example:
-    ```python
-    from instdisc_core.recipes.handedness import told_from_mirror
+    Returns:
+        A number in [0, 1]; NaN for fewer than 100 different images, which do not say.
 
-    share = told_from_mirror(images)
-    ```
+    Raises:
+        ValueError: images of another shape.
+
+    Example: ``share = recipes.told_from_mirror(images)``
     """
-    rows = odd_features(images)
-    folds = np.arange(len(rows)) * RUNS // len(rows) % FOLDS
-    told = np.empty(len(rows))
-    for fold in range(FOLDS):
-        others = rows[folds != fold]
+    shape = np.shape(images)
+    require(
+        len(shape) == 4 and shape[1] % CELLS == shape[2] % CELLS == 0,
+        f"images of shape {shape}",
+        f"(n, height, width, channels), height and width multiples of {CELLS}",
+    )
+    images = np.asarray(images)
+    chosen = different(images)
+    if len(chosen) < FEWEST:
+        return float("nan")
+    rows = odd_features(images[chosen])
+    fold, told = np.arange(len(rows)) % FOLDS, np.empty(len(rows))
+    for judged in range(FOLDS):
+        others = rows[fold != judged]
         covariance = others.T @ others
-        ridge = np.trace(covariance) / len(covariance) * np.eye(len(covariance))
-        weights = np.linalg.lstsq(covariance + ridge, others.sum(axis=0), rcond=None)[0]
-        told[folds == fold] = (1 + np.sign(rows[folds == fold] @ weights)) / 2
+        ridge = (np.trace(covariance) / len(covariance) + TINY) * np.eye(len(covariance))
+        weights = np.linalg.solve(covariance + ridge, others.sum(axis=0))
+        told[fold == judged] = (1 + np.sign(rows[fold == judged] @ weights)) / 2
     return float(told.mean())
 
 
 def odd_features(images: np.ndarray) -> np.ndarray:
-    """Rows that change their sign where an image is mirrored left to right.
+    """Rows ``(n, 74)`` that change their sign where an image is mirrored left to right.
 
-    The brightness less that of the mirror image, in 16 x 16 cells; and the slant of the edges, up
-    or down to the right, in 8 x 8 cells, added to that of the mirror image, whose slants are
-    opposite. Both have length 1, but for symmetric images, of which they are 0.
+    The brightness less that of the mirror image, in a grid of 16 x 16 cells; and the slant of the
+    edges, up or down to the right, in one of 8 x 8, added to that of the mirror image, whose
+    slants are opposite. The outer cells are left out, where a date or a mark may be. Both parts
+    have about length 1, and less where an image is nearly symmetric.
     """
-    gray = np.asarray(images, "float32").mean(axis=-1)
+    gray = _gray(images)
     down, right = np.gradient(gray, axis=(1, 2))
-    bright, slant = _cells(gray, 16), _cells(down * right, 8)
+    bright, slant = _cells(gray, CELLS, edge=3), _cells(down * right, CELLS // 2, edge=1)
     slant = np.sign(slant) * np.sqrt(np.abs(slant))  # few strong edges do not outweigh all others
     parts = bright - bright[:, :, ::-1], slant + slant[:, :, ::-1]
-    return np.concatenate([_directions(part.reshape(len(part), -1)) for part in parts], axis=1)
+    halves = (part[:, :, : part.shape[2] // 2].reshape(len(part), -1) for part in parts)
+    return np.concatenate([_directions(rows) for rows in halves], axis=1)
 
 
-def _cells(values: np.ndarray, count: int) -> np.ndarray:
-    """Means ``(n, count, count)`` of the cells of a grid."""
+def different(images: np.ndarray) -> list[int]:
+    """Numbers of the images without those that are nearly the same as an earlier one.
+
+    Compared is what the brightness of each differs by from the mean image, so that pictures of one
+    kind, from one place, are different.
+    """
+    bright = _cells(_gray(images), CELLS).reshape(len(images), -1)
+    units = _directions(bright - bright.mean(axis=0))
+    alike = units @ units.T >= ALIKE
+    kept: list[int] = []
+    for i in range(len(images)):
+        if not alike[i, kept].any():
+            kept.append(i)
+    return kept
+
+
+def _gray(images: np.ndarray) -> np.ndarray:
+    """The mean of the channels, float32."""
+    return np.asarray(images, "float32").mean(axis=-1)
+
+
+def _cells(values: np.ndarray, count: int, edge: int = 0) -> np.ndarray:
+    """Means of the cells of a grid, without so many at each edge."""
     n, height, width = values.shape
     shape = n, count, height // count, count, width // count
-    return values.reshape(shape).mean(axis=(2, 4))
+    return values.reshape(shape).mean(axis=(2, 4))[:, edge : count - edge, edge : count - edge]
 
 
 def _directions(rows: np.ndarray) -> np.ndarray:
