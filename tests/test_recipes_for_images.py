@@ -168,7 +168,7 @@ def test_images_that_differ_from_their_mirror_images_are_not_mirrored(count, mir
     images[:, 8:16, 8:16] += 60
     recipe = recipes.for_images(ImageArray(images), speed=constant(FAST))
     assert recipe.mirrors is mirrors
-    why = "No mirroring: 100% of some images were told from their mirror images."
+    why = "No mirroring: of a sample, 100% were told from their mirror images."
     assert (why in recipe.deviations, why in capsys.readouterr().out) == (not mirrors, not mirrors)
     settings = dict(recipe.augmentation_settings)
     assert settings.pop("flip", True) is mirrors

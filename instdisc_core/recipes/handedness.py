@@ -22,7 +22,7 @@ def as_handed(recipe: Recipe, images: np.ndarray) -> tuple[Recipe, list[str]]:
     if not share >= HANDED:
         return recipe, []
     settings = dict(recipe.augmentation_settings) | {"flip": False}
-    why = f"No mirroring: {share:.0%} of some images were told from their mirror images."
+    why = f"No mirroring: of a sample, {share:.0%} were told from their mirror images."
     return dataclasses.replace(recipe, augmentation_settings=tuple(settings.items())), [why]
 
 
