@@ -174,11 +174,11 @@ def recipe_for(row, folder, count, minutes, measured):
 
     if row in (OWN, MIRRORED):
         recipe = recipes.for_images(folder, minutes, speed=speed)
-        settings = {k: v for k, v in recipe.augmentation_settings if row == OWN or k != "flip"}
-        why = tuple(one for one in recipe.deviations if row == OWN or "mirror" not in one)
-        return dataclasses.replace(
-            recipe, augmentation_settings=tuple(settings.items()), deviations=why
-        )
+        if row == OWN:
+            return recipe
+        mirroring = recipes.get("small-cifar10").augmentation_settings
+        why = *recipe.deviations, "Mirrored all the same."
+        return dataclasses.replace(recipe, augmentation_settings=mirroring, deviations=why)
     recipe = recipes.get("small-cifar10" if row == "untrained" else row)
     if row == "untrained":
         return recipe

@@ -13,7 +13,7 @@ pytest.importorskip("skimage", reason="the benchmark describes images by scikit-
 
 sys.path.append(str(Path(__file__).parent.parent))  # last: what is tested is what is installed
 
-from benchmarks import clusters, few_labels, folders, harness, sets
+from benchmarks import clusters, few_labels, folders, handedness, harness, sets
 from instdisc_core import recipes
 from instdisc_core.data import ImageFolder
 
@@ -77,6 +77,30 @@ def test_sets_are_made_of_their_sources(tmp_path):
     assert sizes == {"a.JPG": (85, 128), "a.png.jpg": (128, 85)}
     small = made / "train/fruit/train-1.png"
     assert small.read_bytes() == (tmp_path / "shop/train/red/1.png").read_bytes()
+
+
+@pytest.mark.on_one_backend
+def test_images_with_a_side_are_told_and_one_row_mirrors_them_all_the_same(tmp_path):
+    rng = np.random.default_rng(0)
+    (tmp_path / "set").mkdir()
+    for i in range(120):
+        pixels = rng.integers(0, 100, (32, 32, 3)).astype("uint8")
+        pixels[8:16, 8:16] += 60
+        Image.fromarray(pixels).save(tmp_path / "set" / f"{i:03}.png")
+    found = handedness.measured(tmp_path / "set")
+    assert found.pop("images") == 120
+    assert np.isnan(found.pop("of bursts")), "too few are different"
+    assert set(found.values()) == {1.0}
+    (tmp_path / "seconds.json").write_text(
+        json.dumps({f"for-images, 32 pixels, {kind}": 1 for kind in ("float32", "mixed_bfloat16")})
+    )
+    own, mirrored = (
+        folders.recipe_for(row, tmp_path / "set", 120, 1, tmp_path / "seconds.json")
+        for row in (folders.OWN, folders.MIRRORED)
+    )
+    assert (own.mirrors, mirrored.mirrors) == (False, True)
+    assert mirrored.deviations == (*own.deviations, "Mirrored all the same.")
+    assert mirrored.epochs == own.epochs
 
 
 def test_a_set_with_a_split_keeps_it(tmp_path):

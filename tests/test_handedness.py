@@ -29,12 +29,12 @@ def half_mirrored(images, seed=1):
     return np.where(mirrored[:, None, None, None], images[:, :, ::-1], images)
 
 
-@given(st.integers(0, 2**32 - 1), st.integers(0, 1), st.integers(0, 1))
-def test_the_features_change_their_sign_with_the_image(seed, gray, wide):
-    shape = 3, 32, 32 * (1 + wide), 1 if gray else 3
-    images = np.random.default_rng(seed).integers(0, 256, shape).astype("uint8")
+@given(st.integers(0, 2**32 - 1), st.sampled_from([32, 64]))
+def test_the_features_change_their_sign_with_the_image(seed, width):
+    """Of one channel, whose sums are exact in any order."""
+    images = np.random.default_rng(seed).integers(0, 256, (3, 32, width, 1)).astype("uint8")
     rows = odd_features(images)
-    np.testing.assert_allclose(odd_features(images[:, :, ::-1]), -rows, atol=1e-4)
+    np.testing.assert_allclose(odd_features(images[:, :, ::-1]), -rows, atol=1e-6)
     np.testing.assert_allclose(np.linalg.norm(rows, axis=1), np.sqrt(2), atol=0.05)
 
 
@@ -54,10 +54,10 @@ def test_slants_alone_are_told():
 
 
 def test_images_without_a_side_are_not_told():
-    noise = np.random.default_rng(0).integers(0, 256, (300, 32, 32, 3)).astype("uint8")
+    noise = np.random.default_rng(0).integers(0, 256, (300, 32, 32, 1)).astype("uint8")
     assert 0.35 < told_from_mirror(noise) < 0.65
     symmetric = np.concatenate([noise[:, :, :16], noise[:, :, 15::-1]], axis=2)
-    np.testing.assert_allclose(odd_features(symmetric), 0, atol=1e-3)
+    np.testing.assert_array_equal(odd_features(symmetric), 0)
     assert told_from_mirror(np.zeros((150, 32, 32, 3), "uint8")) == 0.5
 
 
@@ -89,6 +89,7 @@ def test_pictures_of_one_place_are_different():
 
 
 def test_few_images_do_not_say():
+    assert np.isnan(told_from_mirror(letters(99)[:0]))
     assert np.isnan(told_from_mirror(letters(99)))
     assert np.isnan(told_from_mirror(np.repeat(letters(50), 4, axis=0)))
 

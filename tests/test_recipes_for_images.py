@@ -159,6 +159,7 @@ def test_a_glance_decodes_no_file_that_may_take_long(tmp_path, monkeypatch):
     monkeypatch.setattr(glancing, "MAX_BYTES_TO_DECODE", 100)
     found = glancing.glance(folder)
     assert (found.images, found.side, len(found.pixels)) == (3, 30, 0)
+    assert recipes.for_images(folder, speed=constant(FAST)).mirrors
 
 
 @pytest.mark.on_one_backend

@@ -53,7 +53,7 @@ def told_from_mirror(images: np.ndarray) -> float:
         f"(n, height, width, channels), height and width multiples of {CELLS}",
     )
     images = np.asarray(images)
-    chosen = different(images)
+    chosen = different(images) if len(images) >= FEWEST else []
     if len(chosen) < FEWEST:
         return float("nan")
     rows = odd_features(images[chosen])
