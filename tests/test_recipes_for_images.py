@@ -76,11 +76,25 @@ def test_the_number_format_is_the_one_that_is_faster_here():
 
     exact = recipes.for_images(of_noise(500), minutes=2, speed=speed(0.05))
     assert exact.dtype_policy == "float32"
-    assert any("a step takes 0.05 s here, and 0.1 s" in reason for reason in exact.deviations)
+    assert any("crops of 32 takes 0.05 s here, and 0.1 s" in reason for reason in exact.deviations)
     short = recipes.for_images(of_noise(500), minutes=2, speed=speed(0.2))
     assert short.dtype_policy == "mixed_bfloat16"
     assert not any("float32" in reason for reason in short.deviations)
     assert exact.epochs > short.epochs
+
+
+@pytest.mark.on_one_backend
+def test_a_slow_number_format_is_measured_at_the_smallest_size_alone(tmp_path):
+    """Emulated bfloat16 can be ten times slower: a larger size is measured in float32 at once."""
+    measured = []
+
+    def speed(recipe):
+        measured.append((recipe.image_size, recipe.dtype_policy))
+        return {"float32": 0.01, "mixed_bfloat16": 1.0}[recipe.dtype_policy]
+
+    recipe = recipes.for_images(photos(tmp_path / "photos", 3, (100, 100)), speed=speed)
+    assert measured == [(32, "mixed_bfloat16"), (32, "float32"), (64, "float32")]
+    assert (recipe.image_size, recipe.dtype_policy) == (64, "float32")
 
 
 @pytest.mark.on_one_backend

@@ -200,23 +200,33 @@ def _allowed(side: int, is_fixed: bool) -> list[Sizes]:
 def _chosen(
     allowed: list[Sizes], count: int, minutes: float, speed: Callable[[Recipe], float]
 ) -> tuple[Recipe, float, list[str]]:
-    """The recipe but for its epochs, the seconds of a step, and the reasons."""
-    base, reasons = get(BASE), []
-    batch_size = min(base.batch_size, count)
-    for sizes in allowed:
-        recipe = dataclasses.replace(
-            base, image_size=sizes.image, crop_size=sizes.crop, batch_size=batch_size
-        )
-        recipe, step, why = _faster(recipe, speed)
-        steps = int(_usable(minutes) / step)
-        if steps >= sizes.steps or sizes is allowed[-1]:
-            break
+    """The recipe but for its epochs, the seconds of a step, and the reasons.
+
+    The number format is measured at the last, smallest size: an emulated one is many times slower.
+    """
+    *larger, smallest = allowed
+    base = dataclasses.replace(get(BASE), batch_size=min(get(BASE).batch_size, count))
+    reasons = []
+    recipe, step, why = _faster(_resized(base, smallest), speed)
+    for sizes in larger:
+        candidate = _resized(recipe, sizes)
+        needed = speed(candidate)
+        steps = int(_usable(minutes) / needed)
+        if steps >= sizes.steps:
+            return candidate, needed, [_reason(sizes), *why]
         reasons.append(
             f"Not {sizes.image} pixels: {steps:,} steps would fit into the time, {sizes.steps:,} "
             "should."
         )
-    reasons.append(f"Images of {sizes.image} pixels, crops of {sizes.crop}: {sizes.why}.")
-    return recipe, step, reasons + why
+    return recipe, step, [*reasons, _reason(smallest), *why]
+
+
+def _resized(recipe: Recipe, sizes: Sizes) -> Recipe:
+    return dataclasses.replace(recipe, image_size=sizes.image, crop_size=sizes.crop)
+
+
+def _reason(sizes: Sizes) -> str:
+    return f"Images of {sizes.image} pixels, crops of {sizes.crop}: {sizes.why}."
 
 
 def _faster(recipe: Recipe, speed: Callable[[Recipe], float]) -> tuple[Recipe, float, list[str]]:
@@ -225,7 +235,10 @@ def _faster(recipe: Recipe, speed: Callable[[Recipe], float]) -> tuple[Recipe, f
     step, of_exact = speed(recipe), speed(exact)
     if of_exact >= CLEARLY * step:
         return recipe, step, []
-    why = f"float32: a step takes {of_exact:.3g} s here, and {step:.3g} s in {recipe.dtype_policy}."
+    why = (
+        f"float32: a step with crops of {recipe.crop_size} takes {of_exact:.3g} s here, and "
+        f"{step:.3g} s in {recipe.dtype_policy}."
+    )
     return exact, of_exact, [why]
 
 
