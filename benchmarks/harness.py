@@ -8,6 +8,7 @@ import importlib.metadata
 import json
 import os
 import platform
+import re
 import subprocess
 import sys
 import time
@@ -26,6 +27,12 @@ RESULTS = Path(os.environ.get("BENCHMARK_RESULTS", Path(__file__).parent / "resu
 CODE = ("../instdisc_core", "../backends", "*.py")  # a commit with changes to these gets a "+"
 PACKAGES = ("keras", "torch", "tensorflow", "tensorflow-cpu", "jax", "numpy", "faiss-cpu", "triton")
 PACKAGES += ("pillow", "simplejpeg", "cykooz-resizer", "torchvision", "lightly")
+VECTORS = {  # of processors, by the flag of Linux, the widest first
+    "amx_bf16": "AMX",
+    "avx512_bf16": "AVX-512 with bfloat16",
+    "avx512f": "AVX-512",
+    "avx2": "AVX2",
+}
 
 
 def parser(doc, **integers):
@@ -184,9 +191,13 @@ def cores():
 
 
 def _processor():
+    """Its name, and its widest vectors: processors of one name can differ by them."""
     info = Path("/proc/cpuinfo")
-    names = [x for x in info.read_text().splitlines() if x.startswith("model name")]
-    return names[0].split(":")[1].strip() if names else platform.processor()
+    lines = info.read_text().splitlines() if info.exists() else []
+    found = dict(re.split(r"\s*:\s*", line, maxsplit=1) for line in lines if ":" in line)
+    flags = found.get("flags", "").split()
+    vectors = [name for flag, name in VECTORS.items() if flag in flags]
+    return ", ".join([found.get("model name", platform.processor()), *vectors[:1]])
 
 
 def _git(*arguments):

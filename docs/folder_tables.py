@@ -76,12 +76,14 @@ def folders():
 
 
 def rivals():
-    """The same on the processor where lightly's methods ran as well."""
+    """The same on each processor where lightly's methods ran as well, of the sets that they saw."""
     lightly = {name for name in FOLDER_ROWS if name.startswith("lightly")}
+    tables = []
     for results in _by_processor().values():
-        if lightly & {result["row"] for result in results}:
-            return _table(results)
-    return "Not yet."
+        sets = {result["set"] for result in results if result["row"] in lightly}
+        if sets:
+            tables.append(_table([result for result in results if result["set"] in sets]))
+    return "\n\n".join(tables) or "Not yet."
 
 
 def _by_processor():

@@ -119,13 +119,15 @@ def for_images(
     recipe, why = as_handed(recipe, pixels)
     reasons += why
     seconds = step * math.ceil(count / recipe.batch_size) + EPOCH_END  # of an epoch
-    that = f"they fit into {minutes:g} minutes"
     if seconds > _usable(minutes):
-        that = f"one takes {seconds / 60:.2g} minutes, longer than the {minutes:g} that it may take"
-    reasons.append(
-        f"{recipe.epochs} epochs: a step of {recipe.batch_size} images takes {step:.3g} s here, so "
-        f"that {that}."
-    )
+        epochs = (
+            f"1 epoch takes {seconds:.3g} s, longer than the {_usable(minutes):.3g} s of "
+            f"{minutes:g} minutes that are for training"
+        )
+    else:
+        epochs = "1 epoch fits" if recipe.epochs == 1 else f"{recipe.epochs} epochs fit"
+        epochs += f" into {minutes:g} minutes"
+    reasons.append(f"{epochs}: a step of {recipe.batch_size} images takes {step:.3g} s here.")
     if count < FEWEST_IMAGES:
         reasons.append(
             f"{count} images are few: each is a class, and the embedding may be no better than "
