@@ -44,7 +44,10 @@ SVM_COMPONENTS = 512  # with more dimensions an SVM takes many minutes
 FIXED = ("pixels", "whitened", "hog")
 RIVALS = ("lightly-simclr", "lightly-nnclr")  # where lightly is installed
 OWN = "for-images"  # the recipe that is chosen for the folder
-MIRRORED = "for-images-mirrored"  # the same with mirroring, also where mirror images look different
+CHANGES = {  # to the augmentation of that recipe, by what is appended to the name of its row
+    "-mirrored": {"flip": True},  # also where mirror images look different
+    "-recolored": {"strength": 0.5, "grayscale": 0.2},  # also where colors say what images show
+}
 
 
 def parts(folder, work, choose=False):
@@ -168,17 +171,21 @@ def recipe_for(row, folder, count, minutes, measured):
     """The recipe of a row, with as many epochs as fit into the minutes; see ``known_seconds``."""
 
     def speed(recipe):
-        name = OWN if row == MIRRORED else row
+        name = OWN if row.startswith(OWN) else row
         key = f"{name}, {recipe.image_size} pixels, {recipe.dtype_policy}"
         return known_seconds(measured, key, lambda: recipes.seconds_per_step(recipe, count))
 
-    if row in (OWN, MIRRORED):
+    if row.startswith(OWN):
         recipe = recipes.for_images(folder, minutes, speed=speed)
-        if row == OWN:
-            return recipe
-        mirroring = recipes.get("small-cifar10").augmentation_settings
-        why = *recipe.deviations, "Mirrored all the same."
-        return dataclasses.replace(recipe, augmentation_settings=mirroring, deviations=why)
+        for name, settings in CHANGES.items():
+            if name in row:
+                settings = dict(recipe.augmentation_settings) | settings
+                recipe = dataclasses.replace(
+                    recipe,
+                    augmentation_settings=tuple(settings.items()),
+                    deviations=(*recipe.deviations, f"All the same {name[1:]}."),
+                )
+        return recipe
     recipe = recipes.get("small-cifar10" if row == "untrained" else row)
     if row == "untrained":
         return recipe

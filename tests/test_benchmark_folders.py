@@ -96,10 +96,10 @@ def test_images_with_a_side_are_told_and_one_row_mirrors_them_all_the_same(tmp_p
     )
     own, mirrored = (
         folders.recipe_for(row, tmp_path / "set", 120, 1, tmp_path / "seconds.json")
-        for row in (folders.OWN, folders.MIRRORED)
+        for row in (folders.OWN, folders.OWN + "-mirrored")
     )
     assert (own.mirrors, mirrored.mirrors) == (False, True)
-    assert mirrored.deviations == (*own.deviations, "Mirrored all the same.")
+    assert mirrored.deviations == (*own.deviations, "All the same mirrored.")
     assert mirrored.epochs == own.epochs
 
 

@@ -51,12 +51,12 @@ def simclr_augmentation(
     blur: bool = True,
     scale: Sequence[float] = (0.08, 1.0),
     flip: bool = True,
+    grayscale: float = 0.2,
     seed: int | None = None,
 ) -> keras.layers.Pipeline:
     """The augmentation of SimCLR, which is stronger.
 
-    Crop and flip; color jitter with probability 0.8; grayscale with probability 0.2; Gaussian blur
-    with probability 0.5.
+    Crop and flip; color jitter with probability 0.8; grayscale; Gaussian blur with probability 0.5.
 
     Args:
         size: of the result in pixels, an integer or (height, width).
@@ -66,6 +66,8 @@ def simclr_augmentation(
             the kernel is 1 pixel, which changes nothing. SimCLR has no blur on CIFAR-10.
         scale: smallest and largest share of the area in a crop.
         flip: mirror half of the crops left to right.
+        grayscale: probability of taking an image's colors away, in ``[0, 1]``. Smaller where color
+            says what an image shows.
         seed: integer that makes a run repeatable.
 
     Returns:
@@ -85,7 +87,7 @@ def simclr_augmentation(
     amounts = (0.8 * strength, 0.8 * strength, 0.8 * strength, 0.2 * strength)
     layers = [
         RandomApply(ColorJitter(*amounts, seed=draw()), 0.8, seed=draw()),
-        RandomApply(Grayscale(), 0.2, seed=draw()),
+        RandomApply(Grayscale(), grayscale, seed=draw()),
     ]
     if blur:
         kernel_size = min(require_size(size)) // 20 * 2 + 1

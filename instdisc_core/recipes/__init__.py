@@ -1,6 +1,7 @@
 """Whole trainings by name: every setting, where it comes from, and what differs from there."""
 
 from instdisc_core.recipes.choosing import for_images, in_time, seconds_per_step
+from instdisc_core.recipes.colors import color_agreement
 from instdisc_core.recipes.handedness import told_from_mirror
 from instdisc_core.recipes.named import RecipeName, get, names
 from instdisc_core.recipes.recipe import Recipe
@@ -10,6 +11,7 @@ __all__ = [
     "Recipe",
     "RecipeName",
     "claim",
+    "color_agreement",
     "for_images",
     "get",
     "in_time",

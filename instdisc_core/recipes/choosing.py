@@ -15,6 +15,7 @@ import numpy as np
 from instdisc_core.communicator import require_one_device
 from instdisc_core.data import ImageSource
 from instdisc_core.data.glance import glance
+from instdisc_core.recipes.colors import with_colors_kept
 from instdisc_core.recipes.handedness import as_handed
 from instdisc_core.recipes.named import RecipeName, get
 from instdisc_core.recipes.recipe import Recipe
@@ -66,9 +67,9 @@ def for_images(
     """A recipe for these images that takes so long on this machine, and at least one epoch.
 
     It measures for a few seconds how long a training step takes here, longer where the framework
-    compiles, looks at up to 512 images, and chooses image size, crop, mirroring, number format and
-    epochs by the rules that its ``deviations`` state; everything else is as in ``small-cifar10``,
-    with smaller batches where there are fewer images.
+    compiles, looks at up to 512 images, and chooses image size, crop, mirroring, changes of color,
+    number format and epochs by the rules that its ``deviations`` state; everything else is as in
+    ``small-cifar10``, with smaller batches where there are fewer images.
     The rules were chosen on held-out images of several collections; see ``docs/experiments.md``.
 
     Args:
@@ -116,8 +117,9 @@ def for_images(
     speed = speed or partial(seconds_per_step, num_images=count)
     recipe, step, reasons = _chosen(sizes, count, minutes, speed)
     recipe = in_time(recipe, count, minutes, step)
-    recipe, why = as_handed(recipe, pixels)
-    reasons += why
+    for adapt in (as_handed, with_colors_kept):
+        recipe, why = adapt(recipe, pixels)
+        reasons += why
     seconds = step * math.ceil(count / recipe.batch_size) + EPOCH_END  # of an epoch
     if seconds > _usable(minutes):
         epochs = (

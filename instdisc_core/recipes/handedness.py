@@ -4,16 +4,13 @@ import dataclasses
 
 import numpy as np
 
+from instdisc_core.recipes.glimpses import CELLS, cells, different, directions, gray, require_images
 from instdisc_core.recipes.recipe import Recipe
-from instdisc_core.validation import require
 
 HANDED = 0.75  # share of images told from their mirror images; photos of things have up to 0.65
 FEWEST = 100  # different images; fewer do not say what the share is
-ALIKE = 0.9  # cosine of two images of which one is left out
 FOLDS = 5
 TINY = 1e-6  # where all images are symmetric, there is nothing to learn
-CELLS = 16  # in each direction
-NOTHING = 1.0  # levels of 255; what JPEG adds to a symmetric image is less
 
 
 def as_handed(recipe: Recipe, images: np.ndarray) -> tuple[Recipe, list[str]]:
@@ -46,13 +43,7 @@ def told_from_mirror(images: np.ndarray) -> float:
 
     Example: ``share = recipes.told_from_mirror(images)``
     """
-    shape = np.shape(images)
-    require(
-        len(shape) == 4 and shape[1] % CELLS == shape[2] % CELLS == 0,
-        f"images of shape {shape}",
-        f"(n, height, width, channels), height and width multiples of {CELLS}",
-    )
-    images = np.asarray(images)
+    images = require_images(images)
     chosen = different(images) if len(images) >= FEWEST else []
     if len(chosen) < FEWEST:
         return float("nan")
@@ -75,43 +66,10 @@ def odd_features(images: np.ndarray) -> np.ndarray:
     slants are opposite. The outer cells are left out, where a date or a mark may be. Both parts
     have about length 1, and less where an image is nearly symmetric.
     """
-    gray = _gray(images)
-    down, right = np.gradient(gray, axis=(1, 2))
-    bright, slant = _cells(gray, CELLS, edge=3), _cells(down * right, CELLS // 2, edge=1)
+    brightness = gray(images)
+    down, right = np.gradient(brightness, axis=(1, 2))
+    bright, slant = cells(brightness, CELLS, edge=3), cells(down * right, CELLS // 2, edge=1)
     slant = np.sign(slant) * np.sqrt(np.abs(slant))  # few strong edges do not outweigh all others
     parts = bright - bright[:, :, ::-1], slant + slant[:, :, ::-1]
     halves = (part[:, :, : part.shape[2] // 2].reshape(len(part), -1) for part in parts)
-    return np.concatenate([_directions(rows) for rows in halves], axis=1)
-
-
-def different(images: np.ndarray) -> list[int]:
-    """Numbers of the images without those that are nearly the same as an earlier one.
-
-    Compared is what the brightness of each differs by from the mean image, so that pictures of one
-    kind, from one place, are different.
-    """
-    bright = _cells(_gray(images), CELLS).reshape(len(images), -1)
-    units = _directions(bright - bright.mean(axis=0))
-    alike = units @ units.T >= ALIKE
-    kept: list[int] = []
-    for i in range(len(images)):
-        if not alike[i, kept].any():
-            kept.append(i)
-    return kept
-
-
-def _gray(images: np.ndarray) -> np.ndarray:
-    """The mean of the channels, float32."""
-    return np.asarray(images, "float32").mean(axis=-1)
-
-
-def _cells(values: np.ndarray, count: int, edge: int = 0) -> np.ndarray:
-    """Means of the cells of a grid, without so many at each edge."""
-    n, height, width = values.shape
-    shape = n, count, height // count, count, width // count
-    return values.reshape(shape).mean(axis=(2, 4))[:, edge : count - edge, edge : count - edge]
-
-
-def _directions(rows: np.ndarray) -> np.ndarray:
-    """Rows of length 1; where there is next to nothing they stay near 0."""
-    return rows / (np.linalg.norm(rows, axis=1, keepdims=True) + NOTHING)
+    return np.concatenate([directions(rows) for rows in halves], axis=1)

@@ -87,6 +87,13 @@ def test_simclr_s_augmentation_for_cifar_10_is_half_as_strong_and_without_a_blur
     ]
 
 
+def test_simclr_s_augmentation_takes_colors_away_as_often_as_it_is_told():
+    layers = simclr_augmentation(32, grayscale=0.0).layers
+    assert ("sometimes", 0.0, SOMETIMES_GRAY[2]) in [described(layer) for layer in layers]
+    with pytest.raises(ValueError, match=r"rate=1\.5"):
+        simclr_augmentation(32, grayscale=1.5)
+
+
 @pytest.mark.parametrize(("build", "count"), [(paper_augmentation, 3), (simclr_augmentation, 6)])
 def test_every_layer_has_a_seed_of_its_own(build, count):
     layers = build(32, seed=0).layers
