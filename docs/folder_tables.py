@@ -14,6 +14,7 @@ FOLDER_ROWS = {
     "untrained": "untrained encoder",
     "for-images": "`recipes.for_images`",
     "for-images-mirrored": "`recipes.for_images`, mirrored",
+    "for-images-recolored": "`recipes.for_images`, recolored",
     "lightly-simclr": "lightly, SimCLR",
     "lightly-nnclr": "lightly, NNCLR",
 }
