@@ -72,18 +72,22 @@ def summary():
 
 
 def folders():
-    """Collections of images at equal time, on the processor of most results."""
-    return _table(next(iter(_by_processor().values())))
+    """Collections of images at equal time, a table for each processor."""
+    return _tables(of_rivals=False)
 
 
 def rivals():
-    """The same on each processor where lightly's methods ran as well, of the sets that they saw."""
-    lightly = {name for name in FOLDER_ROWS if name.startswith("lightly")}
+    """The same of the collections on which lightly's methods ran as well."""
+    return _tables(of_rivals=True)
+
+
+def _tables(of_rivals):
+    """A table of each processor's results on the collections with, or without, lightly's rows."""
     tables = []
     for results in _by_processor().values():
-        sets = {result["set"] for result in results if result["row"] in lightly}
-        if sets:
-            tables.append(_table([result for result in results if result["set"] in sets]))
+        seen = {r["set"] for r in results if r["row"].startswith("lightly")}
+        if chosen := [r for r in results if (r["set"] in seen) == of_rivals]:
+            tables.append(_table(chosen))
     return "\n\n".join(tables) or "Not yet."
 
 
@@ -158,12 +162,22 @@ def _agreement(results):
 
 def handedness():
     """How many images are told from their mirror images."""
-    found = json.loads((RESULTS / "handedness-torch-cpu.json").read_text())["sets"]
-    ways = [name for name in next(iter(found.values())) if name != "images"]
+    return _glance("sides", "{:.0%}".format)
+
+
+def colors():
+    """Whether images of like colors have like shapes."""
+    return _glance("colors", "{:.2g}".format)
+
+
+def _glance(kind, text):
+    """What `recipes.for_images` sees in each collection."""
+    found = json.loads((RESULTS / "glance-torch-cpu.json").read_text())["sets"]
     rows = [
-        (name, one["images"], *(f"{one[way]:.0%}" for way in ways)) for name, one in found.items()
+        (name, one["images"], *(text(value) for value in one[kind].values()))
+        for name, one in found.items()
     ]
-    return markdown(("images of", "looked at", *ways), rows)
+    return markdown(("images of", "looked at", *next(iter(found.values()))[kind]), rows)
 
 
 def sizes():

@@ -59,6 +59,7 @@ TABLES = {
     "clusters": folder_tables.clusters,
     "rivals": folder_tables.rivals,
     "handedness": folder_tables.handedness,
+    "colors": folder_tables.colors,
     "sizes": folder_tables.sizes,
     "methods": methods_tables.methods,
     "methodsondigits": methods_tables.methods_on_digits,

@@ -13,7 +13,7 @@ pytest.importorskip("skimage", reason="the benchmark describes images by scikit-
 
 sys.path.append(str(Path(__file__).parent.parent))  # last: what is tested is what is installed
 
-from benchmarks import clusters, few_labels, folders, handedness, harness, sets
+from benchmarks import clusters, few_labels, folders, glance, harness, sets
 from instdisc_core import recipes
 from instdisc_core.data import ImageFolder
 
@@ -87,20 +87,27 @@ def test_images_with_a_side_are_told_and_one_row_mirrors_them_all_the_same(tmp_p
         pixels = rng.integers(0, 100, (32, 32, 3)).astype("uint8")
         pixels[8:16, 8:16] += 60
         Image.fromarray(pixels).save(tmp_path / "set" / f"{i:03}.png")
-    found = handedness.measured(tmp_path / "set")
-    assert found.pop("images") == 120
-    assert np.isnan(found.pop("of bursts")), "too few are different"
-    assert set(found.values()) == {1.0}
+    found = glance.measured(tmp_path / "set")
+    assert found["images"] == 120
+    assert np.isnan(found["sides"].pop("of bursts")), "too few are different"
+    assert set(found["sides"].values()) == {1.0}
+    assert np.isnan(found["colors"]["with shapes"]), "120 images are too few"
+    assert 0 < found["colors"]["between images"] < 0.1, "noise"
     (tmp_path / "seconds.json").write_text(
         json.dumps({f"for-images, 32 pixels, {kind}": 1 for kind in ("float32", "mixed_bfloat16")})
     )
-    own, mirrored = (
-        folders.recipe_for(row, tmp_path / "set", 120, 1, tmp_path / "seconds.json")
-        for row in (folders.OWN, folders.OWN + "-mirrored")
+    own, mirrored, recolored = (
+        folders.recipe_for(
+            folders.OWN + change, tmp_path / "set", 120, 1, tmp_path / "seconds.json"
+        )
+        for change in ("", "-mirrored", "-recolored")
     )
     assert (own.mirrors, mirrored.mirrors) == (False, True)
     assert mirrored.deviations == (*own.deviations, "All the same mirrored.")
     assert mirrored.epochs == own.epochs
+    changed = {"strength": 0.5, "grayscale": 0.2}
+    assert dict(recolored.augmentation_settings) == dict(own.augmentation_settings) | changed
+    assert not recolored.mirrors
 
 
 def test_a_set_with_a_split_keeps_it(tmp_path):

@@ -5,14 +5,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from instdisc_core.recipes import color_agreement
+from instdisc_core import recipes
+from instdisc_core.data import ImageArray
+from instdisc_core.recipes import choosing, color_agreement, color_variation
 from instdisc_core.recipes.colors import (
     TELLING,
     VARIED,
     color_features,
     nearest,
     shape_features,
-    variation,
 )
 
 pytestmark = pytest.mark.on_one_backend
@@ -55,7 +56,7 @@ def test_the_light_of_images_of_the_same_colors_does_not_tell():
     tint = images.mean(axis=(1, 2), keepdims=True) - images.mean()
     same = images - tint + 0.1 * tint + [-60, 60, 0]
     same[:, 8:24, 8:24] += [120, -120, 0]
-    assert variation(np.clip(same, 0, 255)) < VARIED < variation(images)
+    assert color_variation(np.clip(same, 0, 255)) < VARIED < color_variation(images)
     assert color_agreement(np.clip(same, 0, 255)) == 1
 
 
@@ -98,3 +99,16 @@ def test_the_nearest_are_two_percent_of_the_others():
 def test_images_of_another_shape_are_an_error(shape):
     with pytest.raises(ValueError, match="multiples of 16"):
         color_agreement(np.zeros(shape))
+
+
+@pytest.mark.parametrize(("telling", "count"), [(True, 400), (False, 400), (True, 199)])
+def test_the_recipe_keeps_colors_that_tell_and_says_so(telling, count, capsys):
+    recipe = recipes.for_images(ImageArray(stripes(count, telling)), speed=lambda recipe: 0.01)
+    usual = dict(recipes.get(choosing.BASE).augmentation_settings)
+    settings = dict(recipe.augmentation_settings)
+    settings.pop("flip", None)
+    kept = telling and count >= 200
+    assert settings == (usual | {"strength": 0.12, "grayscale": 0.0} if kept else usual)
+    assert any("Colors are changed little" in reason for reason in recipe.deviations) is kept
+    assert ("Colors are changed little" in capsys.readouterr().out) is kept
+    recipe.build(count)

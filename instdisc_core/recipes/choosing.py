@@ -3,16 +3,11 @@
 import dataclasses
 import math
 import os
-import statistics
-import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
-import numpy as np
-
-from instdisc_core.communicator import require_one_device
 from instdisc_core.data import ImageSource
 from instdisc_core.data.glance import glance
 from instdisc_core.recipes.colors import with_colors_kept
@@ -20,10 +15,10 @@ from instdisc_core.recipes.handedness import as_handed
 from instdisc_core.recipes.named import RecipeName, get
 from instdisc_core.recipes.recipe import Recipe
 from instdisc_core.recipes.run_folder import stored_settings
+from instdisc_core.recipes.speed import seconds_per_step
 from instdisc_core.validation import require, require_number
 
 BASE: RecipeName = "small-cifar10"
-MEASURED_SECONDS = 4.0  # of training steps, after the first ones, which compile
 MINUTES = 10.0
 USED = 0.9  # of the time; the rest is for reading the images, and for what follows the training
 EPOCH_END = 0.2  # seconds: the log and the checkpoint at the end of each epoch
@@ -161,34 +156,6 @@ def in_time(recipe: Recipe, num_images: int, minutes: float, step: float) -> Rec
     epochs = max(1, int(_usable(minutes) / (step * steps + EPOCH_END)))
     warmup = round(epochs * recipe.warmup_epochs / recipe.epochs)
     return dataclasses.replace(recipe, epochs=epochs, warmup_epochs=min(warmup, epochs - 1))
-
-
-def seconds_per_step(recipe: Recipe, num_images: int) -> float:
-    """The median time of a training step of this recipe on random images, in seconds.
-
-    Args:
-        recipe: to measure, for about 4 seconds after the first two steps.
-        num_images: to train on. The exact softmax compares with all, and so the time grows with it.
-
-    Raises:
-        ValueError: on several ranks.
-
-    Example: ``recipes.seconds_per_step(recipes.get("small-cifar10", width=4), num_images=100)``
-    """
-    require_one_device("measuring the seconds of a step")
-    side, batch_size = recipe.image_size, min(recipe.batch_size, num_images)
-    rng = np.random.default_rng(0)
-    images = rng.integers(0, 256, (batch_size, side, side, 3)).astype("uint8")
-    indices = rng.choice(num_images, batch_size, replace=False).astype("int32")
-    model = recipe.build(num_images)
-    for _ in range(2):
-        model.train_on_batch(images, indices)
-    times: list[float] = []
-    while sum(times) < MEASURED_SECONDS and len(times) < 50:
-        start = time.perf_counter()
-        model.train_on_batch(images, indices)
-        times.append(time.perf_counter() - start)
-    return statistics.median(times)
 
 
 def _allowed(side: int, is_fixed: bool) -> list[Sizes]:

@@ -58,15 +58,24 @@ def color_agreement(images: np.ndarray) -> float:
     if len(chosen) < FEWEST:
         return float("nan")
     colors = color_features(images[chosen])
-    if not colors.any() or variation(images[chosen]) < VARIED:
+    if not colors.any() or color_variation(images[chosen]) < VARIED:
         return BY_CHANCE
     by_color, by_shape = nearest(colors), nearest(shape_features(images[chosen]))
     n, k = len(by_color), by_color[0].sum()
     return float((by_color & by_shape).sum(axis=1).mean() * (n - 1) / k**2)
 
 
-def variation(images: np.ndarray) -> float:
-    """Share of the variance of color that is between images; 0 without color."""
+def color_variation(images: np.ndarray) -> float:
+    """Share of the variance of color that is between images, and not within them.
+
+    Args:
+        images: ``(n, height, width, channels)`` of pixels in ``[0, 255]``.
+
+    Returns:
+        A number in [0, 1]; 0 for images without color.
+
+    Example: ``share = recipes.color_variation(images)``
+    """
     pixels = _colors(images)
     total = pixels.var(axis=(0, 1)).sum()
     return float(pixels.mean(axis=1).var(axis=0).sum() / total) if total > 0 else 0.0

@@ -1,11 +1,13 @@
-"""How many images of each collection a linear classifier tells from their mirror images.
+"""What `recipes.for_images` sees in each collection: sides, and whether colors tell.
 
-    python -m benchmarks.handedness --sets sets/digits sets/signs sets/trash
+    python -m benchmarks.glance --sets sets/digits sets/signs sets/trash
 
-`recipes.for_images` mirrors no images of which it tells many. A set is a folder as in
-`benchmarks.folders`; where it has train/ and test/, the training images are looked at. The other
-columns are of the same images, each of them four times with a little noise, as in bursts of photos;
-with a mark in a corner; and with more light on the right than on the left, by 15 %.
+A set is a folder as in `benchmarks.folders`; where it has train/ and test/, the training images are
+looked at. First, how many images a linear classifier tells from their mirror images: of the images
+as they are; each of them four times with a little noise, as in bursts of photos; with a mark in a
+corner; and with more light on the right than on the left, by 15 %. Then the share of the variance
+of color that is between images, and how many times as often as by chance images of like colors have
+like shapes.
 """
 
 import math
@@ -15,7 +17,7 @@ import numpy as np
 
 from benchmarks import harness
 from benchmarks.folders import SIDE, read
-from instdisc_core.recipes import told_from_mirror
+from instdisc_core.recipes import color_agreement, color_variation, told_from_mirror
 
 LOOKED_AT = 512  # images at most
 COPIES, NOISE = 4, 6  # of a burst; its noise in levels of 255
@@ -48,12 +50,18 @@ WAYS = {"told": np.asarray, "of bursts": bursts, "with a mark": marked, "lit fro
 
 
 def measured(folder):
-    """The shares that are told."""
+    """The shares that are told, and what the colors say."""
     train = folder / "train"
     (source,) = read([train if train.is_dir() else folder], SIDE)
     images = source.images(range(0, len(source), math.ceil(len(source) / LOOKED_AT)))
-    shares = {name: told_from_mirror(way(images)) for name, way in WAYS.items()}
-    return {"images": len(images), **shares}
+    return {
+        "images": len(images),
+        "sides": {name: told_from_mirror(way(images)) for name, way in WAYS.items()},
+        "colors": {
+            "between images": color_variation(images),
+            "with shapes": color_agreement(images),
+        },
+    }
 
 
 def main():
@@ -63,9 +71,13 @@ def main():
     args = parser.parse_args()
 
     found = {folder.name: measured(folder) for folder in args.sets}
-    rows = [(name, *(f"{x:.3g}" for x in one.values())) for name, one in found.items()]
-    harness.table(("set", "images", *WAYS), rows)
-    harness.write("handedness", {"sets": found})
+    for kind in ("sides", "colors"):
+        rows = [
+            (n, one["images"], *(f"{x:.3g}" for x in one[kind].values()))
+            for n, one in found.items()
+        ]
+        harness.table(("set", "images", *next(iter(found.values()))[kind]), rows)
+    harness.write("glance", {"sets": found})
 
 
 if __name__ == "__main__":
