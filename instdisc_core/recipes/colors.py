@@ -1,17 +1,24 @@
 """Whether the colors of images say what they show, as those of fruit do."""
 
 import dataclasses
+import math
 
 import numpy as np
 
-from instdisc_core.recipes.glimpses import cells, different, directions, gray, require_images
+from instdisc_core.recipes.glimpses import (
+    FEWEST,
+    cells,
+    different,
+    directions,
+    gray,
+    require_images,
+)
 from instdisc_core.recipes.recipe import Recipe
 
 BY_CHANCE = 1.0
 TELLING = 2.25  # times by chance; objects of any color have 1.2 to 1.9, photos of products 2.7 to 5
 VARIED = 0.2  # share of the variance of color; photos have 0.4 to 0.6, and those of hands 0.05
 KEPT = {"strength": 0.12, "grayscale": 0.0}  # of the augmentation, where colors tell
-FEWEST = 200  # different images; among fewer the agreement is too random
 NEIGHBORS = 0.02  # share of the images
 LEVELS = (-77, -38, -13, 13, 38, 77)  # of 255, between the bins of a difference of channels
 PLACES, SLOPES = 4, 8  # of edges: cells in each direction, and orientations
@@ -20,12 +27,14 @@ PLACES, SLOPES = 4, 8  # of edges: cells in each direction, and orientations
 def with_colors_kept(recipe: Recipe, images: np.ndarray) -> tuple[Recipe, list[str]]:
     """The recipe, with small changes of color where colors say what images show, and why."""
     agreement = color_agreement(images)
-    if not agreement >= TELLING:
+    if agreement < TELLING:
         return recipe, []
     settings = dict(recipe.augmentation_settings) | KEPT
-    why = (
-        "Colors are changed little: of a sample, images of like colors have like shapes "
-        f"{agreement:.1f} times as often as by chance."
+    why = "Colors are changed little: " + (
+        "too few images are different to tell whether colors matter, and of photos they often do."
+        if math.isnan(agreement)
+        else f"of a sample, images of like colors have like shapes {agreement:.1f} times as often "
+        "as by chance."
     )
     return dataclasses.replace(recipe, augmentation_settings=tuple(settings.items())), [why]
 
@@ -45,8 +54,8 @@ def color_agreement(images: np.ndarray) -> float:
             multiples of 16. Other than three channels have no color.
 
     Returns:
-        A number from 0; 1 for images without color or of the same colors, and NaN for fewer than
-        200 different images, which do not say.
+        A number from 0; 1 for images without color or of the same colors. NaN for fewer than 100
+        different images, which do not say, unless they have no color or the same colors.
 
     Raises:
         ValueError: images of another shape.
@@ -54,13 +63,15 @@ def color_agreement(images: np.ndarray) -> float:
     Example: ``times = recipes.color_agreement(images)``
     """
     images = require_images(images)
-    chosen = different(images) if len(images) >= FEWEST else []
-    if len(chosen) < FEWEST:
+    if not len(images):
         return float("nan")
-    colors = color_features(images[chosen])
-    if not colors.any() or color_variation(images[chosen]) < VARIED:
+    images = images[different(images)]
+    colors = color_features(images)
+    if not colors.any() or color_variation(images) < VARIED:
         return BY_CHANCE
-    by_color, by_shape = nearest(colors), nearest(shape_features(images[chosen]))
+    if len(images) < FEWEST:
+        return float("nan")
+    by_color, by_shape = nearest(colors), nearest(shape_features(images))
     n, k = len(by_color), by_color[0].sum()
     return float((by_color & by_shape).sum(axis=1).mean() * (n - 1) / k**2)
 

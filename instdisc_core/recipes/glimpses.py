@@ -4,6 +4,7 @@ import numpy as np
 
 from instdisc_core.validation import require
 
+FEWEST = 100  # different images; what fewer show is too random
 ALIKE = 0.9  # cosine of two images of which one is left out
 CELLS = 16  # in each direction
 NOTHING = 1.0  # levels of 255; what JPEG adds to a symmetric image is less

@@ -4,11 +4,18 @@ import dataclasses
 
 import numpy as np
 
-from instdisc_core.recipes.glimpses import CELLS, cells, different, directions, gray, require_images
+from instdisc_core.recipes.glimpses import (
+    CELLS,
+    FEWEST,
+    cells,
+    different,
+    directions,
+    gray,
+    require_images,
+)
 from instdisc_core.recipes.recipe import Recipe
 
 HANDED = 0.75  # share of images told from their mirror images; photos of things have up to 0.65
-FEWEST = 100  # different images; fewer do not say what the share is
 FOLDS = 5
 TINY = 1e-6  # where all images are symmetric, there is nothing to learn
 
