@@ -12,7 +12,6 @@ their place, and the results are stored apart. A training of lightly that was in
 again.
 """
 
-import dataclasses
 import json
 import shutil
 import sys
@@ -46,7 +45,7 @@ RIVALS = ("lightly-simclr", "lightly-nnclr")  # where lightly is installed
 OWN = "for-images"  # the recipe that is chosen for the folder
 CHANGES = {  # to the augmentation of that recipe, by what is appended to the name of its row
     "-mirrored": {"flip": True},  # also where mirror images look different
-    "-recolored": {"strength": 0.5, "grayscale": 0.2},  # also where colors say what images show
+    "-recolored": {"strength": 0.5, "grayscale": 0.2},  # as usual, also where colors tell
 }
 
 
@@ -177,15 +176,8 @@ def recipe_for(row, folder, count, minutes, measured):
 
     if row.startswith(OWN):
         recipe = recipes.for_images(folder, minutes, speed=speed)
-        for name, settings in CHANGES.items():
-            if name in row:
-                settings = dict(recipe.augmentation_settings) | settings
-                recipe = dataclasses.replace(
-                    recipe,
-                    augmentation_settings=tuple(settings.items()),
-                    deviations=(*recipe.deviations, f"All the same {name[1:]}."),
-                )
-        return recipe
+        change = row.removeprefix(OWN)
+        return recipe.with_augmentation(**CHANGES[change]) if change else recipe
     recipe = recipes.get("small-cifar10" if row == "untrained" else row)
     if row == "untrained":
         return recipe

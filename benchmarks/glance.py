@@ -1,13 +1,13 @@
-"""What `recipes.for_images` sees in each collection: sides, and whether colors tell.
+"""What decides whether `recipes.for_images` mirrors images and changes their colors.
 
     python -m benchmarks.glance --sets sets/digits sets/signs sets/trash
 
 A set is a folder as in `benchmarks.folders`; where it has train/ and test/, the training images are
-looked at. First, how many images a linear classifier tells from their mirror images: of the images
-as they are; each of them four times with a little noise, as in bursts of photos; with a mark in a
-corner; and with more light on the right than on the left, by 15 %. Then the share of the variance
-of color that is between images, and how many times as often as by chance images of like colors have
-like shapes.
+looked at, in equal steps. First, how many images a linear classifier tells from their mirror
+images: of the images as they are; each of them four times with a little noise, as in bursts of
+photos; with a mark in a corner; and with more light on the right than on the left, by 15 %. Then
+the share of the variance of color that is between images, and how many times as often as by chance
+images of like colors have like shapes.
 """
 
 import math

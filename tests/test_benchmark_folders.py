@@ -103,8 +103,7 @@ def test_images_with_a_side_are_told_and_one_row_mirrors_them_all_the_same(tmp_p
         for change in ("", "-mirrored", "-recolored")
     )
     assert (own.mirrors, mirrored.mirrors) == (False, True)
-    assert mirrored.deviations == (*own.deviations, "All the same mirrored.")
-    assert mirrored.epochs == own.epochs
+    assert mirrored == own.with_augmentation(flip=True)
     changed = {"strength": 0.5, "grayscale": 0.2}
     assert dict(recolored.augmentation_settings) == dict(own.augmentation_settings) | changed
     assert not recolored.mirrors

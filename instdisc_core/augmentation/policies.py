@@ -51,8 +51,8 @@ def simclr_augmentation(
     blur: bool = True,
     scale: Sequence[float] = (0.08, 1.0),
     flip: bool = True,
-    grayscale: float = 0.2,
     seed: int | None = None,
+    grayscale: float = 0.2,
 ) -> keras.layers.Pipeline:
     """The augmentation of SimCLR, which is stronger.
 
@@ -66,9 +66,9 @@ def simclr_augmentation(
             the kernel is 1 pixel, which changes nothing. SimCLR has no blur on CIFAR-10.
         scale: smallest and largest share of the area in a crop.
         flip: mirror half of the crops left to right.
-        grayscale: probability of taking an image's colors away, in ``[0, 1]``. Smaller where color
-            says what an image shows.
         seed: integer that makes a run repeatable.
+        grayscale: probability of taking an image's colors away, in ``[0, 1]``. Take 0 where color
+            says what an image shows.
 
     Returns:
         See ``paper_augmentation``.
@@ -83,6 +83,7 @@ def simclr_augmentation(
     Example: ``augmenter = simclr_augmentation(32, strength=0.5, blur=False, seed=0)``
     """
     require_number("strength", strength, 0, 2.5, open_above=False)
+    require_number("grayscale", grayscale, 0, 1, open_above=False)
     draw = _seeds(seed)
     amounts = (0.8 * strength, 0.8 * strength, 0.8 * strength, 0.2 * strength)
     layers = [

@@ -4,7 +4,6 @@ import numpy as np
 
 from instdisc_core.validation import require
 
-FEWEST = 100  # different images; what fewer show is too random
 ALIKE = 0.9  # cosine of two images of which one is left out
 CELLS = 16  # in each direction
 NOTHING = 1.0  # levels of 255; what JPEG adds to a symmetric image is less
@@ -18,7 +17,7 @@ def require_images(images: np.ndarray) -> np.ndarray:
     """
     shape = np.shape(images)
     require(
-        len(shape) == 4 and shape[1] % CELLS == shape[2] % CELLS == 0,
+        len(shape) == 4 and min(shape[1:]) > 0 and shape[1] % CELLS == shape[2] % CELLS == 0,
         f"images of shape {shape}",
         f"(n, height, width, channels), height and width multiples of {CELLS}",
     )

@@ -1,21 +1,12 @@
 """Whether images differ from their mirror images, as letters and hands do."""
 
-import dataclasses
-
 import numpy as np
 
-from instdisc_core.recipes.glimpses import (
-    CELLS,
-    FEWEST,
-    cells,
-    different,
-    directions,
-    gray,
-    require_images,
-)
+from instdisc_core.recipes.glimpses import CELLS, cells, different, directions, gray, require_images
 from instdisc_core.recipes.recipe import Recipe
 
 HANDED = 0.75  # share of images told from their mirror images; photos of things have up to 0.65
+FEWEST = 100  # different images; fewer do not say what the share is
 FOLDS = 5
 TINY = 1e-6  # where all images are symmetric, there is nothing to learn
 
@@ -25,9 +16,8 @@ def as_handed(recipe: Recipe, images: np.ndarray) -> tuple[Recipe, list[str]]:
     share = told_from_mirror(images)
     if not share >= HANDED:
         return recipe, []
-    settings = dict(recipe.augmentation_settings) | {"flip": False}
     why = f"No mirroring: of a sample, {share:.0%} were told from their mirror images."
-    return dataclasses.replace(recipe, augmentation_settings=tuple(settings.items())), [why]
+    return recipe.with_augmentation(flip=False), [why]
 
 
 def told_from_mirror(images: np.ndarray) -> float:

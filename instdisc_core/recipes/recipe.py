@@ -8,7 +8,7 @@ from contextlib import nullcontext
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import keras
 
@@ -37,6 +37,14 @@ class Recipe(Settings):
     print(recipe)
     ```
     """
+
+    def with_augmentation(self, **settings: Any) -> "Recipe":
+        """The recipe with these arguments for its augmentation, and its others as they are.
+
+        Example: ``recipe = recipes.get("small-cifar10").with_augmentation(flip=False)``
+        """
+        changed = dict(self.augmentation_settings) | settings
+        return dataclasses.replace(self, augmentation_settings=tuple(changed.items()))
 
     def build(
         self,

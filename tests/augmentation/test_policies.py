@@ -90,7 +90,7 @@ def test_simclr_s_augmentation_for_cifar_10_is_half_as_strong_and_without_a_blur
 def test_simclr_s_augmentation_takes_colors_away_as_often_as_it_is_told():
     layers = simclr_augmentation(32, grayscale=0.0).layers
     assert ("sometimes", 0.0, SOMETIMES_GRAY[2]) in [described(layer) for layer in layers]
-    with pytest.raises(ValueError, match=r"rate=1\.5"):
+    with pytest.raises(ValueError, match=r"grayscale=1\.5"):
         simclr_augmentation(32, grayscale=1.5)
 
 
