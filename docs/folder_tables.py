@@ -171,7 +171,7 @@ def colors():
 
 
 def _glance(kind, text):
-    """What `recipes.for_images` sees in each collection."""
+    """What `benchmarks.glance` measured of each collection."""
     found = json.loads((RESULTS / "glance-torch-cpu.json").read_text())["sets"]
     rows = [
         (name, one["images"], *(text(value) for value in one[kind].values()))

@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 
-from instdisc_core.recipes.glimpses import cells, different, directions, gray, require_images
+from instdisc_core.recipes.glimpses import cells, different, directions, gray, require_divisible
 from instdisc_core.recipes.recipe import Recipe
 
 BY_CHANCE = 1.0
@@ -55,7 +55,7 @@ def color_agreement(images: np.ndarray) -> float:
 
     Example: ``times = recipes.color_agreement(images)``
     """
-    images = require_images(images)
+    images = require_divisible(images)
     if not len(images):
         return float("nan")
     images = images[different(images)]
@@ -83,7 +83,7 @@ def color_variation(images: np.ndarray) -> float:
 
     Example: ``share = recipes.color_variation(images)``
     """
-    pixels = _colors(require_images(images)).astype("float64")
+    pixels = _colors(require_divisible(images)).astype("float64")
     if not pixels.size:
         return 0.0
     pixels -= pixels.mean(axis=0)

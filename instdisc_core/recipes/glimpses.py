@@ -9,7 +9,7 @@ CELLS = 16  # in each direction
 NOTHING = 1.0  # levels of 255; what JPEG adds to a symmetric image is less
 
 
-def require_images(images: np.ndarray) -> np.ndarray:
+def require_divisible(images: np.ndarray) -> np.ndarray:
     """The images as an array, if they are ``(n, height, width, channels)`` and divide into cells.
 
     Raises:

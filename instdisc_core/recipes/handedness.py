@@ -2,7 +2,14 @@
 
 import numpy as np
 
-from instdisc_core.recipes.glimpses import CELLS, cells, different, directions, gray, require_images
+from instdisc_core.recipes.glimpses import (
+    CELLS,
+    cells,
+    different,
+    directions,
+    gray,
+    require_divisible,
+)
 from instdisc_core.recipes.recipe import Recipe
 
 HANDED = 0.75  # share of images told from their mirror images; photos of things have up to 0.65
@@ -40,7 +47,7 @@ def told_from_mirror(images: np.ndarray) -> float:
 
     Example: ``share = recipes.told_from_mirror(images)``
     """
-    images = require_images(images)
+    images = require_divisible(images)
     chosen = different(images) if len(images) >= FEWEST else []
     if len(chosen) < FEWEST:
         return float("nan")
